@@ -1,0 +1,1 @@
+"""Audit events: what happened to what, who caused it, and its state before and after. Pure."""

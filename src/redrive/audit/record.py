@@ -1,0 +1,77 @@
+"""The audit event of contract §5 and the ones an attempt or an operator's verb leaves behind."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, Literal
+
+from redrive.domain.ids import EventId, event_id
+
+DOMAIN = "platform.integration"
+NOTHING: dict[str, Any] = {"exists": False}  # the state before a creation
+REDACTED = "[REDACTED]"
+
+
+class EventType(StrEnum):
+    """Every audit event that can be written, with when (the docstring of each member is below)."""
+
+    REPROCESS_FAILED = "platform.integration.recovery.reprocess_failed"
+    RETRY_SCHEDULED = "platform.integration.recovery.retry_scheduled"
+    RETRY_EXHAUSTED = "platform.integration.recovery.retry_exhausted"
+    REPROCESS_SUCCEEDED = "platform.integration.recovery.reprocess_succeeded"
+    REPLAYED = "platform.integration.recovery.replayed"
+    IMPORTED = "platform.integration.imported"
+    RESOLVED = "platform.integration.resolved"
+    CREATED = "platform.integration.created"
+    UPDATED = "platform.integration.updated"
+    LIFECYCLE_CHANGED = "platform.integration.lifecycle_changed"
+    ACCESS_DENIED = "platform.integration.access_denied"
+
+
+WHEN: dict[EventType, str] = {
+    EventType.REPROCESS_FAILED: "an attempt failed",
+    EventType.RETRY_SCHEDULED: "…and another one is scheduled",
+    EventType.RETRY_EXHAUSTED: "…and none is left: the item went to `dlq`",
+    EventType.REPROCESS_SUCCEEDED: "an attempt succeeded on an item that had failed or been replayed before",
+    EventType.REPLAYED: "an operator opened the item's next cycle",
+    EventType.IMPORTED: "a delivery that failed elsewhere was handed over",
+    EventType.RESOLVED: "a person closed a failed or dlq item for good",
+    EventType.CREATED: "an integration was added",
+    EventType.UPDATED: "an integration was changed",
+    EventType.LIFECYCLE_CHANGED: "an integration's lifecycle_status was changed",
+    EventType.ACCESS_DENIED: "a call was refused with 403",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Actor:
+    """Who did it: a token's subject, or redrive itself."""
+
+    id: str
+    type: str
+    session_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AuditEvent:
+    """One fact, written in the transaction that made it true and never changed."""
+
+    id: EventId
+    occurred_at: datetime
+    event_type: EventType
+    request_id: str | None
+    source_request_id: str | None
+    traceparent: str | None
+    actor: Actor
+    integration_id: str | None
+    target_type: Literal["recovery_item", "integration", "route"]
+    target_id: str
+    result: Literal["success", "failure", "denied"]
+    before_state: dict[str, Any]
+    after_state: dict[str, Any]
+    metadata: dict[str, Any]
+
+    @property
+    def event_id(self) -> str:
+        """The public name of the event."""
+        return event_id(self.id)

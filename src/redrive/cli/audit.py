@@ -1,0 +1,77 @@
+"""The audit trail, through a service."""
+
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import App, Parameter
+
+from redrive.cli.errors import ExitCode
+from redrive.cli.output import Output
+from redrive.cli.pages import print_all, print_page
+from redrive.cli.service import HERE, Service, calling
+from redrive.cli.tables import Column, Row, column, instant
+from redrive.cli.values import moment
+
+if TYPE_CHECKING:
+    from redrive.client.client import EventQuery
+
+app = App(name="audit", help="Ask the audit trail who did what, and what it caused.")
+_COMMON = "platform.integration."
+
+
+@app.command(name="list", help_epilogue="Example: redrive audit list --request-id req-42 --all")
+def list_(
+    *,
+    request_id: Annotated[str | None, Parameter(help="All that this one call caused.")] = None,
+    event_type: Annotated[
+        str | None, Parameter(help="Such as platform.integration.recovery.replayed (recovery.replayed will do).")
+    ] = None,
+    integration_id: Annotated[str | None, Parameter(help="Of one integration.")] = None,
+    target_id: Annotated[str | None, Parameter(help="What it was done to, such as a recovery_id.")] = None,
+    actor: Annotated[str | None, Parameter(help="Who did it: a token's subject.")] = None,
+    since: Annotated[str | None, Parameter(help="From this instant on (RFC 3339, or 2h: two hours ago).")] = None,
+    until: Annotated[str | None, Parameter(help="Before this instant.")] = None,
+    limit: Annotated[int | None, Parameter(help="How many a page, 1-200. [default: 50]")] = None,
+    cursor: Annotated[str | None, Parameter(help="Where the page before ended.")] = None,
+    all_: Annotated[bool, Parameter(name="--all", help="Every page.", negative=())] = False,
+    service: Service = HERE,
+    output: Output = "table",
+) -> int:
+    """List audit events, newest first."""
+    if event_type is not None and not event_type.startswith(_COMMON):
+        event_type = _COMMON + event_type
+    query: EventQuery = {
+        "request_id": request_id,
+        "event_type": event_type,
+        "integration_id": integration_id,
+        "target_id": target_id,
+        "actor": actor,
+        "since": moment(since, "--since"),
+        "until": moment(until, "--until"),
+        "limit": limit,
+        "cursor": cursor,
+    }
+    with calling(service) as client:
+        if all_:
+            print_all(client.audit_events_all(**query), "events", _COLUMNS, output)
+        else:
+            print_page(client.audit_events(**query), "events", _COLUMNS, output)
+    return ExitCode.OK
+
+
+_COLUMNS = [
+    Column("WHEN", lambda row: instant(row.get("occurred_at"))),
+    Column("EVENT", lambda row: str(row.get("event_type")).removeprefix(_COMMON)),
+    column("INTEGRATION", "integration_id"),
+    column("TARGET", "target_id"),
+    Column("STATUS", lambda row: _change(row)),
+    column("RESULT", "result"),
+    Column("ACTOR", lambda row: (row.get("actor") or {}).get("id")),
+    column("REQUEST ID", "request_id"),
+]
+
+
+def _change(row: Row) -> str | None:
+    before, after = ((row.get(name) or {}).get("status") for name in ("before_state", "after_state"))
+    if after is None:
+        return None
+    return str(after) if before in (None, after) else f"{before} > {after}"

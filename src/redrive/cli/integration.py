@@ -1,0 +1,172 @@
+"""The catalogue of integrations, through a service."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from cyclopts import App, Parameter
+
+from redrive.cli.errors import ExitCode, Stop
+from redrive.cli.output import Output, note, print_answer, print_lines
+from redrive.cli.service import HERE, UNCORRELATED, Correlation, Service, calling
+from redrive.cli.tables import column, instant, print_facts, print_table
+from redrive.cli.values import content, headers
+
+if TYPE_CHECKING:
+    from redrive.client import Answer
+
+app = App(name="integration", help="Add, list, show and change integrations.")
+Unsettable = Literal[
+    "timeout_seconds",
+    "max_attempts",
+    "base_delay_seconds",
+    "max_delay_seconds",
+    "jitter",
+    "retryable_network_codes",
+    "concurrency",
+    "rate_per_second",
+    "health_url",
+]
+IntegrationId = Annotated[str, Parameter(help="Its integration_id.")]
+_COLUMNS = [
+    column("INTEGRATION", "integration_id"),
+    column("LIFECYCLE", "lifecycle_status"),
+    column("METHOD", "method"),
+    column("URL", "url"),
+    column("AUTH", "auth_mode"),
+    column("NAME", "name"),
+]
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, slots=True)
+class Fields:
+    """What can be said of an integration when it is added, and changed later."""
+
+    name: Annotated[str | None, Parameter(help="What people call it.")] = None
+    method: Annotated[Literal["POST", "PUT", "PATCH"] | None, Parameter(help="[default: POST]")] = None
+    header: Annotated[
+        list[str] | None, Parameter(help="A 'Name: value' line to send along; repeatable.", negative=())
+    ] = None
+    auth_mode: Annotated[
+        Literal["hmac", "none"] | None, Parameter(help="How deliveries are signed. [default: hmac]")
+    ] = None
+    secret: Annotated[
+        str | None, Parameter(help="Its signing secret, @file or @- (whsec_…); else one is made and shown once.")
+    ] = None
+    lifecycle_status: Annotated[
+        Literal["draft", "active", "paused", "retired"] | None, Parameter(help="[default: active]")
+    ] = None
+    timeout_seconds: Annotated[float | None, Parameter(help="How long one attempt may take.")] = None
+    max_attempts: Annotated[int | None, Parameter(help="Attempts in a cycle.")] = None
+    base_delay_seconds: Annotated[float | None, Parameter(help="The wait after the first attempt.")] = None
+    max_delay_seconds: Annotated[float | None, Parameter(help="The longest wait.")] = None
+    jitter: Annotated[float | None, Parameter(help="The share of a wait that chance decides, 0 to 1.")] = None
+    retryable_network_codes: Annotated[
+        str | None, Parameter(help="Network failures worth a retry: ECONNRESET,EPIPE")
+    ] = None
+    concurrency: Annotated[int | None, Parameter(help="Attempts in flight at once.")] = None
+    rate_per_second: Annotated[float | None, Parameter(help="Attempts a second, at most.")] = None
+    health_url: Annotated[str | None, Parameter(help="Where its health can be asked for.")] = None
+
+    def given(self) -> dict[str, Any]:
+        """What was given, as the service takes it."""
+        found = {field.name: getattr(self, field.name) for field in fields(self)}
+        found["headers"] = headers(found.pop("header"))
+        if self.secret is not None:
+            found["secret"] = content(self.secret).decode("utf-8", "replace").strip()
+        if self.retryable_network_codes is not None:
+            found["retryable_network_codes"] = self.retryable_network_codes.replace(",", " ").split()
+        return {name: value for name, value in found.items() if value is not None}
+
+
+NOTHING = Fields()
+
+
+@app.command(help_epilogue="Example: redrive integration add billing https://partner.example/hooks")
+def add(
+    integration_id: Annotated[str, Parameter(help="1-64 of a-z 0-9 . _ -")],
+    target_url: Annotated[str, Parameter(help="Where its deliveries go.")],
+    /,
+    *,
+    fields: Fields = NOTHING,
+    idempotency_key: Annotated[str | None, Parameter(help="Makes it safe to run this twice.")] = None,
+    correlation: Correlation = UNCORRELATED,
+    service: Service = HERE,
+    output: Output = "table",
+) -> int:
+    """Add an integration; the signing secret that is made for it is shown now and never again."""
+    given = {"name": integration_id} | fields.given()
+    with calling(service) as client:
+        answer = client.create_integration(
+            idempotency_key=idempotency_key,
+            **correlation.ids(),
+            integration_id=integration_id,
+            url=target_url,
+            **given,
+        )
+    _print(answer, output)
+    if "secret" in answer:
+        note("The secret is shown once: hand it to the receiver now.")
+    return ExitCode.OK
+
+
+@app.command(name="list", help_epilogue="Example: redrive integration list --output json")
+def list_(*, service: Service = HERE, output: Output = "table") -> int:
+    """List every integration."""
+    with calling(service) as client:
+        answer = client.integrations()
+    rows: list[Mapping[str, Any]] = answer["integrations"]
+    match output:
+        case "json":
+            print_answer(answer, output)
+        case "jsonl":
+            print_lines(rows)
+        case _ if rows:
+            print_table(_COLUMNS, rows)
+        case _:
+            note("There is no integration yet; `redrive integration add` makes one.")
+    return ExitCode.OK
+
+
+@app.command(help_epilogue="Example: redrive integration show billing")
+def show(integration_id: IntegrationId, /, *, service: Service = HERE, output: Output = "table") -> int:
+    """Show one integration."""
+    with calling(service) as client:
+        answer = client.integration(integration_id)
+    _print(answer, output)
+    return ExitCode.OK
+
+
+@app.command(help_epilogue="Example: redrive integration update billing --max-attempts 8 --unset rate_per_second")
+def update(
+    integration_id: IntegrationId,
+    /,
+    *,
+    target_url: Annotated[str | None, Parameter(help="Where its deliveries go.")] = None,
+    fields: Fields = NOTHING,
+    unset: Annotated[
+        list[Unsettable] | None, Parameter(help="A field that goes back to its default; repeatable.", negative=())
+    ] = None,
+    correlation: Correlation = UNCORRELATED,
+    service: Service = HERE,
+    output: Output = "table",
+) -> int:
+    """Change what is given of an integration, and leave the rest."""
+    changes = fields.given() | dict.fromkeys(unset or ())
+    if target_url is not None:
+        changes["url"] = target_url
+    if not changes:
+        raise Stop(ExitCode.USAGE, "nothing to change was given", "`redrive integration update --help` lists it")
+    with calling(service) as client:
+        answer = client.update_integration(integration_id, **correlation.ids(), **changes)
+    _print(answer, output)
+    return ExitCode.OK
+
+
+def _print(answer: "Answer", output: Output) -> None:
+    if output != "table":
+        print_answer(answer, output)
+        return
+    instants = {name: instant(answer.get(name)) for name in ("created_at", "updated_at")}
+    print_facts({name: value for name, value in (answer | instants).items() if name != "request_id"})

@@ -1,0 +1,44 @@
+"""Lists that come in pages: one of them, or all."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from redrive.cli.output import Output, note, print_answer, print_json, print_lines
+from redrive.cli.tables import Column, print_table
+
+if TYPE_CHECKING:
+    from redrive.client import Answer
+
+
+def print_page(answer: "Answer", rows: str, columns: Sequence[Column], output: Output) -> None:
+    """Print one page whose rows stand under the name *rows*, and how to go on."""
+    match output:
+        case "json":
+            print_answer(answer, output)
+            return
+        case "jsonl":
+            print_lines(answer[rows])
+        case _:
+            _print_rows(answer[rows], columns)
+    if answer["next_cursor"] is not None:
+        note(f"There is more: --cursor {answer['next_cursor']}, or --all.")
+
+
+def print_all(
+    each: Iterator[Mapping[str, Any]], rows: str, columns: Sequence[Column], output: Output
+) -> None:
+    """Print every row of every page; jsonl prints them as they come."""
+    match output:
+        case "json":
+            print_json({rows: list(each), "next_cursor": None})
+        case "jsonl":
+            print_lines(each)
+        case _:
+            _print_rows(list(each), columns)
+
+
+def _print_rows(rows: Sequence[Mapping[str, Any]], columns: Sequence[Column]) -> None:
+    if rows:
+        print_table(columns, rows)
+    else:
+        note("Nothing matches.")

@@ -1,0 +1,72 @@
+"""Commands that talk to a service: where it is, as whom, and what its refusals mean here."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, TypedDict
+
+from cyclopts import Parameter
+
+from redrive.cli.errors import ExitCode, Stop, refused
+
+if TYPE_CHECKING:
+    from redrive.client import Client
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, slots=True)
+class Service:
+    """The service a command talks to."""
+
+    url: Annotated[str, Parameter(env_var="REDRIVE_URL", help="Where the service answers.")] = (
+        "http://127.0.0.1:8080"
+    )
+    token: Annotated[
+        str | None,
+        Parameter(env_var="REDRIVE_TOKEN", help="Who asks: a token of `redrive token create`.", show_default=False),
+    ] = None
+
+
+class Ids(TypedDict):
+    """The correlation ids of a call."""
+
+    request_id: str | None
+    traceparent: str | None
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, slots=True)
+class Correlation:
+    """What a call that changes something is stored and audited under."""
+
+    request_id: Annotated[
+        str | None, Parameter(help="The id to find all of it under in the audit trail; else one is made.")
+    ] = None
+    traceparent: Annotated[str | None, Parameter(help="The W3C trace this belongs to.")] = None
+
+    def ids(self) -> Ids:
+        """As the client takes them."""
+        return {"request_id": self.request_id, "traceparent": self.traceparent}
+
+
+HERE = Service()
+UNCORRELATED = Correlation()
+
+
+@contextmanager
+def calling(service: Service) -> Iterator["Client"]:
+    """A client of *service*; what it raises ends the command."""
+    from redrive.client import BadArgument, Client, ProblemError, ServiceUnreachable
+
+    try:
+        with Client(service.url, service.token) as client:
+            yield client
+    except ProblemError as problem:
+        raise refused(problem) from problem
+    except BadArgument as error:
+        raise Stop(ExitCode.USAGE, str(error), "correct it and run the command again") from error
+    except ServiceUnreachable as error:
+        advice = "check that `redrive serve` runs, and --url or REDRIVE_URL"
+        if error.maybe_sent:
+            advice = "look before you repeat it: it may have taken effect"
+        raise Stop(ExitCode.UNAVAILABLE, str(error), advice) from error

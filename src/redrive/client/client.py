@@ -1,0 +1,330 @@
+"""The calls of the service, one method each."""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
+from types import TracebackType
+from typing import Any, Final, Self, TypedDict, Unpack
+from urllib.parse import quote, urlencode
+
+from redrive.client.answer import Answer, read
+from redrive.client.bodies import Delivery, instant, write, write_batch, write_delivery
+from redrive.client.errors import BadArgument
+from redrive.client.transport import Transport
+
+_HEADER_VALUE = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]*[\x21-\x7e])?", re.ASCII)
+_NOT_GIVEN: Final[Any] = object()
+
+
+class Correlation(TypedDict, total=False):
+    """What every call may carry along; the service stores it with all that the call causes."""
+
+    request_id: str | None
+    traceparent: str | None
+
+
+class Window(TypedDict, total=False):
+    """Which page of a list: `limit` is 1 to 200, `cursor` a page's next_cursor."""
+
+    since: datetime | str | None
+    until: datetime | str | None
+    limit: int | None
+    cursor: str | None
+
+
+class QueueQuery(Window, total=False):
+    """Which items of an integration."""
+
+    status: str | None
+    failure_code: str | None
+    event_type: str | None
+    held: bool | None
+    resolved: bool | None
+
+
+class EventQuery(Window, total=False):
+    """Which audit events. `request_id` asks for all that one call caused."""
+
+    request_id: str | None
+    event_type: str | None
+    integration_id: str | None
+    target_id: str | None
+    actor: str | None
+
+
+class _QueueCall(QueueQuery, Correlation, total=False):
+    pass
+
+
+class Client:
+    """A redrive service, as one caller sees it. Threads may share a client.
+
+    Every method answers the service's JSON object, or raises ProblemError (the service said no),
+    ServiceUnreachable (it said nothing) or BadArgument (nothing was sent). The methods take
+    `request_id` and `traceparent` for the call itself.
+
+    A call is sent again, once, only when its connection was lost and a second sending is harmless: it reads,
+    or it carries an idempotency key (a batch: every delivery in it does). After a timeout never.
+
+    `timeout` is in seconds and bounds each wait for the service, not the whole call.
+    """
+
+    def __init__(self, url: str, token: str | None = None, timeout: float = 30.0) -> None:
+        self._transport = Transport(url, timeout)
+        self._authorization = {} if token is None else {"Authorization": f"Bearer {token}"}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the idle connections; a later call opens a new one."""
+        self._transport.close()
+
+    # integrations
+
+    def integrations(self, **correlation: Unpack[Correlation]) -> Answer:
+        """Every integration."""
+        return self._get("/platform/integrations", {}, correlation)
+
+    def integration(self, integration_id: str, **correlation: Unpack[Correlation]) -> Answer:
+        """One integration."""
+        return self._get(_under(integration_id), {}, correlation)
+
+    def create_integration(
+        self,
+        *,
+        idempotency_key: str | None = None,
+        request_id: str | None = None,
+        traceparent: str | None = None,
+        **fields: Any,
+    ) -> Answer:
+        """Add an integration. A signing secret that the service makes is in this answer, and only here."""
+        correlation: Correlation = {"request_id": request_id, "traceparent": traceparent}
+        return self._post("/platform/integrations", write(fields), idempotency_key, correlation)
+
+    def update_integration(
+        self,
+        integration_id: str,
+        *,
+        request_id: str | None = None,
+        traceparent: str | None = None,
+        **changes: Any,
+    ) -> Answer:
+        """Change what is given and leave the rest; None goes back to the service's default."""
+        correlation: Correlation = {"request_id": request_id, "traceparent": traceparent}
+        return self._call("PATCH", _under(integration_id), write(changes), _correlate(correlation))
+
+    # deliveries
+
+    def deliver(
+        self,
+        integration_id: str,
+        *,
+        event_type: str,
+        payload: Any = _NOT_GIVEN,
+        payload_json: bytes | None = None,
+        payload_base64: str | bytes | None = None,
+        content_type: str | None = None,
+        headers: Mapping[str, str] | None = None,
+        idempotency_key: str | None = None,
+        **correlation: Unpack[Correlation],
+    ) -> Answer:
+        """Hand over one delivery; it is durable when this returns.
+
+        The payload is a JSON value (`payload`), JSON text that must arrive byte for byte (`payload_json`), or
+        anything else (`payload_base64`, encoded here when it is bytes, with `content_type`).
+        """
+        body = write_delivery(
+            _given(
+                event_type=event_type,
+                payload=payload,
+                payload_json=_NOT_GIVEN if payload_json is None else payload_json,
+                payload_base64=_NOT_GIVEN if payload_base64 is None else payload_base64,
+                content_type=_NOT_GIVEN if content_type is None else content_type,
+                headers=_NOT_GIVEN if headers is None else dict(headers),
+            )
+        )
+        return self._post(_under(integration_id, "deliveries"), body, idempotency_key, correlation)
+
+    def deliver_batch(
+        self,
+        integration_id: str,
+        deliveries: Sequence[Delivery],
+        **correlation: Unpack[Correlation],
+    ) -> Answer:
+        """Hand over up to 1,000 deliveries; the answer is per delivery, in order.
+
+        Each is a mapping with the arguments of `deliver`, or bytes: a delivery already written as JSON, which
+        is sent as it is.
+        """
+        keyed = all(isinstance(one, Mapping) and one.get("idempotency_key") for one in deliveries)
+        path = _under(integration_id, "deliveries", "batch")
+        return self._call("POST", path, write_batch(deliveries), _correlate(correlation), repeatable=keyed)
+
+    def import_delivery(
+        self,
+        integration_id: str,
+        delivery: Delivery,
+        *,
+        idempotency_key: str | None = None,
+        **correlation: Unpack[Correlation],
+    ) -> Answer:
+        """Hand over a delivery that failed elsewhere, with what is known of it (`status`, …)."""
+        path = _under(integration_id, "recovery", "queue")
+        return self._post(path, write_delivery(delivery), idempotency_key, correlation)
+
+    # the recovery queue
+
+    def queue(self, integration_id: str, **call: Unpack[_QueueCall]) -> Answer:
+        """One page of an integration's items, newest first."""
+        query, correlation = _split(call)
+        return self._get(_under(integration_id, "recovery", "queue"), query, correlation)
+
+    def queue_all(self, integration_id: str, **call: Unpack[_QueueCall]) -> Iterator[dict[str, Any]]:
+        """Every item that matches, newest first, page by page; `limit` is the size of a page."""
+        query, correlation = _split(call)
+        return self._each(_under(integration_id, "recovery", "queue"), "queue", query, correlation)
+
+    def item(self, integration_id: str, recovery_id: str, **correlation: Unpack[Correlation]) -> Answer:
+        """One item with its payload, its last answer and its attempts."""
+        return self._get(_under(integration_id, "recovery", "queue", recovery_id), {}, correlation)
+
+    def replay(
+        self,
+        integration_id: str,
+        recovery_id: str,
+        reason: str,
+        *,
+        idempotency_key: str | None = None,
+        **correlation: Unpack[Correlation],
+    ) -> Answer:
+        """Open the next cycle of a failed or dlq item."""
+        path = _under(integration_id, "recovery", "queue", recovery_id, "replay")
+        return self._post(path, write({"reason": reason}), idempotency_key, correlation)
+
+    def resolve(
+        self,
+        integration_id: str,
+        recovery_id: str,
+        reason: str,
+        *,
+        idempotency_key: str | None = None,
+        **correlation: Unpack[Correlation],
+    ) -> Answer:
+        """Close a failed or dlq item for good."""
+        path = _under(integration_id, "recovery", "queue", recovery_id, "resolve")
+        return self._post(path, write({"reason": reason}), idempotency_key, correlation)
+
+    # audit
+
+    def audit_events(self, **query: Unpack[EventQuery]) -> Answer:
+        """One page of audit events, newest first. Here `request_id` is a filter, not the call's own."""
+        return self._get("/platform/audit/events", query, {})
+
+    def audit_events_all(self, **query: Unpack[EventQuery]) -> Iterator[dict[str, Any]]:
+        """Every audit event that matches, newest first, page by page; `limit` is the size of a page."""
+        return self._each("/platform/audit/events", "events", query, {})
+
+    # the service itself
+
+    def health(self) -> Answer:
+        """The process lives."""
+        return self._get("/healthz", {}, {})
+
+    def ready(self) -> Answer:
+        """It can take work; ProblemError when it cannot."""
+        return self._get("/readyz", {}, {})
+
+    def _get(self, path: str, query: Mapping[str, Any], correlation: Correlation) -> Answer:
+        asked = urlencode({name: _word(value) for name, value in query.items() if value is not None})
+        target = f"{path}?{asked}" if asked else path
+        return self._call("GET", target, None, _correlate(correlation), repeatable=True)
+
+    def _each(
+        self, path: str, rows: str, query: Mapping[str, Any], correlation: Correlation
+    ) -> Iterator[dict[str, Any]]:
+        page_query = {
+            "limit": 200,
+            **{name: value for name, value in query.items() if value is not None},
+        }
+        while True:
+            page = self._get(path, page_query, correlation)
+            yield from page[rows]
+            if page["next_cursor"] is None:
+                return
+            page_query["cursor"] = page["next_cursor"]
+
+    def _post(self, path: str, body: bytes, idempotency_key: str | None, correlation: Correlation) -> Answer:
+        headers = _correlate(correlation)
+        if idempotency_key is not None:
+            headers["Idempotency-Key"] = idempotency_key
+        return self._call("POST", path, body, headers, repeatable=idempotency_key is not None)
+
+    def _call(
+        self,
+        method: str,
+        path: str,
+        body: bytes | None,
+        headers: dict[str, str],
+        *,
+        repeatable: bool = False,
+    ) -> Answer:
+        headers |= self._authorization | {
+            "Accept": "application/json",
+            "User-Agent": "redrive-client",
+        }
+        if body is not None:
+            headers["Content-Type"] = "application/json"
+        for name, value in headers.items():
+            if not _HEADER_VALUE.fullmatch(value):
+                raise BadArgument(f"{_ARGUMENTS.get(name, name)} must be visible ASCII characters")
+        return read(self._transport.exchange(method, path, headers, body, repeatable=repeatable))
+
+
+_ARGUMENTS = {
+    "Authorization": "the token",
+    "Idempotency-Key": "the idempotency key",
+    "X-Request-Id": "the request id",
+}
+
+
+def _under(integration_id: str, *rest: str) -> str:
+    segments = (integration_id, *rest)
+    if not all(segments) or any(segment in (".", "..") for segment in segments):
+        raise BadArgument("an id is neither empty nor made of dots")
+    return "/platform/integrations/" + "/".join(quote(segment, safe="") for segment in segments)
+
+
+def _correlate(correlation: Correlation) -> dict[str, str]:
+    given = {
+        "X-Request-Id": correlation.get("request_id"),
+        "traceparent": correlation.get("traceparent"),
+    }
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def _split(call: Mapping[str, Any]) -> tuple[dict[str, Any], Correlation]:
+    query = dict(call)
+    correlation: Correlation = {
+        "request_id": query.pop("request_id", None),
+        "traceparent": query.pop("traceparent", None),
+    }
+    return query, correlation
+
+
+def _given(**fields: Any) -> dict[str, Any]:
+    return {name: value for name, value in fields.items() if value is not _NOT_GIVEN}
+
+
+def _word(value: object) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return instant(value) if isinstance(value, datetime) else str(value)

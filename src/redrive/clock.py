@@ -1,0 +1,53 @@
+"""Time and chance: the only module that asks the machine for either."""
+
+import asyncio
+import os
+import random
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Protocol
+
+Chance = Callable[[], float]  # a number in [0, 1)
+
+
+class Clock(Protocol):
+    """What the engine asks about time."""
+
+    def now(self) -> datetime:
+        """The present instant: aware, UTC, to the millisecond."""
+        ...
+
+    def elapsed(self) -> float:
+        """Seconds on a clock that never steps, for durations."""
+        ...
+
+    async def sleep(self, seconds: float) -> None:
+        """Return after *seconds*."""
+        ...
+
+
+class SystemClock:
+    """The machine's clock."""
+
+    def now(self) -> datetime:
+        """The present instant: aware, UTC, to the millisecond."""
+        nanoseconds = time.time_ns()
+        seconds, rest = divmod(nanoseconds // 1_000_000, 1000)
+        return datetime.fromtimestamp(seconds, UTC).replace(microsecond=rest * 1000)
+
+    def elapsed(self) -> float:
+        """Seconds on a clock that never steps, for durations."""
+        return time.monotonic()
+
+    async def sleep(self, seconds: float) -> None:
+        """Return after *seconds*."""
+        await asyncio.sleep(seconds)
+
+
+def random_bytes(count: int) -> bytes:
+    """Bytes nobody can guess: ids, tokens, secrets."""
+    return os.urandom(count)
+
+
+chance: Chance = random.random  # jitter needs no secrecy

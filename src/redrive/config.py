@@ -1,0 +1,324 @@
+"""Settings: one row each, read once at start into a frozen value that is passed, never imported.
+
+A setting comes from the command line, else its REDRIVE_<NAME> variable, else redrive.toml; else it
+has its default.
+"""
+
+import os
+import re
+import tomllib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, fields
+from difflib import get_close_matches
+from ipaddress import IPv4Network, IPv6Network, ip_network
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal, NamedTuple, get_args, get_type_hints
+
+from redrive.domain.integration import MAX_ATTEMPTS, MAX_TIMEOUT_SECONDS, Defaults, is_line
+from redrive.domain.outcome import RETRYABLE_NETWORK_CODES
+
+Network = IPv4Network | IPv6Network
+Role = Literal["all", "api", "worker"]
+LogLevel = Literal["debug", "info", "warning", "error"]
+LogFormat = Literal["auto", "json", "console"]
+DATA_DIR: Final = "<data_dir>"  # in a database URL, stands for that setting
+_FILE: Final = "redrive.toml"
+_CONFIG: Final = "REDRIVE_CONFIG"
+_OTHER_VARIABLES: Final = (_CONFIG, "REDRIVE_URL", "REDRIVE_TOKEN")
+_SQLITE: Final = "sqlite:///"
+_INTEGER = re.compile(r"0|-?[1-9][0-9]{0,17}", re.ASCII)
+_NUMBER = re.compile(r"-?(?:0|[1-9][0-9]{0,17})(?:\.[0-9]{1,18})?", re.ASCII)
+_NETWORK = re.compile(r"[0-9A-Fa-f:.]{1,64}(?:/[0-9]{1,3})?", re.ASCII)
+_POSTGRES = re.compile(r"postgresql://[^/].*", re.ASCII)
+
+
+class BadSettings(Exception):
+    """The settings are wrong and nothing was started; `problems` has a sentence for each."""
+
+    def __init__(self, *problems: str) -> None:
+        self.problems = problems
+        super().__init__("\n".join(problems))
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """How a setting is written: in words, as text (`read` raises ValueError), and in TOML."""
+
+    word: str
+    read: Callable[[str], Any]
+    toml: tuple[type, ...] = (str,)  # a string, read like a variable's, will do for every kind
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One row: what can be set, and what it does."""
+
+    name: str
+    kind: Kind
+    default: Any
+    sentence: str
+
+    @property
+    def variable(self) -> str:
+        """Its environment variable."""
+        return f"REDRIVE_{self.name.upper()}"
+
+    @property
+    def option(self) -> str:
+        """Its option on the command line."""
+        return f"--{self.name.replace('_', '-')}"
+
+
+def _text(text: str) -> str:
+    if not is_line(text, 1024):
+        raise ValueError
+    return text
+
+
+def _flag(text: str) -> bool:
+    if text not in ("true", "false"):
+        raise ValueError
+    return text == "true"
+
+
+def _database(text: str) -> str:
+    if _POSTGRES.fullmatch(_text(text)):
+        return text
+    path = text.removeprefix(_SQLITE)
+    # :memory: would not outlive the process; ? and # are where other programs put parameters
+    if path in (text, "", ":memory:") or path.endswith("/") or "?" in path or "#" in path:
+        raise ValueError
+    return text
+
+
+def _network(text: str) -> Network:
+    if not _NETWORK.fullmatch(text):  # ip_network would also take a netmask, a hostmask, a zone
+        raise ValueError(f"{text!r} is none")
+    return ip_network(text)
+
+
+def _integer(low: int, high: int) -> Kind:
+    def read(text: str) -> int:
+        if not _INTEGER.fullmatch(text) or not low <= int(text) <= high:
+            raise ValueError
+        return int(text)
+
+    return Kind(f"an integer from {low} to {high}", read, (int,))
+
+
+def _number(low: float, high: float) -> Kind:
+    def read(text: str) -> float:
+        if not _NUMBER.fullmatch(text) or not low <= float(text) <= high:
+            raise ValueError
+        return float(text)
+
+    return Kind(f"a number from {low:g} to {high:g}", read, (int, float))
+
+
+def _choice(words: tuple[str, ...]) -> Kind:
+    def read(text: str) -> str:
+        if text not in words:
+            raise ValueError
+        return text
+
+    return Kind(f"{', '.join(words[:-1])} or {words[-1]}", read)
+
+
+def _list(word: str, read_one: Callable[[str], Any]) -> Kind:
+    def read(text: str) -> tuple[Any, ...]:
+        return tuple(read_one(part.strip(" ")) for part in text.split(",")) if text else ()
+
+    return Kind(f"a comma-separated list of {word}", read, (list,))
+
+
+_TEXT = Kind("text on one line, without space at either end", _text)
+_PATH = Kind("a path", lambda text: Path(_text(text)))
+_FLAG = Kind("true or false", _flag, (bool,))
+_DATABASE = Kind("sqlite:///relative.db, sqlite:////absolute.db or postgresql://…", _database)
+_NETWORKS = _list("ranges such as 10.0.0.0/8", _network)
+_PORTS = _list("ports", _integer(1, 65535).read)
+_CODES = _list(f"codes among {' '.join(RETRYABLE_NETWORK_CODES)}", _choice(RETRYABLE_NETWORK_CODES).read)
+_DELAY = _number(0.001, 86_400)
+_BUILT_IN: Final = Defaults()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What an operator chose; each field is one row."""
+
+    database: Annotated[str, _DATABASE, f"Where everything is kept; it may hold {DATA_DIR}."] = field(
+        default=f"{_SQLITE}{DATA_DIR}/redrive.db",
+        repr=False,  # it may hold a password
+    )
+    data_dir: Annotated[Path, _PATH, "The directory for redrive's own files."] = Path("redrive-data")
+    role: Annotated[
+        Role, _choice(get_args(Role)), "What a process does: answer calls (api), send (worker), or all."
+    ] = "all"
+    host: Annotated[str, _TEXT, "The address the HTTP server listens on."] = "127.0.0.1"
+    port: Annotated[int, _integer(0, 65535), "The port the HTTP server listens on; 0 takes any free one."] = (
+        8080
+    )
+    allow_targets: Annotated[
+        tuple[Network, ...], _NETWORKS, "Private ranges deliveries may go to, on every port."
+    ] = ()
+    allow_ports: Annotated[
+        tuple[int, ...], _PORTS, "Ports deliveries may go to besides 443 (and 80 with allow_http)."
+    ] = ()
+    allow_http: Annotated[bool, _FLAG, "Whether targets may be plain http."] = False
+    max_attempts: Annotated[
+        int, _integer(1, MAX_ATTEMPTS), "How many attempts a cycle has, the first one included."
+    ] = _BUILT_IN.max_attempts
+    base_delay_seconds: Annotated[
+        float, _DELAY, "Seconds from the first attempt to the second; each further delay doubles."
+    ] = _BUILT_IN.base_delay_seconds
+    max_delay_seconds: Annotated[float, _DELAY, "Seconds a delay grows to at most, before jitter."] = (
+        _BUILT_IN.max_delay_seconds
+    )
+    jitter: Annotated[
+        float, _number(0, 1), "The share of a delay that chance adds or takes away at most."
+    ] = _BUILT_IN.jitter
+    timeout_seconds: Annotated[
+        float, _number(0.1, MAX_TIMEOUT_SECONDS), "Seconds one attempt may take in all."
+    ] = _BUILT_IN.timeout_seconds
+    concurrency: Annotated[
+        int, _integer(1, 10_000), "How many attempts to one integration may be in flight."
+    ] = _BUILT_IN.concurrency
+    retryable_network_codes: Annotated[
+        tuple[str, ...], _CODES, "Network failures that are worth another attempt."
+    ] = _BUILT_IN.retryable_network_codes
+    slots: Annotated[int, _integer(1, 100_000), "How many attempts may be in flight in one process."] = 512
+    drain_seconds: Annotated[
+        float,
+        _number(0, 3600),
+        "Seconds a stop waits for what is in flight; 65 is over the longest timeout.",
+    ] = 65.0
+    max_queued: Annotated[
+        int,
+        _integer(1, 1_000_000),
+        "How many deliveries may wait for their commit; further ones are answered 429.",
+    ] = 10_000
+    readers: Annotated[int, _integer(1, 64), "How many threads read the SQLite file."] = 2
+    log_level: Annotated[
+        LogLevel, _choice(get_args(LogLevel)), "The least that is logged; debug has every attempt."
+    ] = "info"
+    log_format: Annotated[
+        LogFormat,
+        _choice(get_args(LogFormat)),
+        "How log lines look; auto is console on a terminal and json elsewhere.",
+    ] = "auto"
+    otel: Annotated[
+        bool, _FLAG, "Whether attempts become OpenTelemetry spans, sent as the OTEL_* variables say."
+    ] = False
+
+    def defaults(self) -> Defaults:
+        """What an integration that says nothing gets."""
+        return Defaults(**{row.name: getattr(self, row.name) for row in fields(Defaults)})
+
+    def sqlite_path(self) -> Path | None:
+        """The file of a SQLite database; None when the database is another."""
+        path = self.database.removeprefix(_SQLITE)
+        return None if path == self.database else Path(path.replace(DATA_DIR, str(self.data_dir)))
+
+
+def _rows() -> Iterator[Setting]:
+    hints = get_type_hints(Settings, include_extras=True)
+    for row in fields(Settings):
+        kind, sentence = hints[row.name].__metadata__
+        yield Setting(row.name, kind, row.default, sentence)
+
+
+SETTINGS: Final = tuple(_rows())
+_BY_NAME: Final = {setting.name: setting for setting in SETTINGS}
+
+
+class _Given(NamedTuple):
+    source: str  # what the operator would look for: --port, REDRIVE_PORT, redrive.toml: port
+    value: Any
+
+
+def load(
+    overrides: Mapping[str, str | None] = {},
+    environ: Mapping[str, str] = os.environ,
+    file: Path | None = None,
+) -> Settings:
+    """Read the settings, or raise BadSettings with every problem there is.
+
+    *overrides* come from the command line, by setting name (None: not given). *file* must exist, and
+    so must REDRIVE_CONFIG if set; redrive.toml in the working directory may.
+    """
+    problems: list[str] = []
+    given = _from_file(file, environ, problems)
+    given |= _from_environ(environ, problems)
+    given |= _from_overrides(overrides, problems)
+    values = {setting.name: setting.default for setting in SETTINGS}
+    for name, (source, value) in given.items():
+        try:
+            values[name] = _BY_NAME[name].kind.read(_written(value, _BY_NAME[name].kind))
+        except ValueError as error:
+            why = f"; {error}" if str(error) else ""
+            problems.append(f"{source} must be {_BY_NAME[name].kind.word}{why}")
+            del values[name]
+    problems += _contradictions(values)
+    if problems:
+        raise BadSettings(*problems)
+    return Settings(**values)
+
+
+def _from_file(file: Path | None, environ: Mapping[str, str], problems: list[str]) -> dict[str, _Given]:
+    path = file or (Path(environ[_CONFIG]) if _CONFIG in environ else None)
+    if path is None and not Path(_FILE).exists():
+        return {}
+    path = path or Path(_FILE)
+    try:
+        rows = tomllib.loads(path.read_text("utf-8"))
+    except OSError as error:
+        problems.append(f"{path} cannot be read: {error.strerror}")
+    except ValueError as error:  # TOMLDecodeError and UnicodeDecodeError are both
+        problems.append(f"{path} is not TOML: {error}")
+    else:
+        strange = [name for name in rows if name not in _BY_NAME]
+        problems += [f"{path}: {_unknown(name, tuple(_BY_NAME))}" for name in strange]
+        return {name: _Given(f"{path}: {name}", rows[name]) for name in rows if name in _BY_NAME}
+    return {}
+
+
+def _from_environ(environ: Mapping[str, str], problems: list[str]) -> dict[str, _Given]:
+    known = {setting.variable: setting.name for setting in SETTINGS}
+    names = (*known, *_OTHER_VARIABLES)
+    ours = (name for name in environ if name.startswith("REDRIVE_"))
+    problems += [_unknown(name, names) for name in ours if name not in names]
+    return {known[name]: _Given(name, value) for name, value in environ.items() if name in known}
+
+
+def _from_overrides(overrides: Mapping[str, str | None], problems: list[str]) -> dict[str, _Given]:
+    problems += [_unknown(name, tuple(_BY_NAME)) for name in overrides if name not in _BY_NAME]
+    return {
+        name: _Given(_BY_NAME[name].option, text)
+        for name, text in overrides.items()
+        if name in _BY_NAME and text is not None
+    }
+
+
+def _unknown(name: str, names: tuple[str, ...]) -> str:
+    near = get_close_matches(name, names, n=1)
+    return f"{name} is not a setting" + (f"; did you mean {near[0]}?" if near else "")
+
+
+def _written(value: Any, kind: Kind) -> str:
+    """A TOML value as text, so that every source is read by the same grammar."""
+    if isinstance(value, str):
+        return value
+    if type(value) not in kind.toml:  # a bool is an int to isinstance
+        raise ValueError
+    if isinstance(value, list):
+        if not all(type(one) in (str, int) for one in value):
+            raise ValueError
+        return ",".join(map(str, value))
+    return str(value).lower() if isinstance(value, bool) else repr(value).removesuffix(".0")
+
+
+def _contradictions(values: Mapping[str, Any]) -> Iterator[str]:
+    """What is wrong with values that are right one by one; a bad one is missing."""
+    base, most = values.get("base_delay_seconds"), values.get("max_delay_seconds")
+    if base is not None and most is not None and base > most:
+        yield f"base_delay_seconds ({base:g}) must not be more than max_delay_seconds ({most:g})"

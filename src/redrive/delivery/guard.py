@@ -1,0 +1,89 @@
+"""Which addresses and ports a delivery may go to: a judgement, made for every connection."""
+
+from collections.abc import Callable, Iterable, Sequence
+from functools import lru_cache
+from ipaddress import IPv6Address, ip_address
+
+from redrive.delivery.addresses import NEVER, Address, Network, embedded, is_special
+from redrive.domain.target import Target
+
+
+class Guard:
+    """The operator's rules. A verdict is None, or a sentence that says why not.
+
+    `is_local` tells whether an address is one of this machine's own.
+    """
+
+    def __init__(
+        self,
+        *,
+        allow_targets: Sequence[Network] = (),
+        allow_ports: frozenset[int] = frozenset(),
+        allow_http: bool = False,
+        is_local: Callable[[str], bool],
+    ) -> None:
+        self._ranges = tuple(allow_targets)
+        self._ports = allow_ports | ({80, 443} if allow_http else {443})
+        self._is_local = is_local
+        self._listeners: frozenset[tuple[Address, int]] = frozenset()
+        self._is_inside = lru_cache(maxsize=4096)(self._find_range)  # a range never changes
+
+    def protect(self, listeners: Iterable[tuple[str, int]]) -> None:
+        """Never deliver to *listeners*, our own; 0.0.0.0 or :: is any address of this machine."""
+        self._listeners = frozenset((ip_address(host), port) for host, port in listeners)
+
+    def judge_port(self, target: Target) -> str | None:
+        """The verdict before a name is resolved: can this port be allowed at any address?"""
+        if target.port in self._ports:
+            return None
+        if self._ranges and (not _is_literal(target.host) or self._is_inside(target.host)):
+            return None  # an allowed range is allowed on every port; `judge` sees the addresses
+        return _port_refusal(target.port)
+
+    def judge(self, text: str, port: int) -> str | None:
+        """The verdict on connecting to the address *text*."""
+        address = _parse(text)
+        if address is None:
+            return f"{text} is not an address"
+        faces = (address, *embedded(address))
+        if any(face in NEVER for face in faces):
+            return f"{text} belongs to a cloud's own services, which are never allowed"
+        if any(self._is_ours(face, port) for face in faces):
+            return f"{text} port {port} is this service itself, which is never allowed"
+        if self._is_inside(text):
+            return None
+        if port not in self._ports:
+            return _port_refusal(port)
+        if any(is_special(face) for face in faces):
+            return (
+                f"{text} is a private, reserved or translated address; "
+                "REDRIVE_ALLOW_TARGETS can allow its range"
+            )
+        return None
+
+    def _is_ours(self, address: Address, port: int) -> bool:
+        listening = [host for host, number in self._listeners if number == port]
+        if not listening or address in listening or address.is_unspecified:
+            return bool(listening)
+        return any(host.is_unspecified for host in listening) and self._is_local(str(address))
+
+    def _find_range(self, text: str) -> bool:
+        address = _parse(text)
+        return address is not None and any(address in network for network in self._ranges)
+
+
+def _is_literal(host: str) -> bool:
+    return ":" in host or host.replace(".", "").isdigit()
+
+
+def _parse(text: str) -> Address | None:
+    """*text* as an address; None also for one with a scope, which two interfaces may share."""
+    try:
+        address = ip_address(text)
+    except ValueError:
+        return None
+    return None if isinstance(address, IPv6Address) and address.scope_id else address
+
+
+def _port_refusal(port: int) -> str:
+    return f"port {port} is not allowed; REDRIVE_ALLOW_PORTS can allow it"

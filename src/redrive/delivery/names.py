@@ -1,0 +1,74 @@
+"""From a name to addresses: looked up once, with a time limit, and judged one and all."""
+
+import asyncio
+import errno
+import socket
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Protocol
+
+from redrive.delivery.guard import Guard
+
+LOOKUP_SECONDS = 5.0
+
+
+class Resolver(Protocol):
+    """Looks a name up: every address, A and AAAA. Raises socket.gaierror."""
+
+    async def __call__(self, host: str) -> Sequence[str]: ...
+
+
+class Refused(OSError):
+    """The guard refuses a connection. An OSError, as a client expects of a failing connection."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(why)
+        self.why = why
+
+
+class SystemResolver:
+    """The machine's resolver, on threads of its own: names that hang do not hold up other work."""
+
+    def __init__(self) -> None:
+        self._threads = ThreadPoolExecutor(max_workers=32, thread_name_prefix="redrive-names")
+
+    async def __call__(self, host: str) -> Sequence[str]:
+        """The addresses of *host*, in the system's order of preference."""
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._threads, _look_up, host)
+
+    def close(self) -> None:
+        """Let go of the threads; a lookup under way is left to end by itself."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+
+async def vetted(resolver: Resolver, guard: Guard, host: str, port: int) -> Sequence[str]:
+    """The addresses of *host*, all allowed on *port*. Raises Refused or socket.gaierror."""
+    try:
+        async with asyncio.timeout(LOOKUP_SECONDS):
+            addresses = await resolver(host)
+    except TimeoutError:
+        raise socket.gaierror(socket.EAI_AGAIN, f"no answer within {LOOKUP_SECONDS:g} s") from None
+    for address in addresses:
+        if (why := guard.judge(address, port)) is not None:
+            raise Refused(why)  # one denied answer blocks all: the next lookup may put it first
+    if not addresses:
+        raise socket.gaierror(socket.EAI_NONAME, "the name has no address")
+    return addresses
+
+
+def is_local(address: str) -> bool:
+    """Whether *address* is one of this machine's own: only those can be bound."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM) as probe:
+            probe.bind((address, 0))
+    except OSError as error:  # any other error does not prove that it is another machine's
+        return error.errno not in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
+    return True
+
+
+def _look_up(host: str) -> list[str]:
+    # As bytes, for Python would apply IDNA to a str; the grammar of a target is ASCII already.
+    found = socket.getaddrinfo(host.encode("ascii"), None, type=socket.SOCK_STREAM)
+    return list(dict.fromkeys(str(sockaddr[0]) for *_, sockaddr in found))

@@ -1,0 +1,37 @@
+"""What the engine asks of a deliverer."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from redrive.domain.outcome import Outcome
+from redrive.domain.target import Target
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One request, complete: exactly these headers and bytes are sent. The timeout is for all of it."""
+
+    method: str
+    target: Target
+    headers: tuple[tuple[str, str], ...]
+    body: bytes
+    timeout_seconds: float
+
+
+class OwnFault(Exception):
+    """We could not even try (no file handles, no key): nothing was sent and no attempt is spent."""
+
+
+class Deliverer(Protocol):
+    """Sends requests. Safe to use from many tasks at once."""
+
+    async def send(self, request: Request) -> Outcome:
+        """Make one HTTP exchange, never a second. A remote failure is a value and never raises.
+
+        Raises OwnFault when nothing was sent for a reason of our own.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Close every kept connection."""
+        ...

@@ -1,0 +1,141 @@
+"""The values of a delivery on its way: accepted, claimed, attempted, and shown."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from redrive.domain.ids import ItemId, recovery_id
+from redrive.domain.item import Status
+from redrive.domain.outcome import Answer, Outcome
+
+Headers = tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """What was accepted, for good: inserted once, never changed. `integration` is its number."""
+
+    id: ItemId
+    integration: int
+    event_type: str
+    payload: bytes
+    content_type: str
+    headers: Headers
+    request_id: str
+    traceparent: str
+    tracestate: str | None
+    idempotency_key: str | None
+    created_by: str
+    created_at: datetime
+    max_attempts: int
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """The right to make one attempt, already counted. It is void once its owner's lease is."""
+
+    delivery: Delivery
+    owner: int  # the incarnation of the process that holds it
+    cycle: int
+    attempt: int
+    max_attempts: int
+    request_id: str  # of the call that opened the cycle
+
+    @property
+    def recovery_id(self) -> str:
+        """The public name of the item."""
+        return recovery_id(self.delivery.id)
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One HTTP exchange, or its failure, as it is kept."""
+
+    cycle: int
+    attempt: int
+    started_at: datetime
+    duration: timedelta
+    outcome: Outcome
+    retryable: bool | None  # None: it succeeded
+    span_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What is known of the last attempt, made by us or, before an import, elsewhere."""
+
+    failure_code: str | None = None
+    failure_detail: str | None = None
+    last_http_status: int | None = None
+    retryable: bool | None = None
+    occurred_at: datetime | None = None
+    answer: Answer | None = None
+    answer_size: int = 0  # a list leaves the answer's body empty
+
+
+@dataclass(frozen=True, slots=True)
+class Resolution:
+    """A person closed a failed or dlq item for good."""
+
+    resolved_at: datetime
+    resolved_by: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One delivery and where it stands."""
+
+    delivery: Delivery
+    payload_size: int  # a list leaves the payload itself empty
+    status: Status
+    cycle: int
+    attempt_count: int
+    max_attempts: int
+    request_id: str
+    next_retry_at: datetime | None
+    last: Evidence
+    resolution: Resolution | None
+    updated_by: str
+    updated_at: datetime
+
+    @property
+    def recovery_id(self) -> str:
+        """The public name of the item."""
+        return recovery_id(self.delivery.id)
+
+    def state(self) -> dict[str, Any]:
+        """What an audit event shows as before_state or after_state."""
+        return item_state(
+            self.status,
+            cycle=self.cycle,
+            attempt_count=self.attempt_count,
+            next_retry_at=self.next_retry_at,
+            failure_code=self.last.failure_code,
+            resolved=self.resolution is not None,
+        )
+
+
+def item_state(
+    status: Status,
+    *,
+    cycle: int,
+    attempt_count: int,
+    next_retry_at: datetime | None = None,
+    failure_code: str | None = None,
+    resolved: bool = False,
+) -> dict[str, Any]:
+    """The state of an item as audit events show it: the same keys everywhere, never a secret."""
+    return {
+        "status": str(status),
+        "cycle": cycle,
+        "attempt_count": attempt_count,
+        "next_retry_at": None if next_retry_at is None else rfc3339(next_retry_at),
+        "failure_code": failure_code,
+        "resolved": resolved,
+    }
+
+
+def rfc3339(instant: datetime) -> str:
+    """RFC 3339 in UTC with milliseconds, as every instant leaves us."""
+    return instant.strftime("%Y-%m-%dT%H:%M:%S.") + f"{instant.microsecond // 1000:03d}Z"

@@ -1,0 +1,99 @@
+"""64-bit, time-ordered ids and the text they wear outside.
+
+id = milliseconds since 2024-01-01 UTC << 22 | slot << 12 | sequence. The text is a prefix and 13
+characters of Crockford's base32 in lower case, so texts sort as their ids do.
+"""
+
+import re
+from datetime import UTC, datetime, timedelta
+from typing import NewType
+
+ItemId = NewType("ItemId", int)
+EventId = NewType("EventId", int)
+
+ID_EPOCH = datetime(2024, 1, 1, tzinfo=UTC)
+ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
+TIME_SHIFT = 22
+SEQUENCE_BITS = 12
+ITEM_PREFIX = "rec_"
+EVENT_PREFIX = "evt_"
+RECOVERY_ID = re.compile(r"[a-z0-9_-]{1,64}", re.ASCII)
+_PAIRS = [a + b for a in ALPHABET for b in ALPHABET]
+_TEXT = re.compile(f"[0-7][{ALPHABET}]{{12}}", re.ASCII)
+_VALUE = {character: value for value, character in enumerate(ALPHABET)}
+
+
+def recovery_id(item_id: int) -> str:
+    """The public name of an item; also its `webhook-id`."""
+    return ITEM_PREFIX + _encode(item_id)
+
+
+def event_id(number: int) -> str:
+    """The public name of an audit event."""
+    return EVENT_PREFIX + _encode(number)
+
+
+def parse_recovery_id(text: str) -> ItemId | None:
+    """The id behind *text*, or None when no item can have that name."""
+    number = _decode(text, ITEM_PREFIX)
+    return None if number is None else ItemId(number)
+
+
+def parse_event_id(text: str) -> EventId | None:
+    """The id behind *text*, or None when no event can have that name."""
+    number = _decode(text, EVENT_PREFIX)
+    return None if number is None else EventId(number)
+
+
+def first_id_at(instant: datetime) -> int:
+    """The smallest id that can be made at *instant* or later (never below 0)."""
+    milliseconds = -((ID_EPOCH - instant) // timedelta(milliseconds=1))
+    return min(max(0, milliseconds), (1 << 41) - 1) << TIME_SHIFT
+
+
+def instant_of(number: int) -> datetime:
+    """When an id was made, to the millisecond."""
+    return ID_EPOCH + timedelta(milliseconds=number >> TIME_SHIFT)
+
+
+class IdSequence:
+    """Makes ids that only grow, also when the clock steps back. One per process; not thread-safe."""
+
+    def __init__(self, slot: int = 0) -> None:
+        self._low = (slot & 0x3FF) << SEQUENCE_BITS
+        self._last = 0
+        self._sequence = 0
+
+    def next(self, now: datetime) -> int:
+        """The next id, stamped *now* or, when that many were made in a millisecond, just after."""
+        milliseconds = (now - ID_EPOCH) // timedelta(milliseconds=1)
+        if milliseconds > self._last:
+            self._last, self._sequence = milliseconds, 0
+        else:
+            self._sequence += 1
+            if self._sequence >> SEQUENCE_BITS:
+                self._last, self._sequence = self._last + 1, 0
+        return self._last << TIME_SHIFT | self._low | self._sequence
+
+
+def _encode(number: int) -> str:
+    pairs = _PAIRS
+    return (
+        ALPHABET[number >> 60]
+        + pairs[number >> 50 & 1023]
+        + pairs[number >> 40 & 1023]
+        + pairs[number >> 30 & 1023]
+        + pairs[number >> 20 & 1023]
+        + pairs[number >> 10 & 1023]
+        + pairs[number & 1023]
+    )
+
+
+def _decode(text: str, prefix: str) -> int | None:
+    body = text.removeprefix(prefix)
+    if body == text or not _TEXT.fullmatch(body):
+        return None
+    number = 0
+    for character in body:
+        number = number << 5 | _VALUE[character]
+    return number

@@ -1,0 +1,182 @@
+"""An integration: where deliveries go, how they are signed and how they are retried."""
+
+import re
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, Final, Literal
+
+from redrive.domain.errors import Fault, InvalidPayload
+from redrive.domain.outcome import RETRYABLE_NETWORK_CODES
+from redrive.domain.retry import RetryPolicy
+from redrive.domain.target import parse_target
+
+INTEGRATION_ID: Final = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,62}[a-z0-9])?", re.ASCII)
+_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,128}", re.ASCII)
+_HEADER_VALUE = re.compile(r"[\x21-\x7e](?:[\x20-\x7e\t]{0,4094}[\x21-\x7e])?", re.ASCII)
+_RESERVED = frozenset(
+    """host content-length transfer-encoding connection keep-alive te trailer upgrade expect proxy-authorization
+    proxy-connection traceparent tracestate x-request-id user-agent accept-encoding content-type""".split()
+)
+MAX_HEADERS = 32
+MAX_ATTEMPTS = 100
+MAX_TIMEOUT_SECONDS = 60.0
+
+
+class Lifecycle(StrEnum):
+    """`active` sends and replays, `paused` accepts and holds, the others refuse."""
+
+    DRAFT = "draft"
+    ACTIVE = "active"
+    PAUSED = "paused"
+    RETIRED = "retired"
+
+
+ACCEPTING: Final = frozenset({Lifecycle.ACTIVE, Lifecycle.PAUSED})
+Method = Literal["POST", "PUT", "PATCH"]
+AuthMode = Literal["none", "hmac", "header", "basic", "bearer", "oauth2", "mtls"]
+AVAILABLE_AUTH_MODES: Final = frozenset({"none", "hmac"})  # the others come with sealed credentials
+
+
+@dataclass(frozen=True, slots=True)
+class Integration:
+    """One catalogued destination. `number` is its key in the store, `secrets` are active `whsec_` secrets.
+
+    A policy field that is None follows the global default of the moment.
+    """
+
+    number: int
+    integration_id: str
+    name: str
+    url: str
+    created_at: datetime
+    updated_at: datetime
+    method: Method = "POST"
+    headers: tuple[tuple[str, str], ...] = ()
+    auth_mode: AuthMode = "hmac"
+    lifecycle_status: Lifecycle = Lifecycle.ACTIVE
+    timeout_seconds: float | None = None
+    max_attempts: int | None = None
+    base_delay_seconds: float | None = None
+    max_delay_seconds: float | None = None
+    jitter: float | None = None
+    retryable_network_codes: tuple[str, ...] | None = None
+    concurrency: int | None = None
+    rate_per_second: float | None = None
+    health_url: str | None = None
+    secrets: tuple[str, ...] = ()
+    version: int = 1
+
+    @property
+    def accepts(self) -> bool:
+        """Whether new deliveries are taken (they may be held)."""
+        return self.lifecycle_status in ACCEPTING
+
+    @property
+    def sends(self) -> bool:
+        """Whether attempts may start and items be replayed."""
+        return self.lifecycle_status is Lifecycle.ACTIVE
+
+
+@dataclass(frozen=True, slots=True)
+class Defaults:
+    """What an integration that says nothing gets; read from the settings."""
+
+    timeout_seconds: float = 15.0
+    max_attempts: int = 5
+    base_delay_seconds: float = 1.0
+    max_delay_seconds: float = 60.0
+    jitter: float = 0.2
+    retryable_network_codes: tuple[str, ...] = RETRYABLE_NETWORK_CODES
+    concurrency: int = 16
+
+    def policy(self, integration: Integration) -> RetryPolicy:
+        """The retry policy in force for *integration* now."""
+        return RetryPolicy(
+            max_attempts=self.of(integration, "max_attempts"),
+            base_delay_seconds=self.of(integration, "base_delay_seconds"),
+            max_delay_seconds=self.of(integration, "max_delay_seconds"),
+            jitter=self.of(integration, "jitter"),
+            network_codes=frozenset(self.of(integration, "retryable_network_codes")),
+        )
+
+    def of(self, integration: Integration, field: str) -> Any:
+        """*field* as it is in force: the integration's own value, else the default."""
+        own = getattr(integration, field)
+        return getattr(self, field) if own is None else own
+
+
+def check_integration(fields: dict[str, Any], *, allow_http: bool) -> None:
+    """Raise InvalidPayload with every fault of *fields* (types are right already; values may not be)."""
+    faults: list[Fault] = []
+    for limited, (low, high) in _RANGES.items():
+        value = fields.get(limited)
+        if value is not None and not low <= value <= high:  # a NaN fails this too
+            faults.append(Fault(f"/{limited}", f"must be between {low:g} and {high:g}"))
+    if (given := fields.get("integration_id")) is not None and not INTEGRATION_ID.fullmatch(given):
+        faults.append(
+            Fault(
+                "/integration_id",
+                "1–64 of a-z 0-9 . _ -, the first and the last a letter or a digit",
+            )
+        )
+    if fields.get("name") is not None and not is_line(fields["name"], 128):
+        faults.append(Fault("/name", "1–128 characters on one line, without space at either end"))
+    for field in ("url", "health_url"):
+        if fields.get(field) is not None:
+            try:
+                parse_target(fields[field], allow_http=allow_http, pointer=f"/{field}")
+            except InvalidPayload as error:
+                faults += error.faults
+    mode = fields.get("auth_mode")
+    if mode is not None and mode not in AVAILABLE_AUTH_MODES:
+        faults.append(Fault("/auth_mode", f"{mode} is not available in this version; use hmac or none"))
+    for code in fields.get("retryable_network_codes") or ():
+        if code not in RETRYABLE_NETWORK_CODES:
+            faults.append(
+                Fault(
+                    "/retryable_network_codes",
+                    f"{code} is not one of {' '.join(RETRYABLE_NETWORK_CODES)}",
+                )
+            )
+    faults += check_headers(fields.get("headers") or {})
+    if faults:
+        raise InvalidPayload(*faults)
+
+
+def check_headers(headers: dict[str, str], pointer: str = "/headers") -> list[Fault]:
+    """The faults of headers that a caller wants sent: grammar, and names that are ours to set."""
+    faults = []
+    if len(headers) > MAX_HEADERS:
+        faults.append(Fault(pointer, f"at most {MAX_HEADERS} headers"))
+    if len({name.lower() for name in headers}) != len(headers):
+        faults.append(Fault(pointer, "a header name stands twice (names ignore case)"))
+    for name, value in headers.items():
+        at = f"{pointer}/{name.replace('~', '~0').replace('/', '~1')}"
+        if not _HEADER_NAME.fullmatch(name):
+            faults.append(Fault(at, "not a header name"))
+        elif name.lower() in _RESERVED or name.lower().startswith("webhook-"):
+            faults.append(Fault(at, "this header is set by redrive or by the connection"))
+        elif not _HEADER_VALUE.fullmatch(value):
+            faults.append(Fault(at, "1–4096 visible ASCII characters, spaces only inside"))
+    return faults
+
+
+def is_line(text: str, most: int) -> bool:
+    """1 to *most* characters without control characters, line breaks, or space at either end."""
+    return 1 <= len(text) <= most and text == text.strip() and all(_is_plain(c) for c in text)
+
+
+def _is_plain(character: str) -> bool:
+    return character.isprintable() or character == "\u200d"  # emoji are joined with U+200D
+
+
+_RANGES: Final = {
+    "timeout_seconds": (0.1, MAX_TIMEOUT_SECONDS),
+    "max_attempts": (1, MAX_ATTEMPTS),
+    "base_delay_seconds": (0.001, 86_400.0),
+    "max_delay_seconds": (0.001, 86_400.0),
+    "jitter": (0.0, 1.0),
+    "concurrency": (1, 10_000),
+    "rate_per_second": (0.001, 100_000.0),
+}

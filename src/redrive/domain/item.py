@@ -1,0 +1,103 @@
+"""The state machine: statuses, what may follow what, and what an attempt or a person does to an item."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Final, assert_never
+
+from redrive.domain.errors import Conflict, ReplayConflict
+from redrive.domain.outcome import Failed, Outcome, Succeeded, is_retryable
+from redrive.domain.retry import RetryPolicy
+
+
+class Status(StrEnum):
+    """The six statuses of the contract; a lease is never a status."""
+
+    PENDING = "pending"
+    RETRYING = "retrying"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    DLQ = "dlq"
+    REPLAYED = "replayed"
+
+
+OPEN: Final = frozenset({Status.PENDING, Status.RETRYING, Status.REPLAYED})
+DEAD: Final = frozenset({Status.FAILED, Status.DLQ})
+_AFTER_ATTEMPT: Final = frozenset({Status.SUCCEEDED, Status.RETRYING, Status.FAILED, Status.DLQ})
+TRANSITIONS: Final = {
+    Status.PENDING: _AFTER_ATTEMPT,
+    Status.RETRYING: _AFTER_ATTEMPT,
+    Status.REPLAYED: _AFTER_ATTEMPT,
+    Status.FAILED: frozenset({Status.REPLAYED}),
+    Status.DLQ: frozenset({Status.REPLAYED}),
+    Status.SUCCEEDED: frozenset[Status](),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Finish:
+    """The cycle ends here, in `status`."""
+
+    status: Status
+
+
+@dataclass(frozen=True, slots=True)
+class RetryAt:
+    """Another attempt becomes due at `due_at`."""
+
+    due_at: datetime
+
+    status = Status.RETRYING
+
+
+Step = Finish | RetryAt
+
+
+def next_step(
+    outcome: Outcome,
+    attempt: int,
+    max_attempts: int,
+    policy: RetryPolicy,
+    *,
+    now: datetime,
+    chance: float,
+) -> Step:
+    """Decide what happens to an item after *attempt* ended in *outcome*.
+
+    *max_attempts* is the cycle's own, fixed when it opened; *chance*, from [0, 1), places the jitter.
+    """
+    match outcome:
+        case Succeeded():
+            return Finish(Status.SUCCEEDED)
+        case Failed(code=code) if not is_retryable(code, policy.network_codes):
+            return Finish(Status.FAILED)
+        case Failed() if attempt >= max_attempts:
+            return Finish(Status.DLQ)
+        case Failed(retry_after=asked):
+            delay = policy.delay(attempt, chance=chance)
+            return RetryAt(now + (delay if asked is None else max(delay, asked)))
+        case _:
+            assert_never(outcome)
+
+
+def open_status(*, cycle: int, attempts_finished: int) -> Status:
+    """The status of unfinished work: what its history so far makes it."""
+    if attempts_finished:
+        return Status.RETRYING
+    return Status.PENDING if cycle == 1 else Status.REPLAYED
+
+
+def check_replay(status: Status, *, resolved: bool = False) -> None:
+    """Raise unless a person may replay an item that is in *status* now."""
+    if Status.REPLAYED not in TRANSITIONS[status]:
+        raise ReplayConflict(status)
+    if resolved:
+        raise Conflict("the item was resolved for good and cannot be replayed")
+
+
+def check_resolve(status: Status, *, resolved: bool) -> None:
+    """Raise unless a person may close an item that is in *status* now."""
+    if status not in DEAD:
+        raise Conflict(f"an item that is {status} cannot be resolved; only failed and dlq items can")
+    if resolved:
+        raise Conflict("the item is resolved already")

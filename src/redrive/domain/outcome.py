@@ -1,0 +1,101 @@
+"""What came of one attempt, and what that means: every HTTP status and network error has one class."""
+
+from dataclasses import dataclass
+from datetime import timedelta
+from enum import StrEnum
+from typing import Final
+
+ALWAYS_RETRYABLE: Final = frozenset({"RESPONSE_TIMEOUT", "DNS_NOT_FOUND", "LEASE_EXPIRED"})
+NEVER_RETRYABLE: Final = frozenset({"TLS_ERROR", "PROTOCOL_ERROR", "BLOCKED_ADDRESS"})
+RETRYABLE_NETWORK_CODES: Final = (
+    "ECONNRESET",
+    "ECONNREFUSED",
+    "ECONNABORTED",
+    "EPIPE",
+    "EHOSTUNREACH",
+    "ENETUNREACH",
+    "ETIMEDOUT",
+    "EAI_AGAIN",
+)
+
+
+class Reach(StrEnum):
+    """How far a request surely got: what a second sending would risk."""
+
+    NOT_SENT = "not_sent"  # not a byte of it left: no duplicate is possible
+    SENT = "sent"  # some of it left and no complete header came back: the receiver may have acted
+    ANSWERED = "answered"  # a complete header came back
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a receiver answered. `body` holds at most the first 64 KiB, as it came, never inflated."""
+
+    status: int
+    headers: tuple[tuple[str, str], ...]
+    body: bytes
+    truncated: bool = False  # more was announced or sent than `body` holds
+
+    @property
+    def content_type(self) -> str:
+        """The Content-Type, or an empty string."""
+        return next((v for k, v in self.headers if k.lower() == "content-type"), "")
+
+
+@dataclass(frozen=True, slots=True)
+class Succeeded:
+    """The receiver answered 2xx."""
+
+    answer: Answer
+
+    reach = Reach.ANSWERED
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """Anything else. `code` is HTTP_<status> or a network code; `retry_after` is what was asked for."""
+
+    code: str
+    detail: str
+    reach: Reach
+    answer: Answer | None = None
+    retry_after: timedelta | None = None
+
+
+Outcome = Succeeded | Failed
+
+
+def classify(answer: Answer, *, retry_after: timedelta | None = None) -> Outcome:
+    """The outcome of a complete answer: 2xx succeeds, 100–599 otherwise fails under its own code."""
+    status = answer.status
+    if 200 <= status <= 299:
+        return Succeeded(answer)
+    if not 100 <= status <= 599:
+        return Failed(
+            "PROTOCOL_ERROR",
+            f"the receiver answered with the status {status}",
+            Reach.ANSWERED,
+            answer,
+        )
+    asked = retry_after if is_retryable_status(status) else None
+    return Failed(f"HTTP_{status}", _sentence(status), Reach.ANSWERED, answer, asked)
+
+
+def is_retryable_status(status: int) -> bool:
+    """408, 429 and every 5xx."""
+    return status in (408, 429) or 500 <= status <= 599
+
+
+def is_retryable(code: str, network_codes: frozenset[str]) -> bool:
+    """Whether a failure under *code* is worth another attempt, given the integration's own codes."""
+    if code.startswith("HTTP_"):
+        return is_retryable_status(int(code[5:]))
+    return code in ALWAYS_RETRYABLE or (code in network_codes and code not in NEVER_RETRYABLE)
+
+
+def _sentence(status: int) -> str:
+    if 300 <= status <= 399:
+        return f"the receiver answered {status}; redirects are not followed"
+    if is_retryable_status(status):
+        return f"the receiver answered {status}, which is worth a retry"
+    return f"the receiver answered {status}, which a retry would not change"

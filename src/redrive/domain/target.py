@@ -1,0 +1,76 @@
+"""The URL grammar of a target: strict ASCII, judged before any library sees it."""
+
+import re
+from dataclasses import dataclass
+
+from redrive.domain.errors import Fault, InvalidPayload
+
+MAX_URL = 2048
+_URL = re.compile(
+    r"(?P<scheme>https?)://(?P<host>\[[0-9a-fA-F:.]{2,45}\]|[A-Za-z0-9._-]{1,253})"
+    r"(?::(?P<port>[0-9]{1,5}))?(?P<path>/[!$%&'()*+,./0-9:;=@A-Z_a-z~-]*)?"
+    r"(?P<query>\?[!$%&'()*+,./0-9:;=?@A-Z_a-z~-]*)?",
+    re.ASCII,
+)
+_QUAD = re.compile(r"(?:(?:25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])(?:\.(?!$)|$)){4}", re.ASCII)
+_LABEL = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?", re.ASCII)
+_DEFAULT_PORTS = {"https": 443, "http": 80}
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where a delivery goes. `host` is without brackets; `path` holds the query too."""
+
+    scheme: str
+    host: str
+    port: int
+    path: str
+
+    @property
+    def origin(self) -> str:
+        """Scheme, host and port as they stand in a URL."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{self.scheme}://{host}:{self.port}"
+
+
+def parse_target(url: str, *, allow_http: bool, pointer: str = "/url") -> Target:
+    """Read *url* or raise InvalidPayload saying what is wrong with it.
+
+    No userinfo, fragment, backslash, space or control character; a host that looks numeric must be a
+    canonical dotted quad, so that no resolver can read an address into it that we did not.
+    """
+    if len(url) > MAX_URL:
+        raise InvalidPayload(Fault(pointer, f"a URL has at most {MAX_URL} characters"))
+    match = _URL.fullmatch(url)
+    if match is None:
+        raise InvalidPayload(Fault(pointer, _what_is_wrong(url)))
+    scheme, host = match["scheme"], match["host"].strip("[]").lower()
+    if scheme == "http" and not allow_http:
+        raise InvalidPayload(
+            Fault(pointer, "only https is allowed here (REDRIVE_ALLOW_HTTP=true allows http)")
+        )
+    if match["host"][0] != "[" and not _is_host(host):
+        raise InvalidPayload(Fault(pointer, f"{host!r} is neither a host name nor a dotted IPv4 address"))
+    port = int(match["port"] or _DEFAULT_PORTS[scheme])
+    if not 1 <= port <= 65535:
+        raise InvalidPayload(Fault(pointer, "a port is between 1 and 65535"))
+    return Target(scheme, host, port, (match["path"] or "/") + (match["query"] or ""))
+
+
+def _is_host(host: str) -> bool:
+    labels = host.removesuffix(".").split(".")
+    if labels[-1].isdigit() or labels[-1].startswith("0x"):
+        return _QUAD.fullmatch(host) is not None
+    return all(_LABEL.fullmatch(label) for label in labels)
+
+
+def _what_is_wrong(url: str) -> str:
+    if not url.isascii():
+        return "a URL holds ASCII only; write an international host name as its A-label (xn--…)"
+    if "#" in url:
+        return "a target has no fragment (#…)"
+    if "@" in url.split("://", 1)[-1].split("/", 1)[0]:
+        return "credentials do not belong in a URL; use auth_mode"
+    if "://" not in url:
+        return "write the whole URL, such as https://partner.example/hooks"
+    return "not a valid http(s) URL"

@@ -1,0 +1,350 @@
+"""What the engine asks of a store: verbs, one transaction each, each with its guarantee.
+
+Every verb may raise StoreUnavailable; then it changed nothing, or (never acknowledged) its outcome is
+unknown. A verb given a Once may raise AlreadyAnswered. A 2xx waits for its verb to return: returned means
+durable.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Generic, Protocol, TypeVar
+
+from redrive.audit.record import AuditEvent, EventType
+from redrive.domain.access import Permission
+from redrive.domain.delivery import Attempt, Claim, Delivery, Evidence, Item, Resolution
+from redrive.domain.ids import EventId, ItemId
+from redrive.domain.integration import Integration, Lifecycle
+from redrive.domain.item import Status, Step
+
+Row = TypeVar("Row")
+
+
+class StoreUnavailable(Exception):
+    """The store cannot do it now; the message says why. `fatal`: only a restart can help."""
+
+    def __init__(self, reason: str, *, fatal: bool = False) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.fatal = fatal
+
+
+class StoreInconsistent(Exception):
+    """A stored record violates its own rules; it is reported, never served."""
+
+
+class AlreadyAnswered(Exception):
+    """A call with the same idempotency scope was answered first; nothing of this one was written."""
+
+
+class StoreOwned(Exception):
+    """Another live process owns this store; the message names it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Intake:
+    """One delivery to accept; `owner` claims it at once, as attempt 1. `fingerprint` compares key reuse."""
+
+    delivery: Delivery
+    fingerprint: bytes
+    owner: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """It is durable; not `claimed` although an owner was named: its integration does not send now."""
+
+    claimed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Duplicate:
+    """Its idempotency key was used before for the same delivery: `id` is that one."""
+
+    id: ItemId
+
+
+@dataclass(frozen=True, slots=True)
+class KeyReused:
+    """Its idempotency key was used before for another delivery; nothing was stored."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """Its integration does not accept deliveries in `lifecycle`; nothing was stored."""
+
+    lifecycle: Lifecycle
+
+
+Verdict = Accepted | Duplicate | KeyReused | Refused
+
+
+@dataclass(frozen=True, slots=True)
+class Once:
+    """An Idempotency-Key in force: `answer` is stored with the effect and given again to the same request."""
+
+    scope: bytes  # digest of caller, method, path and key
+    fingerprint: bytes  # digest of the body
+    status: int
+    answer: bytes
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """What a claim gave, and when the next unclaimed item of each lane asked for is due (None: never)."""
+
+    claims: Sequence[Claim]
+    next_due: Mapping[int, datetime | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What to record of one finished attempt: the attempt, the step it leads to, and its audit events."""
+
+    claim: Claim
+    attempt: Attempt
+    step: Step
+    events: tuple[AuditEvent, ...]
+    finished_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Import:
+    """A delivery that failed elsewhere (`failed` or `dlq`), with what is known of its last attempt."""
+
+    delivery: Delivery
+    fingerprint: bytes
+    status: Status
+    attempt_count: int
+    last: Evidence
+    event: AuditEvent
+
+
+@dataclass(frozen=True, slots=True)
+class Replay:
+    """A new cycle for a dead item, provided it still is in `status` and `cycle`."""
+
+    id: ItemId
+    integration: int
+    status: Status
+    cycle: int
+    max_attempts: int
+    request_id: str
+    traceparent: str
+    opened_by: str
+    reason: str
+    opened_at: datetime
+    event: AuditEvent
+
+
+@dataclass(frozen=True, slots=True)
+class QueueFilter:
+    """Which items of an integration; None everywhere: all. Instants bound when an item was accepted."""
+
+    status: Status | None = None
+    failure_code: str | None = None
+    event_type: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+    succeeded: bool | None = None  # False: everything but succeeded items
+    resolved: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class EventFilter:
+    """Which audit events; None everywhere: all."""
+
+    request_id: str | None = None
+    event_type: EventType | None = None
+    integration_id: str | None = None
+    target_id: str | None = None
+    actor: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Page(Generic[Row]):
+    """Rows newest first. `next_below`: the id below which the next page goes on; None at the end.
+
+    A page may be shorter than its limit and still have a next one: a list does bounded work.
+    """
+
+    rows: Sequence[Row]
+    next_below: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """A caller's credential without its secret, which is kept as a SHA-256 digest."""
+
+    token_id: str
+    subject: str
+    permissions: frozenset[Permission]
+    created_at: datetime
+    expires_at: datetime | None
+    revoked_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """Work that waits: how much is due, and since when the oldest is."""
+
+    due: int = 0
+    oldest_due_at: datetime | None = None
+
+
+class Store(Protocol):
+    """A durable store. A process enters it once and gets an incarnation that fences what it writes."""
+
+    async def enter(self) -> int:
+        """Become a live process of this store; StoreOwned when it has an owner and takes only one."""
+        ...
+
+    async def is_alive(self, owner: int) -> bool:
+        """Renew the lease of *owner*; False once it is gone: the process must stop."""
+        ...
+
+    async def leave(self, owner: int) -> None:
+        """Give up the lease; whatever is still claimed becomes adoptable."""
+        ...
+
+    async def close(self) -> None:
+        """Finish what was handed over and let go of every file and connection."""
+        ...
+
+    # what arrives
+
+    async def accept(
+        self, intakes: Sequence[Intake], answer: Callable[[Sequence[Verdict]], Once] | None = None
+    ) -> Sequence[Verdict]:
+        """Store deliveries; one verdict each, in order. One that is refused leaves no trace.
+
+        *answer* makes of the verdicts what is stored with them under the call's idempotency key.
+        """
+        ...
+
+    async def hand_over(self, item: Import, once: Once | None) -> Verdict:
+        """Store a delivery that failed elsewhere, dead from the start, with its event."""
+        ...
+
+    # work
+
+    async def claim(self, owner: int, wants: Mapping[int, int]) -> Claimed:
+        """Claim up to *wants* due items of each integration, oldest due first, and count their attempts."""
+        ...
+
+    async def record(self, owner: int, results: Sequence[Result]) -> Sequence[bool]:
+        """Write attempts, steps and events. False: that claim was lost and nothing of it was written."""
+        ...
+
+    async def give_back(self, owner: int, claims: Sequence[Claim], due_at: datetime | None) -> None:
+        """Undo claims that were surely not sent, with their count; due as before, or at *due_at*."""
+        ...
+
+    async def adopt(self, owner: int, limit: int) -> Sequence[Claim]:
+        """Take over claims whose owner is dead, at most *limit*; their attempts ended, nobody knows how."""
+        ...
+
+    async def next_due(self) -> Mapping[int, datetime]:
+        """When the earliest unclaimed item of each integration that has one is due."""
+        ...
+
+    # a person's verbs
+
+    async def create_integration(
+        self, integration: Integration, event: AuditEvent, once: Once | None
+    ) -> int | None:
+        """Add it and return its number; None when the integration_id is taken."""
+        ...
+
+    async def update_integration(
+        self, integration: Integration, events: Sequence[AuditEvent], once: Once | None
+    ) -> bool:
+        """Replace it, provided its stored version is still the one before *integration.version*."""
+        ...
+
+    async def replay(self, replay: Replay, once: Once | None) -> bool:
+        """Open the next cycle, due now; False when the item has moved on. Nothing is half-done."""
+        ...
+
+    async def resolve(self, item: Item, resolution: Resolution, event: AuditEvent, once: Once | None) -> bool:
+        """Close a dead item for good; False when it has moved on."""
+        ...
+
+    async def recall(self, scope: bytes) -> Once | None:
+        """The answer stored under an idempotency scope."""
+        ...
+
+    async def note(self, events: Sequence[AuditEvent]) -> None:
+        """Write audit events that change nothing else (a denied access)."""
+        ...
+
+    # questions
+
+    async def integrations(self) -> Sequence[Integration]:
+        """Every integration, with its active secrets, by integration_id."""
+        ...
+
+    async def item(self, integration: int, item_id: ItemId) -> Item | None:
+        """One item with its payload and last answer; None when this integration has no such item."""
+        ...
+
+    async def attempts(self, item_id: ItemId) -> Sequence[Attempt]:
+        """Every finished attempt of an item, oldest first, with answers."""
+        ...
+
+    async def cycle_request_ids(self, item_id: ItemId) -> frozenset[str]:
+        """The request ids that opened the item's cycles so far."""
+        ...
+
+    async def queue(
+        self, integration: int, wanted: QueueFilter, *, limit: int, below: int | None
+    ) -> Page[Item]:
+        """A page of items, newest first, without payload and answer bodies."""
+        ...
+
+    async def events(self, wanted: EventFilter, *, limit: int, below: EventId | None) -> Page[AuditEvent]:
+        """A page of audit events, newest first."""
+        ...
+
+    async def count_events(self, wanted: EventFilter, *, most: int) -> int:
+        """How many events there are, counted up to *most*."""
+        ...
+
+    async def backlog(self) -> Backlog:
+        """What waits, for metrics and readiness."""
+        ...
+
+    # callers
+
+    async def add_token(self, token: Token, digest: bytes) -> None:
+        """Keep a new token under the SHA-256 of its secret."""
+        ...
+
+    async def tokens(self) -> Sequence[Token]:
+        """Every token, newest first."""
+        ...
+
+    async def revoke_token(self, token_id: str, at: datetime) -> bool:
+        """Revoke a token; False when there is none of that id."""
+        ...
+
+    async def token(self, digest: bytes) -> Token | None:
+        """The token with this digest, revoked and expired ones included."""
+        ...
+
+    # duties
+
+    async def prune(self, before: datetime) -> int:
+        """Forget idempotency keys from before *before*; how many rows went."""
+        ...
+
+    async def secret(self, name: str) -> bytes:
+        """32 random bytes of this database's own, made on first use (cursor signatures)."""
+        ...
+
+    def describe(self) -> Mapping[str, Any]:
+        """Facts about the store for `doctor` and the log (kind, version, durability)."""
+        ...

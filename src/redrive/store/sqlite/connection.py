@@ -1,0 +1,68 @@
+"""Opening the file: what every connection is set to, and what its errors mean."""
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import apsw
+
+from redrive.store.port import StoreInconsistent, StoreUnavailable
+
+BUSY_MILLISECONDS = 5_000  # `redrive token create` writes beside a running service
+_FATAL = (apsw.CorruptError, apsw.NotADBError)
+# A failed sync may have lost what it reports as written, and a second one may lie: only a restart is honest.
+_FATAL_EXTENDED = {
+    apsw.SQLITE_IOERR_FSYNC,
+    apsw.SQLITE_IOERR_DIR_FSYNC,
+    apsw.SQLITE_READONLY_DBMOVED,
+}
+
+
+def connect(path: Path) -> apsw.Connection:
+    """A connection for writing: WAL and synchronous=FULL, verified, or StoreUnavailable."""
+    with translated():
+        connection = apsw.Connection(os.fspath(path))
+        connection.set_busy_timeout(BUSY_MILLISECONDS)
+        mode = connection.pragma("journal_mode", "wal")
+        connection.pragma("synchronous", "full")
+        connection.pragma("foreign_keys", True)
+        connection.wal_autocheckpoint(0)  # another thread does it: in the writer it costs p99
+        if mode != "wal" or connection.pragma("synchronous") != 2:
+            raise StoreUnavailable(
+                f"{path} cannot be opened with a write-ahead log and full synchronisation"
+                f" (journal_mode={mode}); put it on a local file system",
+                fatal=True,
+            )
+    return connection
+
+
+def connect_to_read(path: Path) -> apsw.Connection:
+    """A connection that only ever reads."""
+    with translated():
+        connection = apsw.Connection(os.fspath(path), flags=apsw.SQLITE_OPEN_READWRITE)
+        connection.set_busy_timeout(BUSY_MILLISECONDS)
+        connection.pragma("query_only", True)
+    return connection
+
+
+def ask(
+    connection: apsw.Connection, sql: str, values: Sequence[Any] | Mapping[str, Any] = ()
+) -> list[tuple[Any, ...]]:
+    """Every row a statement gives."""
+    return connection.execute(sql, values).fetchall()
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Turn the driver's exceptions into the port's."""
+    try:
+        yield
+    except _FATAL as error:
+        raise StoreUnavailable(f"the database file is damaged: {error}", fatal=True) from error
+    except apsw.ConstraintError as error:
+        raise StoreInconsistent(f"a write would break a rule of the store: {error}") from error
+    except apsw.Error as error:
+        fatal = getattr(error, "extendedresult", 0) in _FATAL_EXTENDED
+        raise StoreUnavailable(f"the database file cannot be used: {error}", fatal=fatal) from error

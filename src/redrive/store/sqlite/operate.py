@@ -1,0 +1,109 @@
+"""A person's verbs, inside a write transaction. Each repeats the condition that made it right."""
+
+import apsw
+
+from redrive.domain.delivery import Item, Resolution
+from redrive.domain.integration import Integration
+from redrive.store.port import AlreadyAnswered, Once, Replay
+from redrive.store.sqlite.connection import ask
+from redrive.store.sqlite.rows import from_ms, pack_integration, to_ms
+from redrive.store.sqlite.work import SQL, lifecycle
+
+
+def create_integration(connection: apsw.Connection, integration: Integration) -> int | None:
+    """Its number, or None when the integration_id is taken."""
+    rows = ask(
+        connection,
+        SQL["insert_integration"],
+        (
+            integration.integration_id,
+            integration.lifecycle_status.value,
+            integration.version,
+            pack_integration(integration),
+        ),
+    )
+    if not rows:
+        return None
+    number: int = rows[0][0]
+    _keep_secrets(connection, number, integration.secrets)
+    return number
+
+
+def update_integration(connection: apsw.Connection, integration: Integration) -> bool:
+    """Replace it if nobody else did since it was read."""
+    rows = ask(
+        connection,
+        SQL["update_integration"],
+        (
+            integration.lifecycle_status.value,
+            integration.version,
+            pack_integration(integration),
+            integration.number,
+            integration.version - 1,
+        ),
+    )
+    if rows:
+        connection.execute(SQL["drop_secrets"], (integration.number,))
+        _keep_secrets(connection, integration.number, integration.secrets)
+    return bool(rows)
+
+
+def replay(connection: apsw.Connection, replay: Replay) -> bool:
+    """From the dead to the living, next cycle, due now; only while its integration sends."""
+    if lifecycle(connection, replay.integration).value != "active":
+        return False
+    guard = (replay.id, replay.integration, replay.status.value, replay.cycle)
+    if not ask(connection, SQL["exhume"], guard):
+        return False
+    opened_ms = to_ms(replay.opened_at)
+    connection.execute(
+        SQL["reopen"],
+        (replay.id, replay.integration, replay.cycle + 1, replay.max_attempts, opened_ms),
+    )
+    connection.execute(
+        SQL["open_cycle"],
+        (
+            replay.id, replay.cycle + 1, replay.request_id, replay.traceparent, replay.max_attempts,
+            opened_ms, replay.opened_by, replay.reason,
+        ),
+    )  # fmt: skip
+    return True
+
+
+def resolve(connection: apsw.Connection, item: Item, resolution: Resolution) -> bool:
+    """Close it if it is still as it was judged."""
+    return bool(
+        ask(connection, SQL["resolve"],
+            (
+                to_ms(resolution.resolved_at), resolution.resolved_by, resolution.reason,
+                item.delivery.id, item.delivery.integration, item.status.value, item.cycle,
+            ),
+        )
+    )  # fmt: skip
+
+
+def remember(connection: apsw.Connection, once: Once | None) -> None:
+    """Store the answer of a call that carried an Idempotency-Key, unless it was answered before."""
+    if once is not None:
+        if recall(connection, once.scope) is not None:
+            raise AlreadyAnswered
+        connection.execute(
+            SQL["remember"],
+            (once.scope, once.fingerprint, once.status, once.answer, to_ms(once.created_at)),
+        )
+
+
+def recall(connection: apsw.Connection, scope: bytes) -> Once | None:
+    """The stored answer, if there is one."""
+    rows = ask(connection, SQL["recall"], (scope,))
+    if not rows:
+        return None
+    found, fingerprint, status, answer, created_ms = rows[0]
+    return Once(found, fingerprint, status, answer, from_ms(created_ms))
+
+
+def _keep_secrets(connection: apsw.Connection, number: int, secrets: tuple[str, ...]) -> None:
+    connection.executemany(
+        SQL["insert_secret"],
+        [(number, position, secret) for position, secret in enumerate(secrets)],
+    )

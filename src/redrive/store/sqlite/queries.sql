@@ -1,0 +1,219 @@
+-- name: alive
+SELECT 1 FROM incarnation WHERE id = ?
+
+-- name: enter
+INSERT INTO incarnation (started_at, process) VALUES (?, ?) RETURNING id
+
+-- name: leave
+DELETE FROM incarnation WHERE id = ?
+
+-- name: lifecycle
+SELECT lifecycle FROM integration WHERE number = ?
+
+-- name: insert_delivery
+INSERT INTO delivery (id, integration, event_type, request_id, traceparent, tracestate, idempotency_key,
+                      created_by, max_attempts, content_type, headers, payload)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+
+-- name: insert_live
+INSERT INTO live (id, integration, status, cycle, attempt, max_attempts, due_at, claimed_by)
+VALUES (?, ?, 'pending', 1, ?, ?, ?, ?)
+
+-- name: take_key
+INSERT INTO dedupe (integration, key, item, fingerprint) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING RETURNING item
+
+-- name: key
+SELECT item, fingerprint FROM dedupe WHERE integration = ? AND key = ?
+
+-- name: due
+-- The oldest due items of one lane; the partial index holds exactly the unclaimed ones, in this order.
+SELECT id FROM live INDEXED BY live_due
+ WHERE integration = ? AND claimed_by IS NULL AND due_at <= ?
+ ORDER BY due_at, id LIMIT ?
+
+-- name: next_due_of
+SELECT due_at FROM live INDEXED BY live_due
+ WHERE integration = ? AND claimed_by IS NULL ORDER BY due_at LIMIT 1
+
+-- name: stamp
+-- SQLite has one writer, so no SKIP LOCKED: what the line above read is still so.
+UPDATE live SET claimed_by = ?, attempt = attempt + 1 WHERE id = ? AND claimed_by IS NULL
+
+-- name: claimed
+SELECT l.cycle, l.attempt, l.max_attempts, c.request_id,
+       d.id, d.integration, d.event_type, d.request_id, d.traceparent, d.tracestate, d.idempotency_key,
+       d.created_by, d.max_attempts, d.content_type, d.headers, d.payload
+  FROM live l JOIN delivery d ON d.id = l.id LEFT JOIN cycle c ON c.item = l.id AND c.cycle = l.cycle
+ WHERE l.id = ?
+
+-- name: finish
+-- Fenced: a process that lost its claim changes nothing (no row comes back).
+DELETE FROM live WHERE id = ? AND claimed_by = ? AND cycle = ? AND attempt = ? RETURNING id
+
+-- name: retry
+UPDATE live SET status = 'retrying', due_at = ?, claimed_by = NULL
+ WHERE id = ? AND claimed_by = ? AND cycle = ? AND attempt = ? RETURNING id
+
+-- name: give_back
+UPDATE live SET claimed_by = NULL, attempt = attempt - 1, due_at = coalesce(?, due_at)
+ WHERE id = ? AND claimed_by = ? AND cycle = ? AND attempt = ?
+
+-- name: has_dead_owners
+SELECT 1 FROM incarnation WHERE id <> ? LIMIT 1
+
+-- name: orphans
+-- A scan of unfinished work, only when another process has been here: at a start.
+SELECT id FROM live WHERE claimed_by IS NOT NULL AND claimed_by <> ? LIMIT ?
+
+-- name: adopt
+UPDATE live SET claimed_by = ? WHERE id = ?
+
+-- name: forget_dead_owners
+DELETE FROM incarnation WHERE id <> ?
+
+-- name: next_due
+-- One index probe an integration, never a walk over the backlog.
+SELECT number, (SELECT due_at FROM live INDEXED BY live_due
+                 WHERE integration = number AND claimed_by IS NULL ORDER BY due_at LIMIT 1) AS due_at
+  FROM integration
+
+-- name: insert_attempt
+INSERT INTO attempt (item, cycle, attempt, started_at, duration_us, failure_code, failure_detail, retryable,
+                     reach, retry_after_ms, span_id, http_status, headers, truncated, body)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+
+-- name: bury
+INSERT INTO dead (id, integration, status, cycle, attempt, max_attempts, failure_code, died_at)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+
+-- name: insert_imported
+INSERT INTO imported (item, failure_code, failure_detail, retryable, occurred_at, http_status, headers,
+                      truncated, body)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
+
+-- name: insert_event
+INSERT INTO audit (id, event_type, request_id, integration_id, target_id, actor, record)
+VALUES (?, ?, ?, ?, ?, ?, ?)
+
+-- name: exhume
+-- Repeats what made the replay right: the very cycle that was judged, dead and not resolved.
+DELETE FROM dead WHERE id = ? AND integration = ? AND status = ? AND cycle = ? AND resolved_at IS NULL RETURNING id
+
+-- name: reopen
+INSERT INTO live (id, integration, status, cycle, attempt, max_attempts, due_at, claimed_by)
+VALUES (?, ?, 'replayed', ?, 0, ?, ?, NULL)
+
+-- name: open_cycle
+INSERT INTO cycle (item, cycle, request_id, traceparent, max_attempts, opened_at, opened_by, reason)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+
+-- name: resolve
+UPDATE dead SET resolved_at = ?, resolved_by = ?, resolved_reason = ?
+ WHERE id = ? AND integration = ? AND status = ? AND cycle = ? AND resolved_at IS NULL RETURNING id
+
+-- name: recall
+SELECT scope, fingerprint, status, body, created_at FROM answer WHERE scope = ?
+
+-- name: remember
+INSERT INTO answer (scope, fingerprint, status, body, created_at) VALUES (?, ?, ?, ?, ?)
+
+-- name: insert_integration
+INSERT INTO integration (integration_id, lifecycle, version, config) VALUES (?, ?, ?, ?)
+ON CONFLICT DO NOTHING RETURNING number
+
+-- name: update_integration
+UPDATE integration SET lifecycle = ?, version = ?, config = ? WHERE number = ? AND version = ? RETURNING number
+
+-- name: drop_secrets
+DELETE FROM signing_secret WHERE integration = ?
+
+-- name: insert_secret
+INSERT INTO signing_secret (integration, position, value) VALUES (?, ?, ?)
+
+-- name: integrations
+SELECT number, version, config FROM integration ORDER BY integration_id
+
+-- name: secrets
+SELECT integration, value FROM signing_secret ORDER BY integration, position
+
+-- name: delivery
+SELECT id, integration, event_type, request_id, traceparent, tracestate, idempotency_key, created_by,
+       max_attempts, content_type, headers, payload, length(payload)
+  FROM delivery WHERE id = ?
+
+-- name: delivery_without_payload
+SELECT id, integration, event_type, request_id, traceparent, tracestate, idempotency_key, created_by,
+       max_attempts, content_type, headers, x'', length(payload)
+  FROM delivery WHERE id = ?
+
+-- name: live
+SELECT status, cycle, attempt, max_attempts, due_at, claimed_by FROM live WHERE id = ?
+
+-- name: dead
+SELECT status, cycle, attempt, max_attempts, died_at, resolved_at, resolved_by, resolved_reason
+  FROM dead WHERE id = ?
+
+-- name: cycles
+SELECT cycle, request_id, max_attempts, opened_at, opened_by FROM cycle WHERE item = ? ORDER BY cycle
+
+-- name: last_attempt
+SELECT cycle, attempt, started_at, duration_us, failure_code, failure_detail, retryable, reach,
+       retry_after_ms, span_id, http_status, headers, truncated, body
+  FROM attempt WHERE item = ? ORDER BY cycle DESC, attempt DESC LIMIT 1
+
+-- name: attempts
+SELECT cycle, attempt, started_at, duration_us, failure_code, failure_detail, retryable, reach,
+       retry_after_ms, span_id, http_status, headers, truncated, body
+  FROM attempt WHERE item = ? ORDER BY cycle, attempt
+
+-- name: imported
+SELECT failure_code, failure_detail, retryable, occurred_at, http_status, headers, truncated, body
+  FROM imported WHERE item = ?
+
+-- name: queue_of_live
+SELECT id FROM live INDEXED BY live_status
+ WHERE integration = ? AND status = ? AND id >= ? AND id < ? ORDER BY id DESC LIMIT ?
+
+-- name: queue_of_dead
+SELECT id FROM dead INDEXED BY dead_status
+ WHERE integration = ? AND status = ? AND id >= ? AND id < ? ORDER BY id DESC LIMIT ?
+
+-- name: queue_of_code
+SELECT id FROM dead INDEXED BY dead_code
+ WHERE integration = ? AND failure_code = ? AND id >= ? AND id < ? ORDER BY id DESC LIMIT ?
+
+-- name: queue_of_all
+SELECT id FROM delivery INDEXED BY delivery_of_integration
+ WHERE integration = ? AND id >= ? AND id < ? ORDER BY id DESC LIMIT ?
+
+-- name: backlog
+SELECT coalesce(sum((SELECT count(*) FROM live INDEXED BY live_due
+                      WHERE integration = number AND claimed_by IS NULL AND due_at <= :now)), 0),
+       min((SELECT due_at FROM live INDEXED BY live_due
+             WHERE integration = number AND claimed_by IS NULL AND due_at <= :now ORDER BY due_at LIMIT 1))
+  FROM integration
+
+-- name: add_token
+INSERT INTO token (token_id, digest, subject, permissions, created_at, expires_at) VALUES (?, ?, ?, ?, ?, ?)
+
+-- name: tokens
+SELECT token_id, subject, permissions, created_at, expires_at, revoked_at FROM token
+ ORDER BY created_at DESC, token_id
+
+-- name: revoke_token
+UPDATE token SET revoked_at = coalesce(revoked_at, ?) WHERE token_id = ? RETURNING token_id
+
+-- name: token
+SELECT token_id, subject, permissions, created_at, expires_at, revoked_at FROM token WHERE digest = ?
+
+-- name: prune_keys
+DELETE FROM dedupe WHERE (integration, key) IN (SELECT integration, key FROM dedupe WHERE item < ? LIMIT ?)
+
+-- name: prune_answers
+DELETE FROM answer WHERE scope IN (SELECT scope FROM answer WHERE created_at < ? LIMIT ?)
+
+-- name: keep_secret
+INSERT INTO secret_of_database (name, value) VALUES (?, ?) ON CONFLICT DO NOTHING
+
+-- name: secret
+SELECT value FROM secret_of_database WHERE name = ?

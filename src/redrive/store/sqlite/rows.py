@@ -1,0 +1,194 @@
+"""Between values and rows: instants as milliseconds, headers and records as JSON text."""
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any, TypeVar
+
+import msgspec
+
+from redrive.audit.record import AuditEvent
+from redrive.domain.delivery import Attempt, Delivery, Evidence, Headers
+from redrive.domain.ids import ItemId, instant_of
+from redrive.domain.integration import Integration
+from redrive.domain.outcome import Answer, Failed, Outcome, Reach, Succeeded
+from redrive.store.port import StoreInconsistent
+
+Row = tuple[Any, ...]
+Value = TypeVar("Value")
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+MILLISECOND = timedelta(milliseconds=1)
+_encoder = msgspec.json.Encoder()
+_headers = msgspec.json.Decoder(tuple[tuple[str, str], ...])
+_integration = msgspec.json.Decoder(Integration)
+_event = msgspec.json.Decoder(AuditEvent)
+
+
+def to_ms(instant: datetime) -> int:
+    """Milliseconds since 1970."""
+    return (instant - EPOCH) // MILLISECOND
+
+
+def from_ms(milliseconds: int) -> datetime:
+    """The instant *milliseconds* after 1970."""
+    return EPOCH + milliseconds * MILLISECOND
+
+
+def delivery_row(d: Delivery) -> Row:
+    """As `insert_delivery` wants it."""
+    return (
+        d.id, d.integration, d.event_type, d.request_id, d.traceparent, d.tracestate, d.idempotency_key,
+        d.created_by, d.max_attempts, d.content_type, _pack(d.headers), d.payload,
+    )  # fmt: skip
+
+
+def to_delivery(row: Row) -> Delivery:
+    """From the columns of `delivery`, in the order of the table."""
+    (number, integration, event_type, request_id, traceparent, tracestate, key, created_by, max_attempts,
+     content_type, headers, payload) = row  # fmt: skip
+    return Delivery(
+        id=ItemId(number),
+        integration=integration,
+        event_type=event_type,
+        payload=payload,
+        content_type=content_type,
+        headers=_unpack(headers),
+        request_id=request_id,
+        traceparent=traceparent,
+        tracestate=tracestate,
+        idempotency_key=key,
+        created_by=created_by,
+        created_at=instant_of(number),
+        max_attempts=max_attempts,
+    )
+
+
+def attempt_row(item: int, attempt: Attempt) -> Row:
+    """As `insert_attempt` wants it."""
+    code = detail = retry_after = None
+    outcome = attempt.outcome
+    if isinstance(outcome, Failed):
+        code, detail = outcome.code, outcome.detail
+        retry_after = None if outcome.retry_after is None else outcome.retry_after // MILLISECOND
+    return (
+        item, attempt.cycle, attempt.attempt, to_ms(attempt.started_at),
+        attempt.duration // timedelta(microseconds=1), code, detail, attempt.retryable, outcome.reach.value,
+        retry_after, attempt.span_id, *answer_columns(outcome.answer),
+    )  # fmt: skip
+
+
+def to_attempt(row: Row) -> Attempt:
+    """From the columns of `last_attempt` and `attempts`."""
+    (
+        cycle,
+        number,
+        started_at,
+        duration,
+        code,
+        detail,
+        retryable,
+        reach,
+        retry_after,
+        span_id,
+        *answer,
+    ) = row
+    return Attempt(
+        cycle=cycle,
+        attempt=number,
+        started_at=from_ms(started_at),
+        duration=timedelta(microseconds=duration),
+        outcome=_outcome(code, detail, reach, retry_after, to_answer(answer)),
+        retryable=None if retryable is None else bool(retryable),
+        span_id=span_id,
+    )
+
+
+def answer_columns(answer: Answer | None) -> Row:
+    """http_status, headers, truncated, body."""
+    if answer is None:
+        return (None, None, None, None)
+    return (answer.status, _pack(answer.headers), answer.truncated, answer.body)
+
+
+def to_answer(columns: list[Any]) -> Answer | None:
+    """From http_status, headers, truncated, body; an import may know the status alone."""
+    status, headers, truncated, body = columns
+    if status is None or body is None:
+        return None
+    return Answer(status, _unpack(headers), body, bool(truncated))
+
+
+def imported_row(item: int, last: Evidence) -> Row:
+    """As `insert_imported` wants it."""
+    _, *answer = answer_columns(last.answer)
+    return (
+        item, last.failure_code, last.failure_detail, last.retryable,
+        None if last.occurred_at is None else to_ms(last.occurred_at), last.last_http_status, *answer,
+    )  # fmt: skip
+
+
+def to_evidence(row: Row) -> Evidence:
+    """From the columns of `imported`."""
+    code, detail, retryable, occurred_at, *answer = row
+    known = to_answer(answer)
+    return Evidence(
+        failure_code=code,
+        failure_detail=detail,
+        last_http_status=answer[0],
+        retryable=None if retryable is None else bool(retryable),
+        occurred_at=None if occurred_at is None else from_ms(occurred_at),
+        answer=known,
+        answer_size=0 if known is None else len(known.body),
+    )
+
+
+def event_row(event: AuditEvent) -> Row:
+    """As `insert_event` wants it."""
+    return (
+        event.id, event.event_type.value, event.request_id, event.integration_id, event.target_id,
+        event.actor.id, _encoder.encode(event).decode(),
+    )  # fmt: skip
+
+
+def to_event(record: str) -> AuditEvent:
+    """From the stored record."""
+    return _decode(_event, record)
+
+
+def pack_integration(integration: Integration) -> str:
+    """The `config` column: everything but the secrets, which have a table of their own."""
+    document = msgspec.to_builtins(integration)
+    del document["secrets"]
+    return _encoder.encode(document).decode()
+
+
+def to_integration(row: Row, secrets: tuple[str, ...]) -> Integration:
+    """From the columns of `integrations`."""
+    number, version, config = row
+    found = _decode(_integration, config)
+    return replace(found, number=number, version=version, secrets=secrets)
+
+
+def _outcome(
+    code: str | None, detail: str | None, reach: str, retry_after: int | None, answer: Answer | None
+) -> Outcome:
+    if code is None:
+        if answer is None:
+            raise StoreInconsistent("a successful attempt is stored without its answer")
+        return Succeeded(answer)
+    asked = None if retry_after is None else timedelta(milliseconds=retry_after)
+    return Failed(code, detail or "", Reach(reach), answer, asked)
+
+
+def _decode(decoder: msgspec.json.Decoder[Value], text: str) -> Value:
+    try:
+        return decoder.decode(text)
+    except (msgspec.DecodeError, msgspec.ValidationError) as error:
+        raise StoreInconsistent(f"a stored record cannot be read: {error}") from error
+
+
+def _pack(headers: Headers) -> str | None:
+    return _encoder.encode(headers).decode() if headers else None
+
+
+def _unpack(text: str | None) -> Headers:
+    return () if text is None else _decode(_headers, text)

@@ -1,0 +1,365 @@
+"""SqliteStore: the port's verbs over one writer thread and a few readers."""
+
+import asyncio
+import contextlib
+import fcntl
+import os
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Concatenate, ParamSpec, Self, TypeVar
+
+import apsw
+
+from redrive.audit.record import AuditEvent
+from redrive.clock import Clock, random_bytes
+from redrive.domain.delivery import Attempt, Claim, Item, Resolution
+from redrive.domain.ids import EventId, ItemId, first_id_at
+from redrive.domain.integration import Integration
+from redrive.store.port import (
+    Accepted,
+    Backlog,
+    Claimed,
+    EventFilter,
+    Import,
+    Intake,
+    Once,
+    Page,
+    QueueFilter,
+    Replay,
+    Result,
+    StoreOwned,
+    StoreUnavailable,
+    Token,
+    Verdict,
+)
+from redrive.store.sqlite import operate, read, work
+from redrive.store.sqlite.connection import ask, connect, connect_to_read, translated
+from redrive.store.sqlite.migrate import migrate
+from redrive.store.sqlite.rows import from_ms, to_ms
+from redrive.store.sqlite.work import SQL
+from redrive.store.sqlite.writer import Writer
+
+Done = TypeVar("Done")
+Given = ParamSpec("Given")
+PRUNED_AT_ONCE = 1_000
+
+
+class SqliteStore:
+    """The store on one file. Several may have it open; one process at a time enters it."""
+
+    def __init__(self, path: Path, clock: Clock, writer: Writer, readers: int) -> None:
+        self._path = path
+        self._clock = clock
+        self._writer = writer
+        self._local = threading.local()
+        self._readers = ThreadPoolExecutor(readers, thread_name_prefix="redrive-reader")
+        self._reading: list[apsw.Connection] = []
+        self._lock: int | None = None
+        self._identity = _identity(path)
+
+    @classmethod
+    async def open(cls, path: Path, clock: Clock, *, readers: int = 2) -> Self:
+        """Open or create *path* and bring its schema up to date."""
+        await asyncio.to_thread(prepare, path, clock)
+        return cls(path, clock, await asyncio.to_thread(Writer, path), readers)
+
+    async def enter(self) -> int:
+        """Take the file's lock and a fresh incarnation. The lock goes with the process, however it ends."""
+        self._lock = _take_lock(self._path)
+
+        def enter(connection: apsw.Connection) -> int:
+            [(owner,)] = ask(connection, SQL["enter"], (to_ms(self._clock.now()), f"pid {os.getpid()}"))
+            return int(owner)
+
+        return await self._writer.run(enter)
+
+    async def is_alive(self, owner: int) -> bool:
+        """The file's lock is the lease: it lasts as long as the process, its row, and the file itself."""
+        if await asyncio.to_thread(_identity, self._path) != self._identity:
+            raise StoreUnavailable(f"{self._path} was moved, deleted or replaced", fatal=True)
+        return await self._read(work.is_alive, owner)
+
+    async def leave(self, owner: int) -> None:
+        """Delete the incarnation and let go of the lock."""
+        await self._write(_execute, "leave", (owner,))
+        self._unlock()
+
+    async def close(self) -> None:
+        """Commit what was handed over and close the file."""
+        await asyncio.to_thread(self._writer.close)
+        await asyncio.to_thread(self._readers.shutdown)
+        for connection in self._reading:
+            connection.close()
+        self._unlock()
+
+    async def accept(
+        self, intakes: Sequence[Intake], answer: Callable[[Sequence[Verdict]], Once] | None = None
+    ) -> Sequence[Verdict]:
+        """Store deliveries."""
+
+        def accept(connection: apsw.Connection) -> list[Verdict]:
+            verdicts = work.accept(connection, intakes)
+            if answer is not None:
+                operate.remember(connection, answer(verdicts))
+            return verdicts
+
+        return await self._writer.run(accept)
+
+    async def hand_over(self, item: Import, once: Once | None) -> Verdict:
+        """Store a delivery that failed elsewhere."""
+
+        def hand_over(connection: apsw.Connection) -> Verdict:
+            verdict = work.hand_over(connection, item)
+            if isinstance(verdict, Accepted):
+                operate.remember(connection, once)
+            return verdict
+
+        return await self._write(hand_over)
+
+    async def claim(self, owner: int, wants: Mapping[int, int]) -> Claimed:
+        """Claim due items and count their attempts."""
+        return await self._write(lambda connection: work.claim(connection, owner, wants, self._clock.now()))
+
+    async def record(self, owner: int, results: Sequence[Result]) -> Sequence[bool]:
+        """Write what came of attempts."""
+        return await self._write(work.record, owner, results)
+
+    async def give_back(self, owner: int, claims: Sequence[Claim], due_at: datetime | None) -> None:
+        """Undo claims that were not sent."""
+        await self._write(work.give_back, owner, claims, due_at)
+
+    async def adopt(self, owner: int, limit: int) -> Sequence[Claim]:
+        """Take over the claims of dead owners."""
+        return await self._write(work.adopt, owner, limit)
+
+    async def next_due(self) -> Mapping[int, datetime]:
+        """The earliest due time of each integration."""
+        return await self._read(read.next_due)
+
+    async def create_integration(
+        self, integration: Integration, event: AuditEvent, once: Once | None
+    ) -> int | None:
+        """Add an integration."""
+
+        def create(connection: apsw.Connection) -> int | None:
+            number = operate.create_integration(connection, integration)
+            if number is not None:
+                work.write_events(connection, [event])
+                operate.remember(connection, once)
+            return number
+
+        return await self._write(create)
+
+    async def update_integration(
+        self, integration: Integration, events: Sequence[AuditEvent], once: Once | None
+    ) -> bool:
+        """Replace an integration."""
+        return await self._guarded(lambda c: operate.update_integration(c, integration), events, once)
+
+    async def replay(self, replay: Replay, once: Once | None) -> bool:
+        """Open an item's next cycle."""
+        return await self._guarded(lambda c: operate.replay(c, replay), [replay.event], once)
+
+    async def resolve(self, item: Item, resolution: Resolution, event: AuditEvent, once: Once | None) -> bool:
+        """Close an item for good."""
+        return await self._guarded(lambda c: operate.resolve(c, item, resolution), [event], once)
+
+    async def recall(self, scope: bytes) -> Once | None:
+        """The stored answer of an idempotent call."""
+        return await self._read(operate.recall, scope)
+
+    async def note(self, events: Sequence[AuditEvent]) -> None:
+        """Write events alone."""
+        await self._write(work.write_events, events)
+
+    async def integrations(self) -> Sequence[Integration]:
+        """Every integration."""
+        return await self._read(read.integrations)
+
+    async def item(self, integration: int, item_id: ItemId) -> Item | None:
+        """One item."""
+        return await self._read(read.item, integration, item_id)
+
+    async def attempts(self, item_id: ItemId) -> Sequence[Attempt]:
+        """An item's attempts."""
+        return await self._read(read.attempts, item_id)
+
+    async def cycle_request_ids(self, item_id: ItemId) -> frozenset[str]:
+        """The request ids behind an item's cycles."""
+        return await self._read(read.cycle_request_ids, item_id)
+
+    async def queue(
+        self, integration: int, wanted: QueueFilter, *, limit: int, below: int | None
+    ) -> Page[Item]:
+        """A page of items."""
+        return await self._read(read.queue, integration, wanted, limit, below)
+
+    async def events(self, wanted: EventFilter, *, limit: int, below: EventId | None) -> Page[AuditEvent]:
+        """A page of audit events."""
+        return await self._read(read.events, wanted, limit, below)
+
+    async def count_events(self, wanted: EventFilter, *, most: int) -> int:
+        """How many audit events."""
+        return await self._read(read.count_events, wanted, most)
+
+    async def backlog(self) -> Backlog:
+        """What is due."""
+        now_ms = to_ms(self._clock.now())
+
+        def count(connection: apsw.Connection) -> Backlog:
+            [(due, oldest)] = ask(connection, SQL["backlog"], {"now": now_ms})
+            return Backlog(due, None if oldest is None else from_ms(oldest))
+
+        return await self._read(count)
+
+    async def add_token(self, token: Token, digest: bytes) -> None:
+        """Keep a token."""
+        row = (
+            token.token_id, digest, token.subject, " ".join(sorted(token.permissions)),
+            to_ms(token.created_at), None if token.expires_at is None else to_ms(token.expires_at),
+        )  # fmt: skip
+        await self._write(_execute, "add_token", row)
+
+    async def tokens(self) -> Sequence[Token]:
+        """Every token."""
+        return await self._read(lambda c: [read.to_token(row) for row in ask(c, SQL["tokens"])])
+
+    async def revoke_token(self, token_id: str, at: datetime) -> bool:
+        """Revoke a token."""
+        values = (to_ms(at), token_id)
+        return bool(await self._write(lambda c: ask(c, SQL["revoke_token"], values)))
+
+    async def token(self, digest: bytes) -> Token | None:
+        """The token of a digest."""
+        rows = await self._read(lambda c: ask(c, SQL["token"], (digest,)))
+        return read.to_token(rows[0]) if rows else None
+
+    async def prune(self, before: datetime) -> int:
+        """Forget old idempotency keys, a little at a time so that no commit grows long."""
+        gone = 0
+        for query, bound in (("prune_keys", first_id_at(before)), ("prune_answers", to_ms(before))):
+            while True:
+                count = await self._write(_delete, query, bound)
+                gone += count
+                if count < PRUNED_AT_ONCE:
+                    break
+        return gone
+
+    async def secret(self, name: str) -> bytes:
+        """A secret of this database's own."""
+        fresh = random_bytes(32)
+
+        def keep(connection: apsw.Connection) -> bytes:
+            connection.execute(SQL["keep_secret"], (name, fresh))
+            [(value,)] = ask(connection, SQL["secret"], (name,))
+            return bytes(value)
+
+        return await self._write(keep)
+
+    def describe(self) -> Mapping[str, Any]:
+        """What this store is."""
+        return {"kind": "sqlite", "path": str(self._path), "version": apsw.sqlite_lib_version()}
+
+    async def _write(
+        self,
+        verb: Callable[Concatenate[apsw.Connection, Given], Done],
+        *args: Given.args,
+        **kw: Given.kwargs,
+    ) -> Done:
+        return await self._writer.run(lambda connection: verb(connection, *args, **kw))
+
+    async def _guarded(
+        self,
+        change: Callable[[apsw.Connection], bool],
+        events: Sequence[AuditEvent],
+        once: Once | None,
+    ) -> bool:
+        """A change, its events and its stored answer: all of it or, when the guard fails, nothing."""
+
+        def run(connection: apsw.Connection) -> bool:
+            changed = change(connection)
+            if changed:
+                work.write_events(connection, events)
+                operate.remember(connection, once)
+            return changed
+
+        return await self._write(run)
+
+    async def _read(
+        self,
+        question: Callable[Concatenate[apsw.Connection, Given], Done],
+        *args: Given.args,
+        **kw: Given.kwargs,
+    ) -> Done:
+        def ask() -> Done:
+            connection: apsw.Connection | None = getattr(self._local, "connection", None)
+            if connection is None:
+                connection = self._local.connection = connect_to_read(self._path)
+                self._reading.append(connection)
+            with translated():
+                connection.execute("BEGIN")  # one snapshot for all of it
+                try:
+                    return question(connection, *args, **kw)
+                finally:
+                    connection.execute("ROLLBACK")
+
+        return await asyncio.get_running_loop().run_in_executor(self._readers, ask)
+
+    def _unlock(self) -> None:
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+
+def prepare(path: Path, clock: Clock) -> list[str]:
+    """Create what is missing: the directory, the file (only its owner may read it), the schema."""
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with contextlib.suppress(FileExistsError), open(path, "xb", opener=_private):
+        pass
+    connection = connect(path)
+    try:
+        with translated():
+            return migrate(connection, to_ms(clock.now()))
+    finally:
+        connection.close()
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
+
+
+def _take_lock(path: Path) -> int:
+    """An advisory lock beside the file; the operating system frees it when its holder dies."""
+    lock = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        holder = os.read(lock, 64).decode("ascii", "replace").strip() or "another process"
+        os.close(lock)
+        raise StoreOwned(
+            f"{path} is in use by {holder}: one process owns a SQLite database."
+            " Stop that one first, give this one another --database, or use PostgreSQL"
+        ) from None
+    os.ftruncate(lock, 0)
+    os.pwrite(lock, f"redrive serve, pid {os.getpid()}\n".encode(), 0)
+    return lock
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
+
+
+def _execute(connection: apsw.Connection, query: str, values: tuple[Any, ...]) -> None:
+    connection.execute(SQL[query], values)
+
+
+def _delete(connection: apsw.Connection, query: str, bound: int) -> int:
+    connection.execute(SQL[query], (bound, PRUNED_AT_ONCE))
+    return connection.changes()

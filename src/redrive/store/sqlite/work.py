@@ -1,0 +1,206 @@
+"""What the engine does with deliveries, inside a write transaction: accept, claim, record, give back."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+
+import apsw
+
+from redrive.audit.record import AuditEvent
+from redrive.domain.delivery import Claim
+from redrive.domain.ids import ItemId
+from redrive.domain.integration import ACCEPTING, Lifecycle
+from redrive.domain.item import Finish, RetryAt, Status
+from redrive.store.named import load_queries
+from redrive.store.port import (
+    Accepted,
+    Claimed,
+    Duplicate,
+    Import,
+    Intake,
+    KeyReused,
+    Refused,
+    Result,
+    Verdict,
+)
+from redrive.store.sqlite.connection import ask
+from redrive.store.sqlite.rows import (
+    attempt_row,
+    delivery_row,
+    event_row,
+    from_ms,
+    imported_row,
+    to_delivery,
+    to_ms,
+)
+
+SQL = load_queries("redrive.store.sqlite")
+
+
+def accept(connection: apsw.Connection, intakes: Sequence[Intake]) -> list[Verdict]:
+    """One verdict each; what is accepted is inserted in three batches."""
+    lifecycles: dict[int, Lifecycle] = {}
+    living: dict[int, bool] = {}
+    verdicts: list[Verdict] = []
+    deliveries, live = [], []
+    for intake in intakes:
+        delivery = intake.delivery
+        number = delivery.integration
+        if number not in lifecycles:
+            lifecycles[number] = lifecycle(connection, number)
+        refused = _refusal(connection, intake, lifecycles[number])
+        if refused is not None:
+            verdicts.append(refused)
+            continue
+        owner = intake.owner if lifecycles[number] is Lifecycle.ACTIVE else None
+        if owner is not None and not living.setdefault(owner, is_alive(connection, owner)):
+            owner = None
+        verdicts.append(Accepted(claimed=owner is not None))
+        deliveries.append(delivery_row(delivery))
+        live.append(
+            (
+                delivery.id,
+                number,
+                int(owner is not None),
+                delivery.max_attempts,
+                to_ms(delivery.created_at),
+                owner,
+            )
+        )
+    connection.executemany(SQL["insert_delivery"], deliveries)
+    connection.executemany(SQL["insert_live"], live)
+    return verdicts
+
+
+def hand_over(connection: apsw.Connection, item: Import) -> Verdict:
+    """A delivery that is dead from the start."""
+    delivery = item.delivery
+    intake = Intake(delivery, item.fingerprint, None)
+    refused = _refusal(connection, intake, lifecycle(connection, delivery.integration))
+    if refused is not None:
+        return refused
+    connection.execute(SQL["insert_delivery"], delivery_row(delivery))
+    connection.execute(SQL["insert_imported"], imported_row(delivery.id, item.last))
+    connection.execute(
+        SQL["bury"],
+        (
+            delivery.id, delivery.integration, item.status.value, 1, item.attempt_count,
+            delivery.max_attempts, item.last.failure_code, to_ms(delivery.created_at),
+        ),
+    )  # fmt: skip
+    write_events(connection, [item.event])
+    return Accepted(claimed=False)
+
+
+def claim(connection: apsw.Connection, owner: int, wants: Mapping[int, int], now: datetime) -> Claimed:
+    """Claim and count; only integrations that send, and only while *owner* lives."""
+    if not is_alive(connection, owner):
+        return Claimed((), dict.fromkeys(wants))
+    due_ms = to_ms(now)
+    ids: list[int] = []
+    for number, most in wants.items():
+        if lifecycle(connection, number) is Lifecycle.ACTIVE:
+            ids += [row[0] for row in ask(connection, SQL["due"], (number, due_ms, most))]
+    connection.executemany(SQL["stamp"], [(owner, number) for number in ids])
+    claims = [_claimed(connection, owner, number) for number in ids]
+    return Claimed(claims, {number: _next_due(connection, number) for number in wants})
+
+
+def record(connection: apsw.Connection, owner: int, results: Sequence[Result]) -> list[bool]:
+    """Attempts, steps and events of those whose claim still stands; of the others, nothing."""
+    if not is_alive(connection, owner):
+        return [False] * len(results)
+    finished, retried = [], []
+    for result in results:
+        claim, step = result.claim, result.step
+        guard = (claim.delivery.id, owner, claim.cycle, claim.attempt)
+        match step:
+            case Finish():
+                finished.append(guard)
+            case RetryAt(due_at=due_at):
+                retried.append((to_ms(due_at), *guard))
+    won = {row[0] for row in connection.executemany(SQL["finish"], finished)}
+    won.update(row[0] for row in connection.executemany(SQL["retry"], retried))
+    standing = [result for result in results if result.claim.delivery.id in won]
+    connection.executemany(
+        SQL["insert_attempt"], [attempt_row(r.claim.delivery.id, r.attempt) for r in standing]
+    )
+    connection.executemany(SQL["bury"], [_grave(r) for r in standing if _died(r)])
+    write_events(connection, [event for r in standing for event in r.events])
+    return [result.claim.delivery.id in won for result in results]
+
+
+def give_back(
+    connection: apsw.Connection, owner: int, claims: Sequence[Claim], due_at: datetime | None
+) -> None:
+    """As if they had never been claimed."""
+    due_ms = None if due_at is None else to_ms(due_at)
+    connection.executemany(
+        SQL["give_back"], [(due_ms, c.delivery.id, owner, c.cycle, c.attempt) for c in claims]
+    )
+
+
+def adopt(connection: apsw.Connection, owner: int, limit: int) -> list[Claim]:
+    """Claims of dead owners become ours, with the attempt they were making."""
+    if not is_alive(connection, owner) or not ask(connection, SQL["has_dead_owners"], (owner,)):
+        return []
+    ids = [row[0] for row in ask(connection, SQL["orphans"], (owner, limit))]
+    connection.executemany(SQL["adopt"], [(owner, number) for number in ids])
+    if len(ids) < limit:
+        connection.execute(SQL["forget_dead_owners"], (owner,))
+    return [_claimed(connection, owner, number) for number in ids]
+
+
+def write_events(connection: apsw.Connection, events: Sequence[AuditEvent]) -> None:
+    """Audit events, in the transaction of what they tell of."""
+    connection.executemany(SQL["insert_event"], [event_row(event) for event in events])
+
+
+def is_alive(connection: apsw.Connection, owner: int) -> bool:
+    """The fence: whether *owner* still has its lease."""
+    return bool(ask(connection, SQL["alive"], (owner,)))
+
+
+def lifecycle(connection: apsw.Connection, number: int) -> Lifecycle:
+    """The lifecycle in force; an integration that is not there accepts nothing."""
+    rows = ask(connection, SQL["lifecycle"], (number,))
+    return Lifecycle(rows[0][0]) if rows else Lifecycle.RETIRED
+
+
+def _refusal(connection: apsw.Connection, intake: Intake, lifecycle: Lifecycle) -> Verdict | None:
+    delivery = intake.delivery
+    key = (delivery.integration, delivery.idempotency_key)
+    if delivery.idempotency_key is not None:
+        taken = ask(connection, SQL["key"], key)
+        if taken:
+            item, fingerprint = taken[0]
+            return Duplicate(ItemId(item)) if fingerprint == intake.fingerprint else KeyReused()
+    if lifecycle not in ACCEPTING:
+        return Refused(lifecycle)
+    if delivery.idempotency_key is not None:
+        connection.execute(SQL["take_key"], (*key, delivery.id, intake.fingerprint))
+    return None
+
+
+def _claimed(connection: apsw.Connection, owner: int, number: int) -> Claim:
+    [row] = ask(connection, SQL["claimed"], (number,))
+    cycle, attempt, max_attempts, request_id, *columns = row
+    delivery = to_delivery(tuple(columns))
+    return Claim(delivery, owner, cycle, attempt, max_attempts, request_id or delivery.request_id)
+
+
+def _next_due(connection: apsw.Connection, number: int) -> datetime | None:
+    rows = ask(connection, SQL["next_due_of"], (number,))
+    return from_ms(rows[0][0]) if rows else None
+
+
+def _died(result: Result) -> bool:
+    return isinstance(result.step, Finish) and result.step.status is not Status.SUCCEEDED
+
+
+def _grave(result: Result) -> tuple[object, ...]:
+    claim, step, outcome = result.claim, result.step, result.attempt.outcome
+    assert isinstance(step, Finish)  # noqa: S101 - _died chose it
+    return (
+        claim.delivery.id, claim.delivery.integration, step.status.value, claim.cycle, claim.attempt,
+        claim.max_attempts, getattr(outcome, "code", None), to_ms(result.finished_at),
+    )  # fmt: skip

@@ -1,0 +1,159 @@
+"""The catalogue: every event that can be announced, past tense. Never a secret, a payload or a whole URL."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from redrive.domain.delivery import Claim
+from redrive.domain.item import Step
+from redrive.domain.outcome import Outcome
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """The process is ready: it accepts, and it sends."""
+
+    role: str
+    address: str
+    store: str
+    incarnation: int
+
+
+@dataclass(frozen=True, slots=True)
+class DrainStarted:
+    """The process was asked to stop: it claims nothing more and finishes what is in flight."""
+
+    in_flight: int
+
+
+@dataclass(frozen=True, slots=True)
+class Stopped:
+    """The process let go of everything. `reason` says why it stopped."""
+
+    reason: str
+    given_back: int
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveriesAccepted:
+    """Deliveries became durable in one commit; `duplicates` of them were known already."""
+
+    count: int
+    duplicates: int
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptFinished:
+    """An attempt ended and was recorded; not `recorded`: its claim was lost and nothing was changed."""
+
+    claim: Claim
+    integration_id: str
+    span_id: str
+    started_at: datetime
+    duration: timedelta
+    outcome: Outcome
+    step: Step
+    recorded: bool
+
+
+@dataclass(frozen=True, slots=True)
+class LeasesLost:
+    """Claims of dead processes were taken over; each is recorded as LEASE_EXPIRED."""
+
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class SendingSuspended:
+    """A fault of our own kept an attempt from being made: this integration waits, no attempt was spent."""
+
+    integration_id: str
+    reason: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class AuditWritten:
+    """Audit events became durable."""
+
+    event_type: str
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Operated:
+    """A person's verb took effect."""
+
+    event_type: str
+    actor: str
+    integration_id: str
+    target_id: str
+    request_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class RequestHandled:
+    """An HTTP request was answered. `route` is its template, never its path."""
+
+    method: str
+    route: str
+    status: int
+    duration_seconds: float
+    request_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class AuthenticationFailed:
+    """A call came without a valid token: counted, not stored."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class StoreFailed:
+    """The store could not do something; answers are 503 until it can."""
+
+    verb: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class StoreRecovered:
+    """The store works again."""
+
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseEnded:
+    """Our own lease is gone: this process stops."""
+
+    incarnation: int
+
+
+@dataclass(frozen=True, slots=True)
+class LoopFailed:
+    """A turn of one of our loops raised something nobody expected: a bug. The loop goes on."""
+
+    loop: str
+    error: BaseException
+
+
+Event = (
+    Started
+    | DrainStarted
+    | Stopped
+    | DeliveriesAccepted
+    | AttemptFinished
+    | LeasesLost
+    | SendingSuspended
+    | AuditWritten
+    | Operated
+    | RequestHandled
+    | AuthenticationFailed
+    | StoreFailed
+    | StoreRecovered
+    | LeaseEnded
+    | LoopFailed
+)
+Announce = Callable[[Event], None]
