@@ -23,6 +23,7 @@ LogLevel = Literal["debug", "info", "warning", "error"]
 LogFormat = Literal["auto", "json", "console"]
 DATA_DIR: Final = "<data_dir>"  # in a database URL, stands for that setting
 _FILE: Final = "redrive.toml"
+_PREFIX: Final = "REDRIVE_"
 _CONFIG: Final = "REDRIVE_CONFIG"
 _OTHER_VARIABLES: Final = (_CONFIG, "REDRIVE_URL", "REDRIVE_TOKEN")
 _SQLITE: Final = "sqlite:///"
@@ -61,7 +62,7 @@ class Setting:
     @property
     def variable(self) -> str:
         """Its environment variable."""
-        return f"REDRIVE_{self.name.upper()}"
+        return _PREFIX + self.name.upper()
 
     @property
     def option(self) -> str:
@@ -285,7 +286,7 @@ def _from_file(file: Path | None, environ: Mapping[str, str], problems: list[str
 def _from_environ(environ: Mapping[str, str], problems: list[str]) -> dict[str, _Given]:
     known = {setting.variable: setting.name for setting in SETTINGS}
     names = (*known, *_OTHER_VARIABLES)
-    ours = (name for name in environ if name.startswith("REDRIVE_"))
+    ours = (name for name in environ if name.startswith(_PREFIX))
     problems += [_unknown(name, names) for name in ours if name not in names]
     return {known[name]: _Given(name, value) for name, value in environ.items() if name in known}
 
@@ -300,8 +301,9 @@ def _from_overrides(overrides: Mapping[str, str | None], problems: list[str]) ->
 
 
 def _unknown(name: str, names: tuple[str, ...]) -> str:
-    near = get_close_matches(name, names, n=1)
-    return f"{name} is not a setting" + (f"; did you mean {near[0]}?" if near else "")
+    prefix = _PREFIX if name.startswith(_PREFIX) else ""  # shared, it would make every name look near
+    near = get_close_matches(name.removeprefix(prefix), [n.removeprefix(prefix) for n in names], n=1)
+    return f"{name} is not a setting" + (f"; did you mean {prefix}{near[0]}?" if near else "")
 
 
 def _written(value: Any, kind: Kind) -> str:
@@ -311,7 +313,7 @@ def _written(value: Any, kind: Kind) -> str:
     if type(value) not in kind.toml:  # a bool is an int to isinstance
         raise ValueError
     if isinstance(value, list):
-        if not all(type(one) in (str, int) for one in value):
+        if not all(isinstance(one, str | int) for one in value):
             raise ValueError
         return ",".join(map(str, value))
     return str(value).lower() if isinstance(value, bool) else repr(value).removesuffix(".0")

@@ -22,19 +22,52 @@ app = App(
         "7 halted, 8 unavailable."
     ),
 )
-app.command("redrive.cli.server:serve", name="serve", help="Run the service.")
-app.command("redrive.cli.server:demo", name="demo", help="See redrive at work, with everything played for you.")
-app.command("redrive.cli.server:migrate", name="migrate", help="Bring the database to this version.")
-app.command("redrive.cli.server:doctor", name="doctor", help="Check that redrive can run here.")
-app.command("redrive.cli.token:app", name="token", help="Make, list and revoke callers' tokens.")
-app.command("redrive.cli.integration:app", name="integration", help="Add, list, show and change integrations.")
-app.command("redrive.cli.deliver:deliver", name="deliver", help="Hand deliveries to the service.")
-app.command("redrive.cli.queue:app", name="queue", help="Look at the recovery queue and replay from it.")
-app.command("redrive.cli.audit:app", name="audit", help="Ask the audit trail who did what, and what it caused.")
+app.command(
+    "redrive.cli.server:serve",
+    help=(
+        "Run the service until it is told to stop (SIGTERM or Ctrl-C).\n\n"
+        "It needs no other set-up. Every further setting is a REDRIVE_<NAME> variable or a line of "
+        "redrive.toml, such as REDRIVE_ALLOW_TARGETS=127.0.0.0/8."
+    ),
+    help_epilogue="Example: redrive serve --port 8080 --data-dir /var/lib/redrive",
+)
+app.command(
+    "redrive.cli.server:demo",
+    help="See redrive at work: a service, a platform and its partners, all played on this machine.",
+    help_epilogue="Example: redrive demo",
+)
+app.command(
+    "redrive.cli.server:migrate",
+    help="Bring the database to this version of redrive; `serve` does it too.",
+    help_epilogue="Example: redrive migrate --database sqlite:///redrive.db",
+)
+app.command(
+    "redrive.cli.server:doctor",
+    help="Check that redrive can run here, and say what is wrong; exit 6 when something is.",
+    help_epilogue="Example: redrive doctor --output json",
+)
+app.command(
+    "redrive.cli.deliver:deliver",
+    help=(
+        "Hand over one delivery, or a file of them; payloads arrive byte for byte.\n\n"
+        "Exit 6: some lines failed. Each is told with its number and the reason."
+    ),
+    help_epilogue=(
+        "Example: redrive deliver billing --event-type invoice.paid --payload '{\"id\":7}'\n"
+        "Example: redrive deliver billing --file invoices.jsonl --key-prefix november"
+    ),
+)
+for name, sentence in {
+    "token": "Make, list and revoke callers' tokens.",
+    "integration": "Add, list, show and change integrations.",
+    "queue": "Look at the recovery queue, and replay from it.",
+    "audit": "Ask the audit trail who did what, and what it caused.",
+}.items():
+    app.command(f"redrive.cli.{name}:app", name=name, help=sentence)
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Run one command and answer its exit code; nothing is raised."""
+    """Run one command and answer its exit code; what a person can meet raises nothing."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
@@ -54,5 +87,7 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def _usage(error: CycloptsError) -> Stop:
-    chain = " ".join(["redrive", *(error.command_chain or ())])
-    return Stop(ExitCode.USAGE, str(error).rstrip("."), f"`{chain} --help` shows how it is used")
+    text = str(error)
+    wrong = text if text.endswith("...") else text.removesuffix(".")
+    command = " ".join(["redrive", *(error.command_chain or ())])
+    return Stop(ExitCode.USAGE, wrong, f"`{command} --help` shows how it is used")

@@ -14,8 +14,27 @@ from redrive.cli.values import moment
 if TYPE_CHECKING:
     from redrive.client.client import EventQuery
 
-app = App(name="audit", help="Ask the audit trail who did what, and what it caused.")
+app = App(name="audit", help_epilogue="Each command has its own --help, with an example.")
 _COMMON = "platform.integration."
+
+
+def _change(row: Row) -> str | None:
+    before, after = ((row.get(name) or {}).get("status") for name in ("before_state", "after_state"))
+    if after is None:
+        return None
+    return str(after) if before in (None, after) else f"{before} > {after}"
+
+
+_COLUMNS = [
+    Column("WHEN", lambda row: instant(row.get("occurred_at"))),
+    Column("EVENT", lambda row: str(row.get("event_type")).removeprefix(_COMMON)),
+    column("INTEGRATION", "integration_id"),
+    column("TARGET", "target_id"),
+    Column("STATUS", _change),
+    column("RESULT", "result"),
+    Column("ACTOR", lambda row: (row.get("actor") or {}).get("id")),
+    column("REQUEST ID", "request_id"),
+]
 
 
 @app.command(name="list", help_epilogue="Example: redrive audit list --request-id req-42 --all")
@@ -23,12 +42,15 @@ def list_(
     *,
     request_id: Annotated[str | None, Parameter(help="All that this one call caused.")] = None,
     event_type: Annotated[
-        str | None, Parameter(help="Such as platform.integration.recovery.replayed (recovery.replayed will do).")
+        str | None,
+        Parameter(help="Such as platform.integration.recovery.replayed (recovery.replayed will do)."),
     ] = None,
     integration_id: Annotated[str | None, Parameter(help="Of one integration.")] = None,
     target_id: Annotated[str | None, Parameter(help="What it was done to, such as a recovery_id.")] = None,
     actor: Annotated[str | None, Parameter(help="Who did it: a token's subject.")] = None,
-    since: Annotated[str | None, Parameter(help="From this instant on (RFC 3339, or 2h: two hours ago).")] = None,
+    since: Annotated[
+        str | None, Parameter(help="From this instant on (RFC 3339, or 2h: two hours ago).")
+    ] = None,
     until: Annotated[str | None, Parameter(help="Before this instant.")] = None,
     limit: Annotated[int | None, Parameter(help="How many a page, 1-200. [default: 50]")] = None,
     cursor: Annotated[str | None, Parameter(help="Where the page before ended.")] = None,
@@ -56,22 +78,3 @@ def list_(
         else:
             print_page(client.audit_events(**query), "events", _COLUMNS, output)
     return ExitCode.OK
-
-
-_COLUMNS = [
-    Column("WHEN", lambda row: instant(row.get("occurred_at"))),
-    Column("EVENT", lambda row: str(row.get("event_type")).removeprefix(_COMMON)),
-    column("INTEGRATION", "integration_id"),
-    column("TARGET", "target_id"),
-    Column("STATUS", lambda row: _change(row)),
-    column("RESULT", "result"),
-    Column("ACTOR", lambda row: (row.get("actor") or {}).get("id")),
-    column("REQUEST ID", "request_id"),
-]
-
-
-def _change(row: Row) -> str | None:
-    before, after = ((row.get(name) or {}).get("status") for name in ("before_state", "after_state"))
-    if after is None:
-        return None
-    return str(after) if before in (None, after) else f"{before} > {after}"

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 Database = Annotated[
     str | None,
-    Parameter(help="sqlite:///path.db or postgresql://… [default: REDRIVE_DATABASE, else a file in the data directory]"),
+    Parameter(help="sqlite:///path.db or postgresql://… [default: REDRIVE_DATABASE, else a file of its own]"),
 ]
 DATABASE: Final[str | None] = None
 Answer = TypeVar("Answer")
@@ -27,7 +27,9 @@ def settings(**overrides: str | None) -> "Settings":
     try:
         return load(overrides)
     except BadSettings as error:
-        raise Stop(ExitCode.USAGE, "; ".join(str(error).splitlines()), "correct all of it and start again") from error
+        raise Stop(
+            ExitCode.USAGE, "; ".join(str(error).splitlines()), "correct all of it and start again"
+        ) from error
 
 
 def ask_store(database: str | None, question: "Callable[[Store], Awaitable[Answer]]") -> Answer:

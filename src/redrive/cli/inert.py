@@ -11,15 +11,20 @@ def inert(value: object) -> str:
     return "".join(c if c.isprintable() or c == "\u200d" else _escape(c) for c in text)  # U+200D joins emoji
 
 
-def inert_json(text: str) -> str:
-    """JSON text with its invisible characters as \\u escapes: it stays the same JSON."""
+def inert_json(text: str, *, only_ascii: bool = False) -> str:
+    """JSON text with its invisible characters escaped: it stays the same JSON."""
     if text.isascii() and "\x7f" not in text:
         return text
-    return _UNSEEN.sub(lambda match: "".join(f"\\u{unit:04x}" for unit in _utf16(match[0])), text)
+    pattern = _NOT_ASCII if only_ascii else _UNSEEN
+    return pattern.sub(lambda match: "".join(f"\\u{unit:04x}" for unit in _utf16(match[0])), text)
 
 
-# In valid JSON these stand only inside strings. Controls, what turns writing around, what hides, what breaks lines.
-_UNSEEN = re.compile("[\x7f-\x9f\xad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\U000e0000-\U000e0fff]")
+# In valid JSON these stand inside strings only: controls, what turns writing around, hides, or breaks lines.
+_UNSEEN = re.compile(
+    "[\x7f-\x9f\xad\ud800-\udfff\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
+    "\U000e0000-\U000e0fff]"
+)
+_NOT_ASCII = re.compile("[^\x00-\x7e]")
 
 
 def _escape(character: str) -> str:
@@ -32,5 +37,5 @@ _SHORT = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
 
 
 def _utf16(character: str) -> list[int]:
-    encoded = character.encode("utf-16-be")
+    encoded = character.encode("utf-16-be", "surrogatepass")
     return [int.from_bytes(encoded[at : at + 2]) for at in range(0, len(encoded), 2)]

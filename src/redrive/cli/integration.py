@@ -8,14 +8,14 @@ from cyclopts import App, Parameter
 
 from redrive.cli.errors import ExitCode, Stop
 from redrive.cli.output import Output, note, print_answer, print_lines
-from redrive.cli.service import HERE, UNCORRELATED, Correlation, Service, calling
+from redrive.cli.service import HERE, UNCORRELATED, Correlation, IntegrationId, Service, calling
 from redrive.cli.tables import column, instant, print_facts, print_table
 from redrive.cli.values import content, headers
 
 if TYPE_CHECKING:
     from redrive.client import Answer
 
-app = App(name="integration", help="Add, list, show and change integrations.")
+app = App(name="integration", help_epilogue="Each command has its own --help, with an example.")
 Unsettable = Literal[
     "timeout_seconds",
     "max_attempts",
@@ -27,7 +27,6 @@ Unsettable = Literal[
     "rate_per_second",
     "health_url",
 ]
-IntegrationId = Annotated[str, Parameter(help="Its integration_id.")]
 _COLUMNS = [
     column("INTEGRATION", "integration_id"),
     column("LIFECYCLE", "lifecycle_status"),
@@ -52,7 +51,8 @@ class Fields:
         Literal["hmac", "none"] | None, Parameter(help="How deliveries are signed. [default: hmac]")
     ] = None
     secret: Annotated[
-        str | None, Parameter(help="Its signing secret, @file or @- (whsec_…); else one is made and shown once.")
+        str | None,
+        Parameter(help="Its signing secret, @file or @- (whsec_…); else one is made and shown once."),
     ] = None
     lifecycle_status: Annotated[
         Literal["draft", "active", "paused", "retired"] | None, Parameter(help="[default: active]")
@@ -96,14 +96,13 @@ def add(
     output: Output = "table",
 ) -> int:
     """Add an integration; the signing secret that is made for it is shown now and never again."""
-    given = {"name": integration_id} | fields.given()
     with calling(service) as client:
         answer = client.create_integration(
             idempotency_key=idempotency_key,
             **correlation.ids(),
             integration_id=integration_id,
             url=target_url,
-            **given,
+            **fields.given(),
         )
     _print(answer, output)
     if "secret" in answer:
@@ -138,7 +137,9 @@ def show(integration_id: IntegrationId, /, *, service: Service = HERE, output: O
     return ExitCode.OK
 
 
-@app.command(help_epilogue="Example: redrive integration update billing --max-attempts 8 --unset rate_per_second")
+@app.command(
+    help_epilogue="Example: redrive integration update billing --max-attempts 8 --unset rate_per_second"
+)
 def update(
     integration_id: IntegrationId,
     /,
@@ -146,7 +147,8 @@ def update(
     target_url: Annotated[str | None, Parameter(help="Where its deliveries go.")] = None,
     fields: Fields = NOTHING,
     unset: Annotated[
-        list[Unsettable] | None, Parameter(help="A field that goes back to its default; repeatable.", negative=())
+        list[Unsettable] | None,
+        Parameter(help="A field that goes back to its default; repeatable.", negative=()),
     ] = None,
     correlation: Correlation = UNCORRELATED,
     service: Service = HERE,
@@ -157,7 +159,9 @@ def update(
     if target_url is not None:
         changes["url"] = target_url
     if not changes:
-        raise Stop(ExitCode.USAGE, "nothing to change was given", "`redrive integration update --help` lists it")
+        raise Stop(
+            ExitCode.USAGE, "nothing to change was given", "`redrive integration update --help` lists it"
+        )
     with calling(service) as client:
         answer = client.update_integration(integration_id, **correlation.ids(), **changes)
     _print(answer, output)

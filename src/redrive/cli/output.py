@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from redrive.cli.inert import inert_json
+from redrive.cli.inert import inert, inert_json
 
 if TYPE_CHECKING:
     from redrive.client import Answer
@@ -27,12 +27,12 @@ def print_answer(answer: "Answer", output: Output) -> None:
         from msgspec.json import format as indent
 
         text = indent(text)
-    print(inert_json(text.strip()))
+    _print(text.strip())
 
 
 def print_json(value: Any) -> None:
     """Print one value on one line."""
-    print(inert_json(json.dumps(value, ensure_ascii=False, separators=(",", ":"))))
+    _print(json.dumps(value, ensure_ascii=False, separators=(",", ":")))
 
 
 def print_lines(rows: Iterable[Mapping[str, Any]]) -> None:
@@ -43,4 +43,9 @@ def print_lines(rows: Iterable[Mapping[str, Any]]) -> None:
 
 def note(text: str) -> None:
     """Say something to the person that is not part of the output."""
-    print(text, file=sys.stderr)
+    print(inert(text), file=sys.stderr)
+
+
+def _print(text: str) -> None:
+    speaks_unicode = sys.stdout.encoding.lower().startswith("utf")
+    print(inert_json(text, only_ascii=not speaks_unicode))

@@ -23,11 +23,6 @@ def serve(
         str | None, Parameter(help="The directory for redrive's own files. [default: redrive-data]")
     ] = None,
 ) -> int:
-    """Run the service until it is told to stop (SIGTERM or Ctrl-C).
-
-    It needs no other set-up. Every further setting is a REDRIVE_<NAME> variable or a line of redrive.toml,
-    such as REDRIVE_ALLOW_TARGETS=127.0.0.0/8.
-    """
     chosen = settings(database=database, role=role, host=host, port=port, data_dir=data_dir)
     from redrive import app
 
@@ -35,14 +30,12 @@ def serve(
 
 
 def demo() -> int:
-    """See redrive at work: a service, a platform and its partners, all played on this machine."""
     from redrive import demo as play
 
     return play.run()
 
 
 def migrate(*, database: Database = DATABASE) -> int:
-    """Bring the database to this version of redrive; `serve` does it too."""
     chosen = settings(database=database)
     from redrive import app
 
@@ -52,7 +45,6 @@ def migrate(*, database: Database = DATABASE) -> int:
 
 
 def doctor(*, database: Database = DATABASE, output: Output = "table") -> int:
-    """Check that redrive can run here, and say what is wrong; exit 6 when something is."""
     chosen = settings(database=database)
     from redrive import app
 
@@ -67,5 +59,7 @@ def doctor(*, database: Database = DATABASE, output: Output = "table") -> int:
             print_lines(rows)
         case _:
             shown = [{**row, "state": "ok" if row["ok"] else "failed"} for row in rows]
-            print_table([column("STATE", "state"), column("CHECK", "name"), column("DETAIL", "detail")], shown)
+            print_table(
+                [column("STATE", "state"), column("CHECK", "name"), column("DETAIL", "detail")], shown
+            )
     return ExitCode.OK if all(finding.ok for finding in findings) else ExitCode.FAILURES

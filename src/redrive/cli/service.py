@@ -23,7 +23,9 @@ class Service:
     )
     token: Annotated[
         str | None,
-        Parameter(env_var="REDRIVE_TOKEN", help="Who asks: a token of `redrive token create`.", show_default=False),
+        Parameter(
+            env_var="REDRIVE_TOKEN", help="Who asks: a token of `redrive token create`.", show_default=False
+        ),
     ] = None
 
 
@@ -49,6 +51,7 @@ class Correlation:
         return {"request_id": self.request_id, "traceparent": self.traceparent}
 
 
+IntegrationId = Annotated[str, Parameter(help="Which integration.")]
 HERE = Service()
 UNCORRELATED = Correlation()
 

@@ -18,8 +18,8 @@ from redrive.domain.delivery import rfc3339
 from redrive.domain.integration import is_line
 from redrive.store.port import Store, Token
 
-app = App(name="token", help="Make, list and revoke callers' tokens.")
-TOKEN_PREFIX = "rdr_"
+app = App(name="token", help_epilogue="Each command has its own --help, with an example.")
+TOKEN_PREFIX = "rdr_"  # noqa: S105  # what every token begins with, so that scanners know one
 _COLUMNS = [
     column("TOKEN ID", "token_id"),
     column("SUBJECT", "subject"),
@@ -30,14 +30,19 @@ _COLUMNS = [
 ]
 
 
-@app.command(help_epilogue="Example: redrive token create --subject billing --permission deliver --expires-in 90d")
+@app.command(
+    help_epilogue="Example: redrive token create --subject billing --permission deliver --expires-in 90d"
+)
 def create(
     *,
     subject: Annotated[str, Parameter(help="Who will call with it: the actor in the audit trail.")],
     permission: Annotated[
-        list[str], Parameter(help="view, operate or deliver (or its full name); repeat it for several.", negative=())
+        list[str],
+        Parameter(help="view, operate or deliver (or its full name); repeat it for several.", negative=()),
     ],
-    expires_in: Annotated[str | None, Parameter(help="How long it is valid, like 90d; else until revoked.")] = None,
+    expires_in: Annotated[
+        str | None, Parameter(help="How long it is valid, like 90d; else until revoked.")
+    ] = None,
     database: Database = DATABASE,
 ) -> int:
     """Make a token and print it, once, alone on standard output."""

@@ -16,7 +16,9 @@ def duration(text: str, option: str) -> timedelta:
     """`90d`, `12h`, `30m`; ends the command when *text* is none."""
     match = _DURATION.fullmatch(text)
     if match is None:
-        raise Stop(ExitCode.USAGE, f"{option}: {text!r} is not a duration", "write it like 90d, 12h, 30m or 45s")
+        raise Stop(
+            ExitCode.USAGE, f"{option}: {text!r} is not a duration", "write it like 90d, 12h, 30m or 45s"
+        )
     return timedelta(**{_UNITS[match[2]]: int(match[1])})
 
 
@@ -39,7 +41,9 @@ def headers(lines: Sequence[str] | None) -> dict[str, str] | None:
         name, colon, value = line.partition(":")
         if not colon or name.strip() in found:
             wrong = "stands twice" if colon else "has no colon"
-            raise Stop(ExitCode.USAGE, f"--header: {line!r} {wrong}", "write each one once, like 'X-Team: billing'")
+            raise Stop(
+                ExitCode.USAGE, f"--header: {line!r} {wrong}", "write each one once, like 'X-Team: billing'"
+            )
         found[name.strip()] = value.strip()
     return found
 

@@ -31,7 +31,7 @@ NEVER: Final[frozenset[Address]] = frozenset(
 
 
 def is_special(address: Address) -> bool:
-    """Whether *address* is anything but ordinary: private, reserved, translated, multicast …"""
+    """Whether *address* is anything but ordinary: private, reserved, translated or multicast."""
     if isinstance(address, IPv4Address):
         return any(address in network for network in _SPECIAL_V4)
     return address not in _GLOBAL_V6 or any(address in network for network in _SPECIAL_V6)
@@ -47,7 +47,7 @@ def embedded(address: Address) -> tuple[IPv4Address, ...]:
     if address in _SIX_TO_FOUR:
         return (_v4(number >> 80),)
     if address in _LOCAL_NAT64:  # RFC 6052: a /96 in it, or the /48 with bits 64 to 71 left out
-        return (_v4(number), _v4((number >> 80 & 0xFFFF) << 16 | number >> 40 & 0xFFFF))
+        return (_v4(number), _v4((number >> 64 & 0xFFFF) << 16 | number >> 40 & 0xFFFF))
     is_isatap = number >> 32 & 0xFDFFFFFF == 0x00005EFE
     if is_isatap or any(address in network for network in _V4_IN_LOW_BITS):
         return (_v4(number),)

@@ -33,7 +33,7 @@ class Guard:
         self._listeners = frozenset((ip_address(host), port) for host, port in listeners)
 
     def judge_port(self, target: Target) -> str | None:
-        """The verdict before a name is resolved: can this port be allowed at any address?"""
+        """The verdict before a name is resolved: None when some address may be allowed on this port."""
         if target.port in self._ports:
             return None
         if self._ranges and (not _is_literal(target.host) or self._is_inside(target.host)):

@@ -36,7 +36,7 @@ class Bus:
             return
         self._broken.add(listener)
         name = getattr(listener, "__qualname__", repr(type(listener)))
-        with suppress(OSError, ValueError):  # standard error may be what is broken, or closed
+        with suppress(AttributeError, OSError, ValueError):  # there may be no standard error any more
             sys.stderr.write(
                 f"redrive: the listener {name} failed on {type(event).__name__}"
                 f" with {type(error).__name__}; further failures of it are not reported\n"

@@ -155,12 +155,8 @@ class _Scrape(Collector):
 
 def _polled(polled: Polled) -> Iterator[Metric]:
     yield _gauge("attempts_in_flight", "Attempts being made now.", polled.in_flight)
-    if polled.due is not None:
-        yield _gauge("due_backlog", "Items that are due and wait, up to a bound.", polled.due)
-    if polled.oldest_due_seconds is not None:
-        yield _gauge(
-            "oldest_due_seconds", "How long the oldest of them has waited.", polled.oldest_due_seconds
-        )
+    yield _gauge("due_backlog", "Items that are due and wait, up to a bound.", polled.due)
+    yield _gauge("oldest_due_seconds", "How long the oldest of them has waited.", polled.oldest_due_seconds)
     items = GaugeMetricFamily("redrive_items", "Items by status.", labels=["status"])
     for status, count in polled.items.items():
         items.add_metric([status], count)
@@ -171,8 +167,8 @@ def _count(name: str, meaning: str, count: int) -> Metric:
     return CounterMetricFamily(f"redrive_{name}", meaning, count)
 
 
-def _gauge(name: str, meaning: str, value: float) -> Metric:
-    return GaugeMetricFamily(f"redrive_{name}", meaning, value)
+def _gauge(name: str, meaning: str, value: float | None) -> Metric:
+    return GaugeMetricFamily(f"redrive_{name}", meaning, value)  # None: no sample
 
 
 def _counts(

@@ -11,7 +11,7 @@ from typing import Final
 try:
     from opentelemetry.context import Context
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
-    from opentelemetry.sdk.resources import Resource
+    from opentelemetry.sdk.resources import OTELResourceDetector, Resource
     from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
     from opentelemetry.sdk.trace.export import BatchSpanProcessor
     from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
@@ -45,6 +45,7 @@ class AttemptSpans:
 
     def __init__(self, processor: SpanProcessor | None = None) -> None:
         resource = Resource.create({"service.name": "redrive", "service.version": __version__})
+        resource = resource.merge(OTELResourceDetector().detect())  # OTEL_SERVICE_NAME wins
         self._provider = TracerProvider(resource=resource, id_generator=_SentIds(), shutdown_on_exit=False)
         self._provider.add_span_processor(processor or BatchSpanProcessor(OTLPSpanExporter()))
         self._tracer = self._provider.get_tracer("redrive", __version__)

@@ -7,6 +7,7 @@ from importlib.resources import files
 import apsw
 
 from redrive.store.port import StoreUnavailable
+from redrive.store.sqlite.connection import ask
 
 _BOOK = """
 CREATE TABLE IF NOT EXISTS migration (
@@ -48,10 +49,7 @@ def migrate(connection: apsw.Connection, now_ms: int) -> list[str]:
     connection.execute("BEGIN IMMEDIATE")
     try:
         connection.execute(_BOOK)
-        known = {
-            number: checksum
-            for number, checksum in connection.execute("SELECT number, checksum FROM migration")
-        }
+        known = dict(ask(connection, "SELECT number, checksum FROM migration"))
         steps = migrations()
         _check(known, steps)
         for step in steps:

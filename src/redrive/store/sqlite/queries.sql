@@ -4,6 +4,9 @@ SELECT 1 FROM incarnation WHERE id = ?
 -- name: enter
 INSERT INTO incarnation (started_at, process) VALUES (?, ?) RETURNING id
 
+-- name: renew
+UPDATE incarnation SET renewed_at = ? WHERE id = ? RETURNING id
+
 -- name: leave
 DELETE FROM incarnation WHERE id = ?
 

@@ -80,7 +80,7 @@ class SqliteStore:
         """The file's lock is the lease: it lasts as long as the process, its row, and the file itself."""
         if await asyncio.to_thread(_identity, self._path) != self._identity:
             raise StoreUnavailable(f"{self._path} was moved, deleted or replaced", fatal=True)
-        return await self._read(work.is_alive, owner)
+        return bool(await self._write(work.renew, owner, self._clock.now()))
 
     async def leave(self, owner: int) -> None:
         """Delete the incarnation and let go of the lock."""

@@ -160,6 +160,11 @@ def is_alive(connection: apsw.Connection, owner: int) -> bool:
     return bool(ask(connection, SQL["alive"], (owner,)))
 
 
+def renew(connection: apsw.Connection, owner: int, now: datetime) -> bool:
+    """A real write, so that a disk that is full or read-only is noticed without traffic, and its recovery."""
+    return bool(ask(connection, SQL["renew"], (to_ms(now), owner)))
+
+
 def lifecycle(connection: apsw.Connection, number: int) -> Lifecycle:
     """The lifecycle in force; an integration that is not there accepts nothing."""
     rows = ask(connection, SQL["lifecycle"], (number,))

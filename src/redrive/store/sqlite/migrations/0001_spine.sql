@@ -5,6 +5,7 @@ CREATE TABLE secret_of_database (name TEXT PRIMARY KEY, value BLOB NOT NULL) STR
 CREATE TABLE incarnation (
     id INTEGER PRIMARY KEY AUTOINCREMENT,  -- never used twice: a late write must not find a namesake
     started_at INTEGER NOT NULL,
+    renewed_at INTEGER,
     process TEXT NOT NULL
 ) STRICT;
 

@@ -1,0 +1,116 @@
+"""Calls on the catalogue."""
+
+from typing import Any, Literal
+
+import msgspec
+from msgspec import UNSET, UnsetType
+
+from redrive.api import body, views
+from redrive.api.call import Answer, Asked
+from redrive.api.query import Query
+from redrive.domain.errors import Fault, InvalidPayload
+from redrive.domain.integration import INTEGRATION_ID, AuthMode, Integration, Method
+from redrive.engine.once import Again
+
+_LIFECYCLES = Literal["draft", "active", "paused", "retired"]
+MOST = 64 * 1024
+
+
+class Policy(msgspec.Struct, omit_defaults=True):
+    """What may be left out: null or absent follows the global default."""
+
+    name: str | UnsetType = UNSET
+    method: Method | UnsetType = UNSET
+    headers: dict[str, str] | UnsetType | None = UNSET
+    auth_mode: AuthMode | UnsetType = UNSET
+    lifecycle_status: _LIFECYCLES | UnsetType = UNSET
+    timeout_seconds: float | UnsetType | None = UNSET
+    max_attempts: int | UnsetType | None = UNSET
+    base_delay_seconds: float | UnsetType | None = UNSET
+    max_delay_seconds: float | UnsetType | None = UNSET
+    jitter: float | UnsetType | None = UNSET
+    retryable_network_codes: list[str] | UnsetType | None = UNSET
+    concurrency: int | UnsetType | None = UNSET
+    rate_per_second: float | UnsetType | None = UNSET
+    health_url: str | UnsetType | None = UNSET
+    secret: str | UnsetType = UNSET
+
+
+class NewIntegration(Policy, forbid_unknown_fields=True, kw_only=True):
+    """The body that adds an integration."""
+
+    integration_id: str
+    url: str
+
+
+class Changes(Policy, forbid_unknown_fields=True, kw_only=True):
+    """The body that changes one."""
+
+    url: str | UnsetType = UNSET
+
+
+async def list_integrations(asked: Asked) -> Answer:
+    """Every integration, by integration_id."""
+    Query(asked.query_string, ()).done()
+    found = await asked.engine.catalogue.list(asked.call)
+    shown = [views.integration(one, asked.engine.catalogue.defaults) for one in found]
+    return asked.json(200, {"integrations": shown})
+
+
+async def create_integration(asked: Asked) -> Answer:
+    """Add an integration; a signing secret that is not given is made, and shown in this answer alone."""
+    Query(asked.query_string, ()).done()
+    raw = await asked.body(MOST)
+    fields = _fields(body.read(raw, NewIntegration))
+    fields.setdefault("name", fields["integration_id"])
+    defaults = asked.engine.catalogue.defaults
+
+    def render(created: Integration) -> dict[str, Any]:
+        shown = views.integration(created, defaults)
+        if created.secrets and "secret" not in fields:
+            shown["secret"] = created.secrets[0]
+        return shown
+
+    key = asked.once(raw, 201, render)
+    created = await asked.engine.catalogue.create(asked.call, fields, key)
+    return replay_or(asked, created, 201, render)
+
+
+async def show_integration(asked: Asked) -> Answer:
+    """One integration, its policy as it is in force."""
+    integration_id = path_id(asked)
+    Query(asked.query_string, ()).done()
+    found = await asked.engine.catalogue.show(asked.call, integration_id)
+    return asked.json(200, views.integration(found, asked.engine.catalogue.defaults))
+
+
+async def update_integration(asked: Asked) -> Answer:
+    """Change the fields given; null puts a policy field back to the global default."""
+    integration_id = path_id(asked)
+    Query(asked.query_string, ()).done()
+    changes = _fields(body.read(await asked.body(MOST), Changes))
+    changed = await asked.engine.catalogue.update(asked.call, integration_id, changes)
+    return asked.json(200, views.integration(changed, asked.engine.catalogue.defaults))
+
+
+def path_id(asked: Asked) -> str:
+    """The integration_id of the path, or InvalidPayload when it breaks its grammar."""
+    found = asked.path["integration_id"]
+    if not INTEGRATION_ID.fullmatch(found):
+        raise InvalidPayload(Fault("integration_id", "1–64 of a-z 0-9 . _ -, first and last alphanumeric"))
+    return found
+
+
+def replay_or(asked: Asked, result: Any, status: int, render: Any) -> Answer:
+    """The answer of a verb: rendered, or the stored one with this call's request id."""
+    if isinstance(result, Again):
+        stored = msgspec.json.decode(result.answer)
+        answer = asked.json(result.status, stored)
+        answer.headers.append((b"idempotency-replayed", b"true"))
+        return answer
+    return asked.json(status, render(result))
+
+
+def _fields(given: Policy) -> dict[str, Any]:
+    pairs = ((name, getattr(given, name)) for name in given.__struct_fields__)
+    return {name: value for name, value in pairs if value is not UNSET}

@@ -1,0 +1,44 @@
+"""Calls that need no permission: health, readiness, metrics, the API's own description."""
+
+from collections.abc import Awaitable, Callable
+
+from redrive.api.call import Answer, Asked
+from redrive.domain.errors import DependencyUnavailable
+from redrive.store.port import StoreUnavailable
+from redrive.telemetry.metrics import Metrics, Polled
+
+
+async def healthz(asked: Asked) -> Answer:
+    """The process lives."""
+    return asked.json(200, {"status": "ok"})
+
+
+async def readyz(asked: Asked) -> Answer:
+    """The process accepts and sends; 503 says why not."""
+    engine = asked.engine
+    if engine.worker.stopping:
+        raise DependencyUnavailable("draining", "the process is starting or stopping")
+    if engine.health.reason is not None:
+        raise DependencyUnavailable("storage", engine.health.reason)
+    return asked.json(200, {"status": "ready"})
+
+
+def scrape(metrics: Metrics) -> Callable[[Asked], Awaitable[Answer]]:
+    """The handler that shows *metrics*."""
+
+    async def handler(asked: Asked) -> Answer:
+        """Prometheus text."""
+        engine = asked.engine
+        polled = Polled(in_flight=engine.worker.lanes.in_flight)
+        try:
+            backlog = await engine.store.backlog()
+        except StoreUnavailable:
+            pass  # what the store alone knows is left out; the rest matters all the more
+        else:
+            oldest = backlog.oldest_due_at
+            age = 0.0 if oldest is None else (engine.clock.now() - oldest).total_seconds()
+            polled = Polled(engine.worker.lanes.in_flight, backlog.due, max(0.0, age))
+        text, content_type = metrics.render(polled)
+        return Answer(200, text, content_type.encode())
+
+    return handler

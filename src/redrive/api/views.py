@@ -1,0 +1,173 @@
+"""Values as the JSON documents of the contract."""
+
+import base64
+from typing import Any
+
+import msgspec
+
+from redrive.audit.record import AuditEvent
+from redrive.domain.delivery import Attempt, Item, rfc3339
+from redrive.domain.integration import Defaults, Integration
+from redrive.domain.item import Status
+from redrive.domain.outcome import Answer, Failed
+
+_JSON_TYPES = ("application/json", "+json")
+_POLICY = (
+    "timeout_seconds", "max_attempts", "base_delay_seconds", "max_delay_seconds", "jitter",
+    "retryable_network_codes", "concurrency",
+)  # fmt: skip
+
+
+def integration(found: Integration, defaults: Defaults) -> dict[str, Any]:
+    """Everything but secrets; policy fields as they are in force."""
+    return {
+        "integration_id": found.integration_id,
+        "name": found.name,
+        "url": found.url,
+        "method": found.method,
+        "headers": dict(found.headers),
+        "auth_mode": found.auth_mode,
+        "lifecycle_status": found.lifecycle_status.value,
+        **{name: defaults.of(found, name) for name in _POLICY},
+        "rate_per_second": found.rate_per_second,
+        "health_url": found.health_url,
+        "created_at": rfc3339(found.created_at),
+        "updated_at": rfc3339(found.updated_at),
+    }
+
+
+def item(found: Item, integration: Integration, *, bodies: bool) -> dict[str, Any]:
+    """An item; lists leave the bodies of its snapshots out."""
+    delivery, last = found.delivery, found.last
+    payload = snapshot(delivery.content_type, delivery.payload, found.payload_size, bodies=bodies)
+    return {
+        "recovery_id": found.recovery_id,
+        "integration_id": integration.integration_id,
+        "event_type": delivery.event_type,
+        "request_id": found.request_id,
+        "traceparent": delivery.traceparent,
+        "idempotency_key": delivery.idempotency_key,
+        "status": found.status.value,
+        "cycle": found.cycle,
+        "attempt_count": found.attempt_count,
+        "max_attempts": found.max_attempts,
+        "next_retry_at": instant(found.next_retry_at),
+        "last_attempt_at": instant(last.occurred_at),
+        "failure_code": last.failure_code,
+        "failure_detail": last.failure_detail,
+        "last_http_status": last.last_http_status,
+        "retryable": last.retryable,
+        "payload_snapshot": payload,
+        "response_snapshot": None if last.answer is None else response(last.answer, bodies=bodies),
+        "held": is_held(found, integration),
+        "resolved": _resolution(found),
+        "superseded_by": None,
+        "created_by": delivery.created_by,
+        "updated_by": found.updated_by,
+        "created_at": rfc3339(delivery.created_at),
+        "updated_at": rfc3339(found.updated_at),
+    }
+
+
+def is_held(found: Item, integration: Integration) -> bool:
+    """Derived: the item is not done with, and its integration does not send."""
+    return not integration.sends and found.status is not Status.SUCCEEDED
+
+
+def attempt(found: Attempt) -> dict[str, Any]:
+    """One attempt with its answer."""
+    outcome = found.outcome
+    failed = outcome if isinstance(outcome, Failed) else None
+    asked = None if failed is None or failed.retry_after is None else failed.retry_after.total_seconds()
+    return {
+        "cycle": found.cycle,
+        "attempt": found.attempt,
+        "started_at": rfc3339(found.started_at),
+        "duration_ms": round(found.duration.total_seconds() * 1000, 3),
+        "outcome": "succeeded" if failed is None else "failed",
+        "failure_code": None if failed is None else failed.code,
+        "failure_detail": None if failed is None else failed.detail,
+        "retryable": found.retryable,
+        "http_status": None if outcome.answer is None else outcome.answer.status,
+        "reach": outcome.reach.value,
+        "retry_after_seconds": asked,
+        "span_id": found.span_id,
+        "response_snapshot": None if outcome.answer is None else response(outcome.answer, bodies=True),
+    }
+
+
+def event(found: AuditEvent) -> dict[str, Any]:
+    """An audit event."""
+    return {
+        "event_id": found.event_id,
+        "occurred_at": rfc3339(found.occurred_at),
+        "event_type": found.event_type.value,
+        "domain": "platform.integration",
+        "request_id": found.request_id,
+        "source_request_id": found.source_request_id,
+        "traceparent": found.traceparent,
+        "actor": {"id": found.actor.id, "type": found.actor.type, "session_id": found.actor.session_id},
+        "integration_id": found.integration_id,
+        "target_type": found.target_type,
+        "target_id": found.target_id,
+        "result": found.result,
+        "before_state": found.before_state,
+        "after_state": found.after_state,
+        "metadata": found.metadata,
+    }
+
+
+def response(answer: Answer, *, bodies: bool) -> dict[str, Any]:
+    """A response's snapshot: what came back, as far as it was kept."""
+    shown = snapshot(answer.content_type, answer.body, len(answer.body), bodies=bodies)
+    shown["truncated"] = answer.truncated
+    shown["status"] = answer.status
+    shown["headers"] = [[name, value] for name, value in answer.headers]
+    return shown
+
+
+def snapshot(content_type: str, body: bytes, size: int, *, bodies: bool) -> dict[str, Any]:
+    """Bytes as JSON when they are, else as text when they are UTF-8, else in base64."""
+    shown: dict[str, Any] = {"content_type": content_type, "encoding": _encoding(content_type, body)}
+    if bodies:
+        match shown["encoding"]:
+            case "json":
+                shown["body"] = msgspec.Raw(body)
+            case "text":
+                shown["body"] = body.decode("utf-8")
+            case _:
+                shown["body"] = base64.b64encode(body).decode()
+    return shown | {"size": size, "truncated": False}
+
+
+def instant(found: Any) -> str | None:
+    """An instant, if there is one."""
+    return None if found is None else rfc3339(found)
+
+
+def _encoding(content_type: str, body: bytes) -> str:
+    """How the body is shown; of a body that a list left out, what its type suggests."""
+    media = content_type.partition(";")[0].strip().lower()
+    is_json = media.endswith(_JSON_TYPES)
+    if not body:
+        return "json" if is_json else "text"
+    try:
+        body.decode("utf-8")
+        if is_json:
+            msgspec.json.decode(body, type=msgspec.Raw)
+            return "json"
+    except UnicodeDecodeError:
+        return "base64"
+    except (msgspec.DecodeError, msgspec.ValidationError, RecursionError):
+        return "text"
+    return "text"
+
+
+def _resolution(found: Item) -> dict[str, Any] | None:
+    if found.resolution is None:
+        return None
+    return {
+        "resolved_at": rfc3339(found.resolution.resolved_at),
+        "resolved_by": found.resolution.resolved_by,
+        "reason": found.resolution.reason,
+    }

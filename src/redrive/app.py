@@ -1,0 +1,257 @@
+"""Wiring: the only module that sees implementations. What the command line starts, it finds here."""
+
+import asyncio
+import contextlib
+import resource
+import signal
+import socket
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import uvicorn
+import uvloop
+
+from redrive.api.app import Api
+from redrive.api.routes import routes
+from redrive.clock import SystemClock, chance, random_bytes
+from redrive.config import BadSettings, Settings
+from redrive.delivery.guard import Guard
+from redrive.delivery.http import HttpDeliverer
+from redrive.delivery.names import SystemResolver, is_local
+from redrive.domain.ids import IdSequence
+from redrive.engine.runtime import Engine, Limits
+from redrive.engine.tools import Tools
+from redrive.store.port import Store, StoreOwned, StoreUnavailable
+from redrive.store.sqlite import SqliteStore
+from redrive.store.sqlite.store import prepare
+from redrive.telemetry.bus import Bus
+from redrive.telemetry.events import Started
+from redrive.telemetry.log import log_to
+from redrive.telemetry.metrics import Metrics
+
+OK, UNAVAILABLE = 0, 8
+IDLE_SECONDS = 75  # how long an idle client's connection is kept
+
+
+class CannotStart(Exception):
+    """The process cannot start; the message says why and what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What `doctor` found out about one thing."""
+
+    name: str
+    ok: bool
+    detail: str
+
+
+def serve(settings: Settings) -> int:
+    """Run the service until it is told to stop; the exit code."""
+    check_role(settings)
+    _raise_file_limit()
+    with contextlib.closing(uvloop.new_event_loop()) as loop, _listening(settings) as listener:
+        asyncio.set_event_loop(loop)
+        return loop.run_until_complete(_serve(settings, listener))
+
+
+@contextlib.asynccontextmanager
+async def open_store(settings: Settings) -> AsyncIterator[Store]:
+    """The store of *settings*, without becoming its owner."""
+    check_role(settings)
+    store = await SqliteStore.open(_sqlite_path(settings), SystemClock(), readers=settings.readers)
+    try:
+        yield store
+    finally:
+        await store.close()
+
+
+def migrate(settings: Settings) -> list[str]:
+    """Bring the schema up to date; what was applied."""
+    return prepare(_sqlite_path(settings), SystemClock())
+
+
+def doctor(settings: Settings) -> list[Finding]:
+    """Look at the settings and the store without changing anything but the schema."""
+    findings = [Finding("role", True, settings.role)]
+    try:
+        facts = asyncio.run(_describe(settings))
+        findings += [Finding(name, True, str(value)) for name, value in facts.items()]
+    except StoreUnavailable as error:
+        findings.append(Finding("database", False, str(error)))
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed = settings.slots + 256
+    enough = hard == resource.RLIM_INFINITY or hard >= needed
+    advice = "" if enough else f"; {needed} are needed for {settings.slots} slots: raise `ulimit -n`"
+    findings.append(Finding("open files", enough, f"{soft} now, up to {hard}{advice}"))
+    return findings
+
+
+def check_role(settings: Settings) -> None:
+    """SQLite belongs to one process, which does everything; PostgreSQL is not there yet."""
+    if settings.sqlite_path() is None:
+        raise BadSettings("database: this version stores in SQLite only (sqlite:///path.db)")
+    if settings.role != "all":
+        raise BadSettings(
+            f"role: {settings.role} needs PostgreSQL; one process owns a SQLite database and does everything"
+        )
+
+
+async def _serve(settings: Settings, listener: socket.socket) -> int:
+    bus, metrics = Bus(), Metrics()
+    log_to(bus, level=settings.log_level, form=settings.log_format)
+    metrics.listen(bus)
+    spans = _trace(settings, bus)
+    clock = SystemClock()
+    guard = Guard(
+        allow_targets=settings.allow_targets,
+        allow_ports=frozenset(settings.allow_ports),
+        allow_http=settings.allow_http,
+        is_local=is_local,
+    )
+    guard.protect([listener.getsockname()[:2]])
+    store = await SqliteStore.open(_sqlite_path(settings), clock, readers=settings.readers)
+    resolver = SystemResolver()
+    tools = Tools(store, clock, chance, random_bytes, IdSequence().next, bus)
+    engine = Engine(
+        tools,
+        HttpDeliverer(guard, resolver, clock),
+        settings.defaults(),
+        Limits(settings.slots, settings.max_queued, settings.drain_seconds),
+        allow_http=settings.allow_http,
+    )
+    try:
+        incarnation = await engine.start()
+    except StoreOwned as error:
+        await engine.deliverer.close()
+        await store.close()
+        raise CannotStart(str(error)) from error
+    server = _Server(_http(Api(engine, routes(metrics))))
+    stop = _stop_signals(asyncio.get_running_loop())
+    serving = asyncio.create_task(server.serve(sockets=[listener]))
+    host, port = listener.getsockname()[:2]
+    bus(Started(settings.role, f"{host}:{port}", str(store.describe()["path"]), incarnation))
+    reason = await _until_stopped(engine, stop, serving)
+    code = OK if not engine.lost.is_set() else UNAVAILABLE
+    await _drain(engine, server, serving, stop, reason)
+    resolver.close()
+    if spans is not None:
+        await asyncio.to_thread(spans.close)
+    return code
+
+
+async def _until_stopped(engine: Engine, stop: "_Signals", serving: asyncio.Task[None]) -> str:
+    """Until a signal, or until the engine or the server cannot go on; why."""
+    waiting = [asyncio.create_task(stop.first.wait()), asyncio.create_task(engine.lost.wait()), serving]
+    await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+    for task in waiting[:2]:
+        task.cancel()
+    return engine.why_lost or stop.name or "the HTTP server ended"
+
+
+async def _drain(
+    engine: Engine, server: uvicorn.Server, serving: asyncio.Task[None], stop: "_Signals", reason: str
+) -> None:
+    """Stop claiming, finish what is in flight, then stop; a second signal stops at once."""
+    server.should_exit = True
+    stopping = asyncio.create_task(engine.stop(reason, at_once=engine.lost.is_set()))
+    second = asyncio.create_task(stop.second.wait())
+    await asyncio.wait([stopping, second], return_when=asyncio.FIRST_COMPLETED)
+    if not stopping.done():
+        server.force_exit = True
+        engine.worker.abort()
+    second.cancel()
+    await stopping
+    await serving
+
+
+class _Server(uvicorn.Server):
+    """uvicorn, leaving the signals to us."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+class _Signals:
+    """SIGTERM and SIGINT: the first asks to drain, the second to stop at once."""
+
+    def __init__(self) -> None:
+        self.first = asyncio.Event()
+        self.second = asyncio.Event()
+        self.name = ""
+
+    def __call__(self, name: str) -> None:
+        (self.second if self.first.is_set() else self.first).set()
+        self.name = self.name or name
+
+
+def _stop_signals(loop: asyncio.AbstractEventLoop) -> _Signals:
+    signals = _Signals()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, signals, number.name)
+    return signals
+
+
+def _http(api: Api) -> uvicorn.Config:
+    return uvicorn.Config(
+        api,
+        loop="none",
+        http="httptools",
+        ws="none",
+        lifespan="off",
+        interface="asgi3",
+        log_config=None,
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+        date_header=True,
+        timeout_keep_alive=IDLE_SECONDS,
+        timeout_graceful_shutdown=10,
+    )
+
+
+@contextlib.contextmanager
+def _listening(settings: Settings) -> Iterator[socket.socket]:
+    """The socket is taken first: a port in use is said before anything is opened."""
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind((settings.host, settings.port))
+        except OSError as error:
+            raise CannotStart(
+                f"cannot listen on {settings.host}:{settings.port} ({error.strerror}); choose another --port"
+            ) from error
+        yield listener
+
+
+def _trace(settings: Settings, bus: Bus) -> Any:
+    if not settings.otel:
+        return None
+    try:
+        from redrive.telemetry.otel import AttemptSpans  # noqa: PLC0415 - an extra
+    except ImportError as error:
+        raise BadSettings(str(error)) from error
+    spans = AttemptSpans()
+    spans.listen(bus)
+    return spans
+
+
+async def _describe(settings: Settings) -> dict[str, Any]:
+    async with open_store(settings) as store:
+        return dict(store.describe())
+
+
+def _sqlite_path(settings: Settings) -> Any:
+    path = settings.sqlite_path()
+    assert path is not None  # noqa: S101 - check_role said so
+    return path
+
+
+def _raise_file_limit() -> None:
+    """Every attempt in flight holds a socket; the soft limit of 1,024 is a shell's habit."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

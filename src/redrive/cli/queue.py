@@ -1,0 +1,150 @@
+"""The recovery queue of an integration, through a service."""
+
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from cyclopts import App, Parameter
+
+from redrive.cli.errors import ExitCode, Stop
+from redrive.cli.output import Output, print_answer
+from redrive.cli.pages import print_all, print_page
+from redrive.cli.service import HERE, UNCORRELATED, Correlation, IntegrationId, Service, calling
+from redrive.cli.tables import Column, column, instant, print_facts
+from redrive.cli.values import moment
+
+if TYPE_CHECKING:
+    from redrive.client.client import QueueQuery
+
+app = App(name="queue", help_epilogue="Each command has its own --help, with an example.")
+app.command(
+    "redrive.cli.queue_import:import_",
+    name="import",
+    help="Hand over deliveries that failed elsewhere, with their evidence. Exit 6: some lines failed.",
+    help_epilogue="Example: redrive queue import billing --file dead.jsonl --key-prefix move-1",
+)
+RecoveryId = Annotated[str, Parameter(help="Which item.")]
+Status = Literal["pending", "retrying", "succeeded", "failed", "dlq", "replayed"]
+YesNo = Literal["yes", "no"]
+_COLUMNS = [
+    column("RECOVERY ID", "recovery_id"),
+    column("STATUS", "status"),
+    column("EVENT", "event_type"),
+    Column("ATTEMPTS", lambda row: f"{row.get('attempt_count')}/{row.get('max_attempts')}", is_number=True),
+    column("CYCLE", "cycle", is_number=True),
+    column("FAILURE", "failure_code"),
+    Column("UPDATED", lambda row: instant(row.get("updated_at"))),
+    Column("NEXT RETRY", lambda row: instant(row.get("next_retry_at"))),
+]
+
+
+@app.command(name="list", help_epilogue="Example: redrive queue list billing --status dlq --since 2h")
+def list_(
+    integration_id: IntegrationId,
+    /,
+    *,
+    status: Annotated[Status | None, Parameter(help="In this status.")] = None,
+    failure_code: Annotated[
+        str | None, Parameter(help="Whose last failure was this, such as HTTP_503.")
+    ] = None,
+    event_type: Annotated[str | None, Parameter(help="Of this event type.")] = None,
+    held: Annotated[YesNo | None, Parameter(help="Whether they wait for their integration.")] = None,
+    resolved: Annotated[YesNo | None, Parameter(help="Whether a person closed them for good.")] = None,
+    since: Annotated[
+        str | None, Parameter(help="Accepted from this instant on (RFC 3339, or 2h: two hours ago).")
+    ] = None,
+    until: Annotated[str | None, Parameter(help="Accepted before this instant.")] = None,
+    limit: Annotated[int | None, Parameter(help="How many a page, 1-200. [default: 50]")] = None,
+    cursor: Annotated[str | None, Parameter(help="Where the page before ended.")] = None,
+    all_: Annotated[bool, Parameter(name="--all", help="Every page.", negative=())] = False,
+    service: Service = HERE,
+    output: Output = "table",
+) -> int:
+    """List an integration's items, newest first."""
+    query: QueueQuery = {
+        "status": status,
+        "failure_code": failure_code,
+        "event_type": event_type,
+        "held": _flag(held),
+        "resolved": _flag(resolved),
+        "since": moment(since, "--since"),
+        "until": moment(until, "--until"),
+        "limit": limit,
+        "cursor": cursor,
+    }
+    with calling(service) as client:
+        if all_:
+            print_all(client.queue_all(integration_id, **query), "queue", _COLUMNS, output)
+        else:
+            print_page(client.queue(integration_id, **query), "queue", _COLUMNS, output)
+    return ExitCode.OK
+
+
+@app.command(help_epilogue="Example: redrive queue show billing rec_0e7xk2m4q9v1c")
+def show(
+    integration_id: IntegrationId,
+    recovery_id: RecoveryId,
+    /,
+    *,
+    service: Service = HERE,
+    output: Output = "table",
+) -> int:
+    """Show one item: where it stands, its attempts, what was sent and what was answered."""
+    with calling(service) as client:
+        answer = client.item(integration_id, recovery_id)
+    if output != "table":
+        print_answer(answer, output)
+    else:
+        from redrive.cli.item import print_item
+
+        print_item(answer)
+    return ExitCode.OK
+
+
+@app.command(
+    help_epilogue='Example: redrive queue replay billing rec_0e7xk2m4q9v1c --reason "endpoint fixed"'
+)
+def replay(
+    integration_id: IntegrationId,
+    recovery_id: RecoveryId,
+    /,
+    *,
+    reason: Annotated[str, Parameter(help="Why; it is kept in the audit trail.")],
+    idempotency_key: Annotated[
+        str | None, Parameter(help="The same key replays once, however often it is run; else one is made.")
+    ] = None,
+    verbose: Annotated[
+        bool, Parameter(help="Also print the same call for curl, with its key.", negative=())
+    ] = False,
+    correlation: Correlation = UNCORRELATED,
+    service: Service = HERE,
+    output: Output = "table",
+) -> int:
+    """Replay a failed or dlq item: the same payload, under the same webhook-id, in a new cycle."""
+    from redrive.cli.curl import say_curl
+    from redrive.clock import random_bytes
+
+    key = idempotency_key or f"cli-{random_bytes(16).hex()}"
+    path = f"/platform/integrations/{integration_id}/recovery/queue/{recovery_id}/replay"
+    if verbose:
+        say_curl(service.url, path, {"reason": reason}, key, correlation)
+    try:
+        with calling(service) as client:
+            answer = client.replay(
+                integration_id, recovery_id, reason, idempotency_key=key, **correlation.ids()
+            )
+    except Stop as stop:
+        if not verbose:
+            say_curl(service.url, path, {"reason": reason}, key, correlation)
+        if stop.code is ExitCode.UNAVAILABLE:
+            advice = f"run it again with --idempotency-key {key}: however often, it replays once"
+            raise Stop(stop.code, stop.wrong, advice) from stop
+        raise
+    if output != "table":
+        print_answer(answer, output)
+    else:
+        facts = {"recovery_id": recovery_id, "was": answer["previous_status"], "is": answer["current_status"]}
+        print_facts({**facts, "reason": answer["reason"], "request_id": answer["request_id"]})
+    return ExitCode.OK
+
+
+def _flag(word: YesNo | None) -> bool | None:
+    return None if word is None else word == "yes"

@@ -1,0 +1,76 @@
+"""Callers: bearer tokens to principals, remembered for a moment so that a revocation is soon felt."""
+
+import hashlib
+from datetime import datetime
+from typing import NoReturn
+
+from redrive.domain.access import Call, Principal
+from redrive.domain.errors import Unauthenticated
+from redrive.engine.evidence import of_denial
+from redrive.engine.tools import Tools
+from redrive.store.port import Token
+from redrive.telemetry.events import AuditWritten, AuthenticationFailed
+
+TRUSTED_SECONDS = 2.0  # of at most 5 until a revoked token is refused everywhere
+REMEMBERED = 1_000
+
+
+class Access:
+    """Says who calls."""
+
+    def __init__(self, tools: Tools) -> None:
+        self.store = tools.store
+        self.clock = tools.clock
+        self.next_id = tools.next_id
+        self.announce = tools.announce
+        self._known: dict[str, tuple[float, datetime | None, Principal]] = {}
+
+    def known(self, token: str) -> Principal | None:
+        """The principal of a token that was looked up a moment ago, without waiting."""
+        entry = self._known.get(token)
+        if entry is None or entry[0] <= self.clock.elapsed():
+            return None
+        if entry[1] is not None and entry[1] <= self.clock.now():
+            return None
+        return entry[2]
+
+    async def principal(self, token: str) -> Principal:
+        """The principal of *token*, or Unauthenticated; StoreUnavailable when nobody can say."""
+        if (known := self.known(token)) is not None:
+            return known
+        found = await self.store.token(hashlib.sha256(token.encode()).digest())
+        if (why := self._refusal(found)) is not None or found is None:
+            self._known.pop(token, None)
+            self.refuse(why or "unknown")
+        principal = Principal(found.subject, "token", found.token_id, found.permissions)
+        if len(self._known) >= REMEMBERED:
+            self._known.clear()
+        self._known[token] = (self.clock.elapsed() + TRUSTED_SECONDS, found.expires_at, principal)
+        return principal
+
+    def refuse(self, why: str) -> NoReturn:
+        """Count a call without a valid token, and refuse it."""
+        self.announce(AuthenticationFailed(why))
+        raise Unauthenticated
+
+    async def note_denial(self, call: Call, integration_id: str | None, route: str, permission: str) -> None:
+        """Audit a 403; if that cannot be written, the call is answered 503 instead."""
+        event = of_denial(
+            self.next_id,
+            self.clock.now(),
+            call,
+            integration_id=integration_id,
+            route=route,
+            permission=permission,
+        )
+        await self.store.note([event])
+        self.announce(AuditWritten(event.event_type.value, 1))
+
+    def _refusal(self, found: Token | None) -> str | None:
+        if found is None:
+            return "unknown"
+        if found.revoked_at is not None:
+            return "revoked"
+        if found.expires_at is not None and found.expires_at <= self.clock.now():
+            return "expired"
+        return None

@@ -1,0 +1,72 @@
+"""Group commit without a timer: whatever queued while the last batch was written is the next batch."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Generic, TypeVar
+
+Given = TypeVar("Given")
+Got = TypeVar("Got")
+
+
+class Batcher(Generic[Given, Got]):
+    """Turns many single submissions into few calls of *flush*, one at a time, in order.
+
+    *flush* answers a batch with one result for each element; what it raises, every submitter gets.
+    """
+
+    def __init__(self, flush: Callable[[Sequence[Given]], Awaitable[Sequence[Got]]], most: int = 512) -> None:
+        self._flush = flush
+        self._most = most
+        self._waiting: list[tuple[Sequence[Given], asyncio.Future[Sequence[Got]]]] = []
+        self._running: asyncio.Task[None] | None = None
+        self.queued = 0
+
+    async def submit(self, elements: Sequence[Given]) -> Sequence[Got]:
+        """Have *elements* flushed together, and return their results once they are."""
+        future: asyncio.Future[Sequence[Got]] = asyncio.get_running_loop().create_future()
+        self._waiting.append((elements, future))
+        self.queued += len(elements)
+        if self._running is None:
+            self._running = asyncio.create_task(self._run())
+        return await future
+
+    async def idle(self) -> None:
+        """Return once nothing is queued or being flushed."""
+        while self._running is not None:
+            await asyncio.wait([self._running])
+
+    async def _run(self) -> None:
+        try:
+            while self._waiting:
+                await self._flush_some()
+        finally:
+            self._running = None
+
+    async def _flush_some(self) -> None:
+        batch: list[Given] = []
+        taken = 0
+        for elements, _ in self._waiting:
+            if taken and len(batch) + len(elements) > self._most:
+                break
+            batch += elements
+            taken += 1
+        groups, self._waiting = self._waiting[:taken], self._waiting[taken:]
+        try:
+            results = await self._flush(batch)
+        except Exception as error:  # noqa: BLE001 - handed on to every submitter
+            for _, future in groups:
+                if not future.done():
+                    future.set_exception(error)
+        else:
+            _hand_out(groups, results)
+        self.queued -= len(batch)
+
+
+def _hand_out(
+    groups: Sequence[tuple[Sequence[Given], asyncio.Future[Sequence[Got]]]], results: Sequence[Got]
+) -> None:
+    at = 0
+    for elements, future in groups:
+        if not future.done():  # its submitter may have gone away
+            future.set_result(results[at : at + len(elements)])
+        at += len(elements)

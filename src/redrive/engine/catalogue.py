@@ -1,0 +1,174 @@
+"""The integrations: kept in memory, read from the store, changed by people with a reason to."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any
+
+from redrive.audit.record import EventType
+from redrive.clock import random_bytes
+from redrive.delivery.signing import check_secret, new_secret
+from redrive.domain.access import Call, Permission
+from redrive.domain.errors import Conflict, Fault, IntegrationNotFound, InvalidPayload
+from redrive.domain.integration import Defaults, Integration, Lifecycle, check_integration
+from redrive.engine.evidence import integration_state, of_person
+from redrive.engine.once import Again, Key, idempotent
+from redrive.engine.tools import Tools
+from redrive.telemetry.events import AuditWritten, Operated
+
+
+class Catalogue:
+    """Every integration as last read; the store repeats what matters in each write."""
+
+    def __init__(
+        self,
+        tools: Tools,
+        defaults: Defaults,
+        *,
+        allow_http: bool,
+    ) -> None:
+        self.store = tools.store
+        self.clock = tools.clock
+        self.next_id = tools.next_id
+        self.announce = tools.announce
+        self.defaults = defaults
+        self.allow_http = allow_http
+        self.on_change: Callable[[Integration], None] = lambda _: None
+        self._by_id: dict[str, Integration] = {}
+        self._by_number: dict[int, Integration] = {}
+
+    async def load(self) -> None:
+        """Read everything anew."""
+        for integration in await self.store.integrations():
+            self._keep(integration)
+
+    def find(self, integration_id: str) -> Integration:
+        """The integration, or IntegrationNotFound."""
+        found = self._by_id.get(integration_id)
+        if found is None:
+            raise IntegrationNotFound(f"there is no integration {integration_id!r}")
+        return found
+
+    def numbered(self, number: int) -> Integration:
+        """The integration behind a number of the store."""
+        return self._by_number[number]
+
+    def __iter__(self) -> Iterator[Integration]:
+        return iter(sorted(self._by_id.values(), key=lambda integration: integration.integration_id))
+
+    async def show(self, call: Call, integration_id: str) -> Integration:
+        """One integration, for whoever may view."""
+        call.require(Permission.VIEW)
+        return self.find(integration_id)
+
+    async def list(self, call: Call) -> list[Integration]:
+        """Every integration, by integration_id, for whoever may view."""
+        call.require(Permission.VIEW)
+        return list(self)
+
+    async def create(self, call: Call, fields: dict[str, Any], key: Key | None = None) -> Integration | Again:
+        """Add one. A signing secret that is not given is made; only this answer shows it."""
+        call.require(Permission.OPERATE)
+        return await idempotent(self.store, key, lambda: self._create(call, fields, key))
+
+    async def update(self, call: Call, integration_id: str, changes: dict[str, Any]) -> Integration:
+        """Change some fields; None puts a policy field back to the default."""
+        call.require(Permission.OPERATE)
+        while True:  # until nobody changed it between our reading and our writing
+            old = self.find(integration_id)
+            new = self._changed(old, changes)
+            events = [self._event(call, kind, old, new) for kind in _kinds(old, new)]
+            if await self.store.update_integration(new, events, None):
+                self._keep(new)
+                for event in events:
+                    self._tell(event.event_type, call, integration_id)
+                return new
+            await self.load()
+
+    async def _create(self, call: Call, fields: dict[str, Any], key: Key | None) -> Integration:
+        check_integration(fields, allow_http=self.allow_http)
+        self._check_policy(fields)
+        now = self.clock.now()
+        secrets = _secrets(fields.get("auth_mode", "hmac"), fields.get("secret"))
+        integration = Integration(
+            number=0, created_at=now, updated_at=now, secrets=secrets, **_values(fields)
+        )
+        event = self._event(call, EventType.CREATED, None, integration)
+        once = None if key is None else key.answered(integration, now)
+        number = await self.store.create_integration(integration, event, once)
+        if number is None:
+            raise Conflict(f"there is an integration {integration.integration_id!r} already")
+        integration = replace(integration, number=number)
+        self._keep(integration)
+        self._tell(EventType.CREATED, call, integration.integration_id)
+        return integration
+
+    def _changed(self, old: Integration, changes: dict[str, Any]) -> Integration:
+        if not changes:
+            raise InvalidPayload(Fault("", "name at least one field to change"))
+        check_integration(changes, allow_http=self.allow_http)
+        new = replace(old, updated_at=self.clock.now(), version=old.version + 1, **_values(changes))
+        self._check_policy({name: getattr(new, name) for name in ("base_delay_seconds", "max_delay_seconds")})
+        if changes.get("secret") is not None or (new.auth_mode == "hmac" and not new.secrets):
+            new = replace(new, secrets=_secrets(new.auth_mode, changes.get("secret")))
+        return new
+
+    def _check_policy(self, fields: dict[str, Any]) -> None:
+        base = fields.get("base_delay_seconds") or self.defaults.base_delay_seconds
+        most = fields.get("max_delay_seconds") or self.defaults.max_delay_seconds
+        if base > most:
+            raise InvalidPayload(
+                Fault("/base_delay_seconds", f"{base:g} is longer than max_delay_seconds, {most:g}")
+            )
+
+    def _event(self, call: Call, kind: EventType, old: Integration | None, new: Integration) -> Any:
+        before = {} if old is None else {"before": integration_state(old)}
+        return of_person(
+            self.next_id,
+            self.clock.now(),
+            kind,
+            call,
+            integration_id=new.integration_id,
+            after=integration_state(new),
+            **before,  # type: ignore[arg-type]  # left out for a creation: nothing was there
+        )
+
+    def _tell(self, kind: EventType, call: Call, integration_id: str) -> None:
+        self.announce(AuditWritten(kind.value, 1))
+        self.announce(
+            Operated(kind.value, call.principal.id, integration_id, integration_id, call.request_id)
+        )
+
+    def _keep(self, integration: Integration) -> None:
+        self._by_id[integration.integration_id] = integration
+        self._by_number[integration.number] = integration
+        self.on_change(integration)
+
+
+def _kinds(old: Integration, new: Integration) -> list[EventType]:
+    if old.lifecycle_status is new.lifecycle_status:
+        return [EventType.UPDATED]
+    same = replace(new, lifecycle_status=old.lifecycle_status, updated_at=old.updated_at, version=old.version)
+    return [EventType.LIFECYCLE_CHANGED] + ([EventType.UPDATED] if same != old else [])
+
+
+def _values(fields: dict[str, Any]) -> dict[str, Any]:
+    """The fields as an Integration holds them."""
+    values = {name: value for name, value in fields.items() if name != "secret"}
+    if "headers" in values:
+        values["headers"] = tuple((values["headers"] or {}).items())
+    if "lifecycle_status" in values:
+        values["lifecycle_status"] = Lifecycle(values["lifecycle_status"])
+    if values.get("retryable_network_codes") is not None:
+        values["retryable_network_codes"] = tuple(values["retryable_network_codes"])
+    return values
+
+
+def _secrets(auth_mode: str, given: str | None) -> tuple[str, ...]:
+    if given is not None:
+        if auth_mode != "hmac":
+            raise InvalidPayload(
+                Fault("/secret", f"auth_mode {auth_mode} does not sign; leave the secret out")
+            )
+        check_secret(given)
+        return (given,)
+    return (new_secret(random_bytes),) if auth_mode == "hmac" else ()

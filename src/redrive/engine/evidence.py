@@ -1,0 +1,190 @@
+"""The audit events an attempt or a person's verb leaves: built here, written with what they prove."""
+
+from datetime import datetime
+from typing import Any
+
+from redrive.audit.record import NOTHING, Actor, AuditEvent, EventType
+from redrive.domain.access import SYSTEM, Call, Principal
+from redrive.domain.delivery import Attempt, Claim, Item, item_state, rfc3339
+from redrive.domain.ids import EventId, recovery_id
+from redrive.domain.integration import Integration
+from redrive.domain.item import RetryAt, Status, Step, open_status
+from redrive.domain.outcome import Failed
+from redrive.engine.tools import NextId
+
+
+def actor(principal: Principal) -> Actor:
+    """A principal as audit events name it."""
+    return Actor(principal.id, principal.type, principal.session_id)
+
+
+def of_attempt(
+    next_id: NextId, claim: Claim, integration_id: str, attempt: Attempt, step: Step, *, now: datetime
+) -> tuple[AuditEvent, ...]:
+    """What the contract asks of a finished attempt; none when a first attempt succeeded."""
+    outcome = attempt.outcome
+    if not isinstance(outcome, Failed):
+        if claim.attempt == 1 and claim.cycle == 1:
+            return ()
+        types = [EventType.REPROCESS_SUCCEEDED]
+    else:
+        types = [EventType.REPROCESS_FAILED]
+        if isinstance(step, RetryAt):
+            types.append(EventType.RETRY_SCHEDULED)
+        elif step.status is Status.DLQ:
+            types.append(EventType.RETRY_EXHAUSTED)
+    before = {
+        "status": open_status(cycle=claim.cycle, attempts_finished=claim.attempt - 1).value,
+        "cycle": claim.cycle,
+        "attempt_count": claim.attempt - 1,
+    }
+    after = item_state(
+        step.status,
+        cycle=claim.cycle,
+        attempt_count=claim.attempt,
+        next_retry_at=step.due_at if isinstance(step, RetryAt) else None,
+        failure_code=outcome.code if isinstance(outcome, Failed) else None,
+    )
+    metadata = _attempt_facts(claim, attempt)
+    return tuple(
+        _item_event(
+            next_id(now),
+            now,
+            kind,
+            claim,
+            integration_id=integration_id,
+            before=before,
+            after=after,
+            metadata=metadata,
+        )
+        for kind in types
+    )
+
+
+def of_person(
+    next_id: NextId,
+    now: datetime,
+    kind: EventType,
+    call: Call,
+    *,
+    integration_id: str,
+    item: Item | None = None,
+    target_id: str | None = None,
+    source_request_id: str | None = None,
+    before: dict[str, Any] = NOTHING,
+    after: dict[str, Any],
+    metadata: dict[str, Any] | None = None,
+) -> AuditEvent:
+    """A verb on an item (given, or named by *target_id*), or on the integration itself."""
+    on_item = item is not None or target_id is not None
+    return AuditEvent(
+        id=EventId(next_id(now)),
+        occurred_at=now,
+        event_type=kind,
+        request_id=call.request_id,
+        source_request_id=source_request_id if item is None else item.delivery.request_id,
+        traceparent=call.traceparent,
+        actor=actor(call.principal),
+        integration_id=integration_id,
+        target_type="recovery_item" if on_item else "integration",
+        target_id=target_id or (integration_id if item is None else item.recovery_id),
+        result="success",
+        before_state=before,
+        after_state=after,
+        metadata=metadata or {},
+    )
+
+
+def of_denial(
+    next_id: NextId, now: datetime, call: Call, *, integration_id: str | None, route: str, permission: str
+) -> AuditEvent:
+    """A call that was refused with 403."""
+    return AuditEvent(
+        id=EventId(next_id(now)),
+        occurred_at=now,
+        event_type=EventType.ACCESS_DENIED,
+        request_id=call.request_id,
+        source_request_id=None,
+        traceparent=call.traceparent,
+        actor=actor(call.principal),
+        integration_id=integration_id,
+        target_type="route",
+        target_id=route,
+        result="denied",
+        before_state={"permissions": sorted(call.principal.permissions)},
+        after_state={"permissions": sorted(call.principal.permissions)},
+        metadata={"permission": permission},
+    )
+
+
+def integration_state(integration: Integration) -> dict[str, Any]:
+    """An integration as audit events show it: secrets are counted, header values are withheld."""
+    return {
+        "name": integration.name,
+        "url": integration.url,
+        "method": integration.method,
+        "headers": [name for name, _ in integration.headers],
+        "auth_mode": integration.auth_mode,
+        "lifecycle_status": integration.lifecycle_status.value,
+        "timeout_seconds": integration.timeout_seconds,
+        "max_attempts": integration.max_attempts,
+        "base_delay_seconds": integration.base_delay_seconds,
+        "max_delay_seconds": integration.max_delay_seconds,
+        "jitter": integration.jitter,
+        "retryable_network_codes": integration.retryable_network_codes,
+        "concurrency": integration.concurrency,
+        "rate_per_second": integration.rate_per_second,
+        "health_url": integration.health_url,
+        "signing_secrets": len(integration.secrets),
+        "version": integration.version,
+    }
+
+
+def _attempt_facts(claim: Claim, attempt: Attempt) -> dict[str, Any]:
+    outcome = attempt.outcome
+    facts: dict[str, Any] = {
+        "cycle": claim.cycle,
+        "attempt": claim.attempt,
+        "max_attempts": claim.max_attempts,
+        "span_id": attempt.span_id,
+        "started_at": rfc3339(attempt.started_at),
+        "duration_ms": round(attempt.duration.total_seconds() * 1000, 3),
+        "http_status": None if outcome.answer is None else outcome.answer.status,
+        "reach": outcome.reach.value,
+    }
+    if isinstance(outcome, Failed):
+        facts["failure_code"] = outcome.code
+        facts["failure_detail"] = outcome.detail
+        facts["retryable"] = attempt.retryable
+        if outcome.retry_after is not None:
+            facts["retry_after_seconds"] = outcome.retry_after.total_seconds()
+    return facts
+
+
+def _item_event(
+    number: int,
+    now: datetime,
+    kind: EventType,
+    claim: Claim,
+    *,
+    integration_id: str,
+    before: dict[str, Any],
+    after: dict[str, Any],
+    metadata: dict[str, Any],
+) -> AuditEvent:
+    return AuditEvent(
+        id=EventId(number),
+        occurred_at=now,
+        event_type=kind,
+        request_id=claim.request_id,
+        source_request_id=claim.delivery.request_id,
+        traceparent=claim.delivery.traceparent,
+        actor=actor(SYSTEM),
+        integration_id=integration_id,
+        target_type="recovery_item",
+        target_id=recovery_id(claim.delivery.id),
+        result="failure" if kind is not EventType.REPROCESS_SUCCEEDED else "success",
+        before_state=before,
+        after_state=after,
+        metadata=metadata,
+    )

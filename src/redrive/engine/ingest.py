@@ -1,0 +1,194 @@
+"""Accepting deliveries: durable before it is answered, and on its way at once when there is room."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import assert_never
+
+from redrive.domain.access import Call, Permission
+from redrive.domain.delivery import Claim, Delivery, Headers
+from redrive.domain.errors import Conflict, IdempotencyKeyReused, RateLimited, RedriveError
+from redrive.domain.ids import ItemId, instant_of, recovery_id
+from redrive.domain.integration import Integration
+from redrive.engine.batch import Batcher
+from redrive.engine.catalogue import Catalogue
+from redrive.engine.once import Again, Key, idempotent
+from redrive.engine.tools import Tools
+from redrive.engine.worker import Worker
+from redrive.store.port import Accepted, Duplicate, Intake, KeyReused, Refused, Verdict
+from redrive.telemetry.events import DeliveriesAccepted
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """A delivery as a producer hands it over; every field is checked already."""
+
+    event_type: str
+    payload: bytes
+    content_type: str = "application/json"
+    headers: Headers = ()
+    idempotency_key: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What a producer may rely on: the item is durable. `duplicate`: it was before this call."""
+
+    id: ItemId
+    duplicate: bool = False
+
+    @property
+    def recovery_id(self) -> str:
+        """The public name of the item."""
+        return recovery_id(self.id)
+
+
+class Ingest:
+    """Takes deliveries in, many to a commit."""
+
+    def __init__(
+        self,
+        tools: Tools,
+        catalogue: Catalogue,
+        worker: Worker,
+        *,
+        max_queued: int,
+    ) -> None:
+        self.store = tools.store
+        self.clock = tools.clock
+        self.next_id = tools.next_id
+        self.announce = tools.announce
+        self.catalogue = catalogue
+        self.worker = worker
+        self.max_queued = max_queued
+        self.batcher: Batcher[Intake, Verdict] = Batcher(self._store)
+
+    async def accept(self, call: Call, integration_id: str, submission: Submission) -> Receipt:
+        """Accept one delivery, or raise why not."""
+        call.require(Permission.DELIVER)
+        integration = self.catalogue.find(integration_id)
+        self._check_room(1)
+        intake = self.intake(call, integration, submission)
+        [verdict] = await self.batcher.submit((intake,))
+        return receipt(intake, verdict)
+
+    async def accept_batch(
+        self, call: Call, integration_id: str, submissions: Sequence[Submission], key: Key | None = None
+    ) -> Sequence[Receipt | RedriveError] | Again:
+        """Accept many in one commit; each has its own result, in order."""
+        call.require(Permission.DELIVER)
+        integration = self.catalogue.find(integration_id)
+        self._check_room(len(submissions))
+        intakes = [self.intake(call, integration, submission) for submission in submissions]
+        if key is None:
+            return _receipts(intakes, await self.batcher.submit(intakes))
+        return await idempotent(self.store, key, lambda: self._accept_once(intakes, key))
+
+    def intake(self, call: Call, integration: Integration, submission: Submission) -> Intake:
+        """The value to store: stamped with the call, claimed for us when it can start at once."""
+        number = ItemId(self.next_id(self.clock.now()))
+        delivery = Delivery(
+            id=number,
+            integration=integration.number,
+            event_type=submission.event_type,
+            payload=submission.payload,
+            content_type=submission.content_type,
+            headers=submission.headers,
+            request_id=call.request_id,
+            traceparent=call.traceparent,
+            tracestate=call.tracestate,
+            idempotency_key=submission.idempotency_key,
+            created_by=call.principal.id,
+            created_at=instant_of(number),
+            max_attempts=self.catalogue.defaults.of(integration, "max_attempts"),
+        )
+        return Intake(delivery, fingerprint(submission), None)
+
+    async def _accept_once(self, intakes: Sequence[Intake], key: Key) -> Sequence[Receipt | RedriveError]:
+        verdicts = await self.store.accept(
+            intakes, lambda verdicts: key.answered(_receipts(intakes, verdicts), self.clock.now())
+        )
+        self._dispatch(intakes, verdicts)
+        return _receipts(intakes, verdicts)
+
+    async def _store(self, intakes: Sequence[Intake]) -> Sequence[Verdict]:
+        """One batch. What is claimed goes on from here, so that no caller who left can strand it."""
+        owner = self.worker.owner
+        claimed = [
+            Intake(intake.delivery, intake.fingerprint, owner)
+            if self.worker.reserve(intake.delivery.integration)
+            else intake
+            for intake in intakes
+        ]
+        try:
+            verdicts = await self.store.accept(claimed)
+        except BaseException:
+            for intake in claimed:
+                if intake.owner is not None:
+                    self.worker.cancel(intake.delivery.integration)
+            raise
+        self._dispatch(claimed, verdicts)
+        return verdicts
+
+    def _dispatch(self, intakes: Sequence[Intake], verdicts: Sequence[Verdict]) -> None:
+        accepted = duplicates = 0
+        for intake, verdict in zip(intakes, verdicts, strict=True):
+            delivery = intake.delivery
+            claimed = isinstance(verdict, Accepted) and verdict.claimed
+            if intake.owner is not None and not claimed:
+                self.worker.cancel(delivery.integration)
+            if claimed and intake.owner is not None:
+                self.worker.start(
+                    Claim(delivery, intake.owner, 1, 1, delivery.max_attempts, delivery.request_id)
+                )
+            elif isinstance(verdict, Accepted):
+                self.worker.due(delivery.integration, delivery.created_at)
+            accepted += isinstance(verdict, Accepted)
+            duplicates += isinstance(verdict, Duplicate)
+        self.announce(DeliveriesAccepted(accepted, duplicates))
+
+    def _check_room(self, count: int) -> None:
+        if self.batcher.queued and self.batcher.queued + count > self.max_queued:
+            raise RateLimited(
+                f"{self.batcher.queued} deliveries wait to be stored already; try again in a second"
+            )
+
+
+def fingerprint(submission: Submission) -> bytes:
+    """A digest of what a producer asked for, to compare when its key comes again; empty without a key."""
+    if submission.idempotency_key is None:
+        return b""
+    digest = hashlib.sha256()
+    for part in (
+        submission.event_type,
+        submission.content_type,
+        *(text for header in submission.headers for text in header),
+    ):
+        digest.update(f"{len(part)}:{part}\n".encode())
+    digest.update(submission.payload)
+    return digest.digest()
+
+
+def receipt(intake: Intake, verdict: Verdict) -> Receipt:
+    """What the producer is told, or the error that says why it was not accepted."""
+    match verdict:
+        case Accepted():
+            return Receipt(intake.delivery.id)
+        case Duplicate(id=first):
+            return Receipt(first, duplicate=True)
+        case KeyReused():
+            raise IdempotencyKeyReused
+        case Refused(lifecycle=lifecycle):
+            raise Conflict(f"the integration is {lifecycle}: it accepts no deliveries")
+        case _:
+            assert_never(verdict)
+
+
+def _receipts(intakes: Sequence[Intake], verdicts: Sequence[Verdict]) -> list[Receipt | RedriveError]:
+    results: list[Receipt | RedriveError] = []
+    for intake, verdict in zip(intakes, verdicts, strict=True):
+        try:
+            results.append(receipt(intake, verdict))
+        except RedriveError as error:
+            results.append(error)
+    return results

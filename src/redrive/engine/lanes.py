@@ -1,0 +1,161 @@
+"""Lanes: who may start how many attempts now. Memory only; one process owns a lane, so it is exact.
+
+A lane is one integration. What is due waits in `ready` (served round-robin), what is due later in a heap.
+"""
+
+import heapq
+from collections import OrderedDict
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import datetime
+
+RESERVE = 4  # one slot in four is kept for lanes that use less than their share
+RAMP_FROM = 1
+
+
+@dataclass(slots=True)
+class Lane:
+    """One integration's share. `window` is what it may have in flight: its concurrency, or less on a ramp."""
+
+    number: int
+    concurrency: int = 1
+    rate_per_second: float | None = None
+    sends: bool = True
+    in_flight: int = 0
+    window: float = 1.0
+    tokens: float = 0.0
+    refilled_at: float = 0.0
+    suspended_until: float = 0.0
+    next_due: datetime | None = field(default=None)
+
+    def configure(self, concurrency: int, rate_per_second: float | None, *, sends: bool) -> None:
+        """Take over what the integration says now; one that starts to send again ramps up from one."""
+        if sends and not self.sends:
+            self.window = RAMP_FROM
+        elif self.window >= self.concurrency or concurrency < self.window:
+            self.window = concurrency
+        self.concurrency, self.sends = concurrency, sends
+        if rate_per_second != self.rate_per_second:
+            self.rate_per_second, self.tokens = rate_per_second, 0.0
+
+    def room(self, elapsed: float) -> int:
+        """How many attempts the lane itself allows to start at *elapsed* (a monotonic second)."""
+        if not self.sends or elapsed < self.suspended_until:
+            return 0
+        room = int(self.window) - self.in_flight
+        if self.rate_per_second is not None:
+            self._refill(elapsed)
+            room = min(room, int(self.tokens))
+        return max(0, room)
+
+    def wait_seconds(self, elapsed: float) -> float | None:
+        """When to look again although nothing happens: None unless time alone makes room."""
+        if not self.sends:
+            return None
+        if elapsed < self.suspended_until:
+            return self.suspended_until - elapsed
+        if self.rate_per_second is not None and self.in_flight < int(self.window):
+            return max(0.0, (1.0 - self.tokens) / self.rate_per_second)
+        return None
+
+    def widen(self) -> None:
+        """An attempt ended: a ramp grows by one, which doubles it each round, up to the concurrency."""
+        self.window = min(float(self.concurrency), self.window + 1)
+
+    def _refill(self, elapsed: float) -> None:
+        assert self.rate_per_second is not None  # noqa: S101 - asked by room()
+        burst = max(1.0, self.rate_per_second)  # at most what a second allows
+        if self.refilled_at == 0.0:
+            self.refilled_at = elapsed  # empty at first: a restart must not allow more than the rate
+        gained = (elapsed - self.refilled_at) * self.rate_per_second
+        self.tokens, self.refilled_at = min(burst, self.tokens + gained), elapsed
+
+
+class Lanes:
+    """Every lane of the process, and the slots they share."""
+
+    def __init__(self, slots: int) -> None:
+        self.slots = slots
+        self.busy = 0  # claims that are not recorded yet; at most `slots`
+        self._lanes: dict[int, Lane] = {}
+        self._active = 0  # lanes with something in flight
+        self._ready: OrderedDict[int, Lane] = OrderedDict()
+        self._later: list[tuple[datetime, int]] = []
+
+    def lane(self, number: int) -> Lane:
+        """The lane of an integration, made when first asked for."""
+        lane = self._lanes.get(number)
+        if lane is None:
+            lane = self._lanes[number] = Lane(number)
+        return lane
+
+    @property
+    def in_flight(self) -> int:
+        """HTTP exchanges that are under way."""
+        return sum(lane.in_flight for lane in self._lanes.values() if lane.in_flight)
+
+    def allowance(self, lane: Lane, elapsed: float) -> int:
+        """How many attempts *lane* may start now, its fair share of the slots considered."""
+        free = self.slots - self.busy
+        small = max(1, self.slots // (RESERVE * max(1, self._active)))
+        if lane.in_flight >= small:
+            free -= self.slots // RESERVE
+        else:
+            free = min(free, max(small - lane.in_flight, free - self.slots // RESERVE))
+        return max(0, min(lane.room(elapsed), free))
+
+    def take(self, lane: Lane, count: int = 1) -> None:
+        """Reserve *count* of the allowance."""
+        if not lane.in_flight and count:
+            self._active += 1
+        lane.in_flight += count
+        lane.tokens -= count if lane.rate_per_second is not None else 0
+        self.busy += count
+
+    def refund(self, lane: Lane, count: int) -> None:
+        """Undo a reservation that was not used."""
+        self.sent(lane, count)
+        lane.tokens += count if lane.rate_per_second is not None else 0
+        self.busy -= count
+
+    def sent(self, lane: Lane, count: int = 1) -> None:
+        """The exchange is over: the receiver sees one less. The slot stays taken until `recorded`."""
+        lane.in_flight -= count
+        if not lane.in_flight and count:
+            self._active -= 1
+
+    def recorded(self, count: int = 1) -> None:
+        """The result is durable (or given back): the slots are free."""
+        self.busy -= count
+
+    def retake(self) -> None:
+        """Take back a slot that was let go too early."""
+        self.busy += 1
+
+    def due(self, number: int, at: datetime) -> None:
+        """Something of this lane is due at *at*: remember the earliest."""
+        lane = self.lane(number)
+        if lane.next_due is None or at < lane.next_due:
+            lane.next_due = at
+            heapq.heappush(self._later, (at, number))
+
+    def collect(self, now: datetime) -> Iterator[Lane]:
+        """Lanes with due work, the longest unserved first. Those that get something go to the back."""
+        while self._later and self._later[0][0] <= now:
+            at, number = heapq.heappop(self._later)
+            lane = self._lanes[number]
+            if lane.next_due == at:  # else it was served, or pushed again
+                self._ready[number] = lane
+        yield from list(self._ready.values())
+
+    def served(self, lane: Lane) -> None:
+        """The lane's due work was asked for; what remains is told again through `due`."""
+        self._ready.pop(lane.number, None)
+        lane.next_due = None
+
+    def seconds_to_next(self, now: datetime, elapsed: float) -> float | None:
+        """How long until time alone makes something possible; None: never."""
+        waits = [wait for lane in self._ready.values() if (wait := lane.wait_seconds(elapsed)) is not None]
+        if self._later:
+            waits.append((self._later[0][0] - now).total_seconds())
+        return max(0.0, min(waits)) if waits else None

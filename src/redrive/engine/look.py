@@ -1,0 +1,124 @@
+"""What may be seen: the queue, an item with its attempts, the audit events."""
+
+import hashlib
+import hmac
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from redrive.audit.record import AuditEvent
+from redrive.domain.access import Call, Permission
+from redrive.domain.delivery import Attempt, Item
+from redrive.domain.errors import Fault, InvalidPayload
+from redrive.domain.ids import EventId
+from redrive.domain.integration import Integration
+from redrive.engine.catalogue import Catalogue
+from redrive.engine.operate import Operate
+from redrive.store.port import EventFilter, Page, QueueFilter, Store
+
+COUNTED_AT_MOST = 10_000
+_TAG = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """An item with everything that happened to it."""
+
+    integration: Integration
+    item: Item
+    attempts: Sequence[Attempt]
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """A page of an integration's items, and the cursor of the next."""
+
+    integration: Integration
+    page: Page[Item]
+    next_cursor: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Events:
+    """A page of audit events; `total` is exact unless it was cut at 10,000."""
+
+    total: int
+    total_is_exact: bool
+    page: Page[AuditEvent]
+    next_cursor: str | None
+
+
+class Look:
+    """The questions, each for whoever may view."""
+
+    def __init__(self, store: Store, catalogue: Catalogue, operate: Operate) -> None:
+        self.store = store
+        self.catalogue = catalogue
+        self.operate = operate
+        self._key = b""
+
+    async def load(self) -> None:
+        """Read the key that cursors are signed with."""
+        self._key = await self.store.secret("cursor")
+
+    async def item(self, call: Call, integration_id: str, recovery_id: str) -> Seen:
+        """One item with its attempts."""
+        call.require(Permission.VIEW)
+        integration, item = await self.operate.item(integration_id, recovery_id)
+        return Seen(integration, item, await self.store.attempts(item.delivery.id))
+
+    async def queue(
+        self,
+        call: Call,
+        integration_id: str,
+        wanted: QueueFilter,
+        *,
+        held: bool | None,
+        limit: int,
+        cursor: str | None,
+    ) -> Listed:
+        """A page of items, newest first."""
+        call.require(Permission.VIEW)
+        scope = f"queue {integration_id} {wanted} {held}"
+        below = self._read(cursor, scope)
+        integration = self.catalogue.find(integration_id)
+        if held and integration.sends:
+            return Listed(integration, Page((), None), None)
+        if held is not None and not integration.sends:
+            wanted = replace(wanted, succeeded=not held)
+        page = await self.store.queue(integration.number, wanted, limit=limit, below=below)
+        return Listed(integration, page, self._cursor(page.next_below, scope))
+
+    async def events(self, call: Call, wanted: EventFilter, limit: int, cursor: str | None) -> Events:
+        """A page of audit events, newest first."""
+        call.require(Permission.VIEW)
+        scope = f"events {wanted}"
+        below = self._read(cursor, scope)
+        page = await self.store.events(wanted, limit=limit, below=None if below is None else EventId(below))
+        total = await self.store.count_events(wanted, most=COUNTED_AT_MOST + 1)
+        exact = total <= COUNTED_AT_MOST
+        return Events(min(total, COUNTED_AT_MOST), exact, page, self._cursor(page.next_below, scope))
+
+    def _cursor(self, below: int | None, scope: str) -> str | None:
+        if below is None:
+            return None
+        position = below.to_bytes(8, "big")
+        return urlsafe_b64encode(position + self._tag(position, scope)).decode().rstrip("=")
+
+    def _read(self, cursor: str | None, scope: str) -> int | None:
+        """The position in a cursor that we made for this very question; a forged one is an error."""
+        if cursor is None:
+            return None
+        try:
+            raw = urlsafe_b64decode(cursor.encode("ascii") + b"=" * (-len(cursor) % 4))
+        except ValueError:
+            raw = b""
+        position, tag = raw[:8], raw[8:]
+        if len(raw) != 8 + _TAG or not hmac.compare_digest(tag, self._tag(position, scope)):
+            raise InvalidPayload(
+                Fault("cursor", "not a cursor of this list: pass next_cursor on with the same filters")
+            )
+        return int.from_bytes(position, "big")
+
+    def _tag(self, position: bytes, scope: str) -> bytes:
+        return hashlib.blake2b(position + scope.encode(), key=self._key, digest_size=_TAG).digest()

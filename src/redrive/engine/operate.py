@@ -1,0 +1,229 @@
+"""A person's verbs on one item: hand over, replay, resolve. Each leaves its reason and its evidence."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import TypeVar
+
+from redrive.audit.record import EventType
+from redrive.domain.access import Call, Permission
+from redrive.domain.delivery import Evidence, Item, Resolution, item_state
+from redrive.domain.errors import Conflict, RecoveryNotFound
+from redrive.domain.ids import parse_recovery_id
+from redrive.domain.integration import Integration
+from redrive.domain.item import Status, check_replay, check_resolve
+from redrive.domain.outcome import is_retryable
+from redrive.engine.catalogue import Catalogue
+from redrive.engine.evidence import of_person
+from redrive.engine.ingest import Ingest, Receipt, Submission, receipt
+from redrive.engine.once import Again, Key, idempotent
+from redrive.engine.tools import Tools
+from redrive.engine.worker import Worker
+from redrive.store.port import Import, Once, Replay
+from redrive.telemetry.events import AuditWritten, Operated
+
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True, slots=True)
+class HandOver:
+    """A delivery that failed elsewhere: what was to be sent, and what is known of its failure."""
+
+    submission: Submission
+    status: Status
+    attempt_count: int
+    last: Evidence
+
+
+@dataclass(frozen=True, slots=True)
+class Replayed:
+    """What a replay did."""
+
+    item: Item
+    previous_status: Status
+    reason: str
+
+
+class Operate:
+    """The verbs. Each reads, decides, and writes guarded by what it read; if that moved on, once more."""
+
+    def __init__(
+        self,
+        tools: Tools,
+        catalogue: Catalogue,
+        ingest: Ingest,
+        worker: Worker,
+    ) -> None:
+        self.store = tools.store
+        self.clock = tools.clock
+        self.next_id = tools.next_id
+        self.announce = tools.announce
+        self.catalogue = catalogue
+        self.ingest = ingest
+        self.worker = worker
+
+    async def hand_over(
+        self, call: Call, integration_id: str, given: HandOver, key: Key | None
+    ) -> Receipt | Again:
+        """Take in a delivery that failed elsewhere; it can be replayed like any other."""
+        call.require(Permission.DELIVER)
+        integration = self.catalogue.find(integration_id)
+        return await idempotent(self.store, key, lambda: self._hand_over(call, integration, given, key))
+
+    async def replay(
+        self, call: Call, integration_id: str, recovery_id: str, reason: str, *, key: Key | None = None
+    ) -> Replayed | Again:
+        """Open the next cycle of a failed or dlq item."""
+        call.require(Permission.OPERATE)
+        return await idempotent(
+            self.store,
+            key,
+            lambda: _until_written(lambda: self._replay(call, integration_id, recovery_id, reason, key=key)),
+        )
+
+    async def resolve(
+        self, call: Call, integration_id: str, recovery_id: str, reason: str, *, key: Key | None = None
+    ) -> Item | Again:
+        """Close a failed or dlq item for good."""
+        call.require(Permission.OPERATE)
+        return await idempotent(
+            self.store,
+            key,
+            lambda: _until_written(lambda: self._resolve(call, integration_id, recovery_id, reason, key=key)),
+        )
+
+    async def item(self, integration_id: str, recovery_id: str) -> tuple[Integration, Item]:
+        """The item, or IntegrationNotFound, or RecoveryNotFound (also for another integration's)."""
+        integration = self.catalogue.find(integration_id)
+        number = parse_recovery_id(recovery_id)
+        found = None if number is None else await self.store.item(integration.number, number)
+        if found is None:
+            raise RecoveryNotFound(f"{integration_id} has no item {recovery_id!r}")
+        return integration, found
+
+    async def _hand_over(
+        self, call: Call, integration: Integration, given: HandOver, key: Key | None
+    ) -> Receipt:
+        intake = self.ingest.intake(call, integration, given.submission)
+        delivery = intake.delivery
+        code = given.last.failure_code
+        codes = self.catalogue.defaults.policy(integration).network_codes
+        last = replace(given.last, retryable=None if code is None else is_retryable(code, codes))
+        event = of_person(
+            self.next_id,
+            delivery.created_at,
+            EventType.IMPORTED,
+            call,
+            integration_id=integration.integration_id,
+            target_id=Receipt(delivery.id).recovery_id,
+            source_request_id=call.request_id,
+            after=item_state(given.status, cycle=1, attempt_count=given.attempt_count, failure_code=code),
+        )
+        item = Import(delivery, intake.fingerprint, given.status, given.attempt_count, last, event)
+        result = Receipt(delivery.id)
+        verdict = await self.store.hand_over(item, _answered(key, result, self.clock.now()))
+        result = receipt(intake, verdict)
+        if not result.duplicate:
+            self._tell(event.event_type, call, integration, result.recovery_id)
+        return result
+
+    async def _replay(
+        self, call: Call, integration_id: str, recovery_id: str, reason: str, *, key: Key | None = None
+    ) -> Replayed | None:
+        integration, item = await self.item(integration_id, recovery_id)
+        check_replay(item.status, resolved=item.resolution is not None)
+        if not integration.sends:
+            raise Conflict(
+                f"the integration is {integration.lifecycle_status}; only an active one is replayed"
+            )
+        if call.request_id in await self.store.cycle_request_ids(item.delivery.id):
+            raise Conflict(
+                f"request id {call.request_id!r} opened an earlier cycle of this item; replay under a new one"
+            )
+        now = self.clock.now()
+        after = _next_cycle(item, call, now, self.catalogue.defaults.of(integration, "max_attempts"))
+        event = of_person(
+            self.next_id,
+            now,
+            EventType.REPLAYED,
+            call,
+            integration_id=integration_id,
+            item=item,
+            before=item.state(),
+            after=after.state(),
+            metadata={"reason": reason},
+        )
+        replay = Replay(
+            id=item.delivery.id,
+            integration=integration.number,
+            status=item.status,
+            cycle=item.cycle,
+            max_attempts=after.max_attempts,
+            request_id=call.request_id,
+            traceparent=call.traceparent,
+            opened_by=call.principal.id,
+            reason=reason,
+            opened_at=now,
+            event=event,
+        )
+        result = Replayed(after, item.status, reason)
+        if not await self.store.replay(replay, _answered(key, result, now)):
+            return None
+        self.worker.due(integration.number, now)
+        self._tell(event.event_type, call, integration, recovery_id)
+        return result
+
+    async def _resolve(
+        self, call: Call, integration_id: str, recovery_id: str, reason: str, *, key: Key | None = None
+    ) -> Item | None:
+        integration, item = await self.item(integration_id, recovery_id)
+        check_resolve(item.status, resolved=item.resolution is not None)
+        now = self.clock.now()
+        resolution = Resolution(now, call.principal.id, reason)
+        after = replace(item, resolution=resolution, updated_at=now, updated_by=call.principal.id)
+        event = of_person(
+            self.next_id,
+            now,
+            EventType.RESOLVED,
+            call,
+            integration_id=integration_id,
+            item=item,
+            before=item.state(),
+            after=after.state(),
+            metadata={"reason": reason},
+        )
+        if not await self.store.resolve(item, resolution, event, _answered(key, after, now)):
+            return None
+        self._tell(event.event_type, call, integration, recovery_id)
+        return after
+
+    def _tell(self, kind: EventType, call: Call, integration: Integration, target_id: str) -> None:
+        self.announce(AuditWritten(kind.value, 1))
+        self.announce(
+            Operated(kind.value, call.principal.id, integration.integration_id, target_id, call.request_id)
+        )
+
+
+def _answered(key: Key | None, result: object, now: datetime) -> Once | None:
+    return None if key is None else key.answered(result, now)
+
+
+async def _until_written(act: Callable[[], Awaitable[Result | None]]) -> Result:
+    """Decide anew each time the item moved on between reading and writing; a decision then says why not."""
+    while (result := await act()) is None:
+        pass
+    return result
+
+
+def _next_cycle(item: Item, call: Call, now: datetime, max_attempts: int) -> Item:
+    return replace(
+        item,
+        status=Status.REPLAYED,
+        cycle=item.cycle + 1,
+        attempt_count=0,
+        max_attempts=max_attempts,
+        request_id=call.request_id,
+        next_retry_at=None,
+        updated_by=call.principal.id,
+        updated_at=now,
+    )

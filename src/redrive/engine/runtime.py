@@ -1,0 +1,117 @@
+"""The engine as a whole: start, ready, drain, stop; and the duties that run beside the work."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import timedelta
+
+from redrive.delivery.port import Deliverer
+from redrive.domain.integration import Defaults
+from redrive.engine.access import Access
+from redrive.engine.catalogue import Catalogue
+from redrive.engine.health import Health
+from redrive.engine.ingest import Ingest
+from redrive.engine.look import Look
+from redrive.engine.operate import Operate
+from redrive.engine.tools import Tools
+from redrive.engine.worker import Worker
+from redrive.store.port import StoreUnavailable
+from redrive.telemetry.events import DrainStarted, LeaseEnded, LoopFailed, Stopped
+
+LEASE_SECONDS = 2.0
+PRUNE_SECONDS = 600.0
+KEYS_KEPT = timedelta(days=7)
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one process allows itself."""
+
+    slots: int = 512
+    max_queued: int = 10_000
+    drain_seconds: float = 65.0
+
+
+class Engine:
+    """Everything below the skins: API, CLI and console call these verbs and nothing else."""
+
+    def __init__(
+        self,
+        tools: Tools,
+        deliverer: Deliverer,
+        defaults: Defaults,
+        limits: Limits,
+        *,
+        allow_http: bool,
+    ) -> None:
+        self.store = tools.store
+        self.clock = tools.clock
+        self.announce = tools.announce
+        self.deliverer = deliverer
+        self.limits = limits
+        self.health = Health(tools.clock, tools.announce)
+        self.access = Access(tools)
+        self.catalogue = Catalogue(tools, defaults, allow_http=allow_http)
+        self.worker = Worker(tools, deliverer, self.catalogue, self.health, slots=limits.slots)
+        self.ingest = Ingest(tools, self.catalogue, self.worker, max_queued=limits.max_queued)
+        self.operate = Operate(tools, self.catalogue, self.ingest, self.worker)
+        self.look = Look(tools.store, self.catalogue, self.operate)
+        self.lost = asyncio.Event()  # set when the process must stop
+        self.why_lost = ""
+        self._loops: list[asyncio.Task[None]] = []
+
+    async def start(self) -> int:
+        """Enter the store, settle what a predecessor left, and go to work; our incarnation."""
+        owner = await self.store.enter()
+        self.worker.owner = owner
+        await self.catalogue.load()
+        await self.look.load()
+        await self.worker.adopt()
+        self.worker.stopping = False
+        self._loops = [
+            asyncio.create_task(self.worker.run()),
+            asyncio.create_task(self._every(LEASE_SECONDS, "lease", self._check_lease)),
+            asyncio.create_task(self._every(PRUNE_SECONDS, "prune", self._prune)),
+        ]
+        return owner
+
+    async def stop(self, reason: str, *, at_once: bool = False) -> None:
+        """Drain, unless *at_once*; then let go of the store. What is claimed then is rescued later."""
+        self.announce(DrainStarted(self.worker.in_flight))
+        aborted = await self.worker.drain(0 if at_once else self.limits.drain_seconds)
+        for loop in self._loops:
+            loop.cancel()
+        await asyncio.gather(*self._loops, return_exceptions=True)
+        await self.deliverer.close()
+        try:
+            await self.store.leave(self.worker.owner)
+        except StoreUnavailable as error:
+            self.health.failed("leave", error)
+        await self.store.close()
+        self.announce(Stopped(reason, aborted))
+
+    async def _check_lease(self) -> None:
+        if await self.store.is_alive(self.worker.owner):
+            self.health.worked()
+        else:
+            self.announce(LeaseEnded(self.worker.owner))
+            self._give_up("its lease is gone")
+
+    async def _prune(self) -> None:
+        await self.store.prune(self.clock.now() - KEYS_KEPT)
+
+    async def _every(self, seconds: float, name: str, duty: Callable[[], Awaitable[None]]) -> None:
+        while True:
+            try:
+                await duty()
+            except StoreUnavailable as error:
+                self.health.failed(name, error)
+            except Exception as error:  # noqa: BLE001 - our bug: told, and the duty goes on
+                self.announce(LoopFailed(name, error))
+            if self.health.fatal is not None:
+                self._give_up(self.health.fatal)
+            await self.clock.sleep(seconds)
+
+    def _give_up(self, why: str) -> None:
+        self.why_lost = self.why_lost or why
+        self.lost.set()

@@ -1,0 +1,316 @@
+"""Claim, send, decide, record: the life of an attempt."""
+
+import asyncio
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
+from redrive.delivery.compose import compose
+from redrive.delivery.port import Deliverer, OwnFault, Request
+from redrive.domain.delivery import Attempt, Claim
+from redrive.domain.errors import InvalidPayload
+from redrive.domain.integration import Integration
+from redrive.domain.item import RetryAt, next_step
+from redrive.domain.outcome import Failed, Outcome, Reach, is_retryable
+from redrive.domain.target import Target, parse_target
+from redrive.engine import evidence
+from redrive.engine.batch import Batcher
+from redrive.engine.catalogue import Catalogue
+from redrive.engine.health import Health
+from redrive.engine.lanes import Lanes
+from redrive.engine.tools import Tools
+from redrive.store.port import Claimed, Result, StoreUnavailable
+from redrive.telemetry.events import (
+    AttemptFinished,
+    AuditWritten,
+    LeasesLost,
+    LoopFailed,
+    SendingSuspended,
+)
+
+POLL_SECONDS = 2.0  # waking is a hint; the store's due times are the truth
+SUSPENDED_SECONDS = 5.0
+ADOPTED_AT_ONCE = 500
+DIED = "the process that made this attempt died; nobody knows whether it was received"
+
+
+class Worker:
+    """Owns every lane of this process and makes their attempts, each at most once per claim."""
+
+    def __init__(
+        self,
+        tools: Tools,
+        deliverer: Deliverer,
+        catalogue: Catalogue,
+        health: Health,
+        *,
+        slots: int,
+    ) -> None:
+        self.store = tools.store
+        self.deliverer = deliverer
+        self.clock = tools.clock
+        self.chance = tools.chance
+        self.random_bytes = tools.random_bytes
+        self.next_id = tools.next_id
+        self.announce = tools.announce
+        self.catalogue = catalogue
+        self.health = health
+        self.owner = 0  # set when the store was entered
+        self.lanes = Lanes(slots)
+        self.recorder: Batcher[Result, bool] = Batcher(self._record)
+        self.stopping = True
+        self._attempts: set[asyncio.Task[None]] = set()
+        self._wake = asyncio.Event()
+        self._targets: dict[str, Target] = {}
+        catalogue.on_change = self.configure
+
+    def configure(self, integration: Integration) -> None:
+        """Let a lane follow its integration."""
+        lane = self.lanes.lane(integration.number)
+        concurrency = self.catalogue.defaults.of(integration, "concurrency")
+        lane.configure(concurrency, integration.rate_per_second, sends=integration.sends)
+        self._wake.set()
+
+    @property
+    def in_flight(self) -> int:
+        """Attempts under way or being recorded."""
+        return len(self._attempts)
+
+    def reserve(self, number: int) -> bool:
+        """Whether one attempt of this lane can start at once; if so, its place is taken."""
+        if self.stopping or self.health.is_failing:
+            return False
+        lane = self.lanes.lane(number)
+        if lane.next_due is not None or not self.lanes.allowance(lane, self.clock.elapsed()):
+            return False  # older work first
+        self.lanes.take(lane)
+        return True
+
+    def cancel(self, number: int) -> None:
+        """Give a reserved place back."""
+        self.lanes.refund(self.lanes.lane(number), 1)
+        self._wake.set()
+
+    def due(self, number: int, at: datetime) -> None:
+        """Something unclaimed is due: look in time."""
+        self.lanes.due(number, at)
+        self._wake.set()
+
+    def start(self, claim: Claim) -> None:
+        """Make a claimed attempt; its place is reserved already."""
+        task = asyncio.create_task(self._attempt(claim))
+        self._attempts.add(task)
+        task.add_done_callback(self._attempts.discard)
+
+    async def run(self) -> None:
+        """Claim what is due, until stopped."""
+        polled_at = float("-inf")
+        while not self.stopping:
+            self._wake.clear()
+            try:
+                if self.clock.elapsed() - polled_at >= POLL_SECONDS:
+                    polled_at = self.clock.elapsed()
+                    for number, at in (await self.store.next_due()).items():
+                        self.lanes.due(number, at)
+                await self._claim()
+            except StoreUnavailable as error:
+                self.health.failed("claim", error)
+                await self.clock.sleep(self.health.pause_seconds)
+            except Exception as error:  # noqa: BLE001 - our bug: told, and the loop goes on
+                self.announce(LoopFailed("worker", error))
+                await self.clock.sleep(1.0)
+            else:
+                await self._rest()
+
+    async def adopt(self) -> int:
+        """Record what dead processes left unfinished as LEASE_EXPIRED; how many there were."""
+        adopted = 0
+        while claims := await self.store.adopt(self.owner, ADOPTED_AT_ONCE):
+            adopted += len(claims)
+            for claim in claims:
+                lane = self.lanes.lane(claim.delivery.integration)
+                self.lanes.take(lane)
+                self.lanes.sent(lane)
+            await asyncio.gather(*(self._finish(claim, *self._lost(DIED)) for claim in claims))
+        if adopted:
+            self.announce(LeasesLost(adopted))
+        return adopted
+
+    async def drain(self, seconds: float) -> int:
+        """Claim no more, let what is in flight finish for *seconds*, abort the rest; how many were aborted.
+
+        An aborted attempt was, or may have been, sent: its claim stays, to be recorded as LEASE_EXPIRED.
+        """
+        self.stopping = True
+        self._wake.set()
+        if self._attempts:
+            await asyncio.wait(self._attempts, timeout=seconds)
+        late = list(self._attempts)
+        self.abort()
+        await asyncio.gather(*late, return_exceptions=True)
+        return len(late)
+
+    def abort(self) -> None:
+        """Cut off what is in flight."""
+        for task in self._attempts:
+            task.cancel()
+
+    async def _claim(self) -> None:
+        elapsed = self.clock.elapsed()
+        wants: dict[int, int] = {}
+        if self.stopping:
+            return
+        for lane in self.lanes.collect(self.clock.now()):
+            if room := self.lanes.allowance(lane, elapsed):
+                self.lanes.take(lane, room)
+                self.lanes.served(lane)
+                wants[lane.number] = room
+        if not wants:
+            return
+        try:
+            claimed = await self.store.claim(self.owner, wants)
+        except BaseException:
+            for number, room in wants.items():
+                self.lanes.refund(self.lanes.lane(number), room)
+                self.lanes.due(number, self.clock.now())
+            raise
+        self._settle(wants, claimed)
+        if self._is_stopping():  # the drain began while we claimed: none of it was sent
+            await self._give_back(claimed.claims)
+            return
+        for claim in claimed.claims:
+            self.start(claim)
+
+    def _settle(self, wants: dict[int, int], claimed: Claimed) -> None:
+        for claim in claimed.claims:
+            wants[claim.delivery.integration] -= 1
+        for number, unused in wants.items():
+            self.lanes.refund(self.lanes.lane(number), unused)
+        for number, at in claimed.next_due.items():
+            if at is not None:
+                self.lanes.due(number, at)
+
+    def _is_stopping(self) -> bool:
+        return self.stopping  # asked again after an await: it may have changed
+
+    async def _rest(self) -> None:
+        wait = self.lanes.seconds_to_next(self.clock.now(), self.clock.elapsed())
+        try:
+            async with asyncio.timeout(POLL_SECONDS if wait is None else min(wait, POLL_SECONDS)):
+                await self._wake.wait()
+        except TimeoutError:
+            pass
+
+    async def _attempt(self, claim: Claim) -> None:
+        """Send, decide, record, announce."""
+        lane = self.lanes.lane(claim.delivery.integration)
+        span_id = self.random_bytes(8)
+        started_at, started = self.clock.now(), self.clock.elapsed()
+        outcome: Outcome
+        try:
+            outcome = await self.deliverer.send(self._request(claim, started_at, span_id))
+        except OwnFault as fault:
+            await self._suspend(claim, str(fault))
+            return
+        except Exception as error:  # noqa: BLE001 - our bug, after which nobody knows what was sent
+            self.announce(LoopFailed("attempt", error))
+            outcome = _unknown("redrive failed while it made this attempt")
+        finally:
+            self.lanes.sent(lane)
+            lane.widen()
+            self._wake.set()
+        duration = timedelta(seconds=self.clock.elapsed() - started)
+        try:
+            await self._finish(claim, outcome, started_at, duration, span_id.hex())
+        except Exception as error:  # noqa: BLE001 - our bug: the attempt must still not be forgotten
+            self.announce(LoopFailed("record", error))
+            self.lanes.retake()
+            await self._finish(claim, *self._lost("redrive could not write down what came of this attempt"))
+
+    def _request(self, claim: Claim, now: datetime, span_id: bytes) -> Request:
+        integration = self.catalogue.numbered(claim.delivery.integration)
+        target = self._targets.get(integration.url)
+        if target is None:
+            try:
+                target = parse_target(integration.url, allow_http=self.catalogue.allow_http)
+            except InvalidPayload as error:
+                raise OwnFault(f"the integration's url is not allowed any more: {error}") from error
+            self._targets[integration.url] = target
+        return compose(
+            claim,
+            integration,
+            timeout_seconds=self.catalogue.defaults.of(integration, "timeout_seconds"),
+            target=target,
+            now=now,
+            span_id=span_id,
+        )
+
+    async def _finish(
+        self, claim: Claim, outcome: Outcome, started_at: datetime, duration: timedelta, span_id: str
+    ) -> None:
+        integration = self.catalogue.numbered(claim.delivery.integration)
+        policy = self.catalogue.defaults.policy(integration)
+        now = self.clock.now()
+        step = next_step(outcome, claim.attempt, claim.max_attempts, policy, now=now, chance=self.chance())
+        retryable = is_retryable(outcome.code, policy.network_codes) if isinstance(outcome, Failed) else None
+        attempt = Attempt(claim.cycle, claim.attempt, started_at, duration, outcome, retryable, span_id)
+        events = evidence.of_attempt(self.next_id, claim, integration.integration_id, attempt, step, now=now)
+        try:
+            [recorded] = await self.recorder.submit((Result(claim, attempt, step, events, now),))
+        finally:
+            self.lanes.recorded()
+            self._wake.set()
+        if recorded:
+            if isinstance(step, RetryAt):
+                self.due(claim.delivery.integration, step.due_at)
+            for event in events:
+                self.announce(AuditWritten(event.event_type.value, 1))
+        self.announce(
+            AttemptFinished(
+                claim, integration.integration_id, span_id, started_at, duration, outcome, step, recorded
+            )
+        )
+
+    async def _record(self, results: Sequence[Result]) -> Sequence[bool]:
+        """Until the store has it: what was sent must not be forgotten because a disk is full."""
+        while True:
+            try:
+                recorded = await self.store.record(self.owner, results)
+            except StoreUnavailable as error:
+                self.health.failed("record", error)
+                await self.clock.sleep(self.health.pause_seconds)
+            except Exception:
+                if len(results) == 1:
+                    raise
+                # One that cannot be written must not take the others with it.
+                return [recorded for one in results for recorded in await self._record([one])]
+            else:
+                self.health.worked()
+                return recorded
+
+    async def _suspend(self, claim: Claim, reason: str) -> None:
+        lane = self.lanes.lane(claim.delivery.integration)
+        lane.suspended_until = self.clock.elapsed() + SUSPENDED_SECONDS
+        integration = self.catalogue.numbered(claim.delivery.integration)
+        self.announce(SendingSuspended(integration.integration_id, reason, SUSPENDED_SECONDS))
+        await self._give_back([claim], sent=True)
+
+    async def _give_back(self, claims: Sequence[Claim], *, sent: bool = False) -> None:
+        """Undo claims of which surely nothing was sent. *sent*: their lanes were told already."""
+        for claim in claims:
+            lane = self.lanes.lane(claim.delivery.integration)
+            if not sent:
+                self.lanes.sent(lane)
+        try:
+            await self.store.give_back(self.owner, claims, None)
+        except StoreUnavailable as error:  # they stay claimed and will be recorded as LEASE_EXPIRED
+            self.health.failed("give_back", error)
+        for claim in claims:
+            self.lanes.recorded()
+            self.due(claim.delivery.integration, self.clock.now())
+
+    def _lost(self, why: str) -> tuple[Outcome, datetime, timedelta, str]:
+        return _unknown(why), self.clock.now(), timedelta(0), self.random_bytes(8).hex()
+
+
+def _unknown(detail: str) -> Failed:
+    return Failed("LEASE_EXPIRED", detail, Reach.SENT)

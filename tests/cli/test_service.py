@@ -1,0 +1,243 @@
+"""Commands that read from a service and act through it."""
+
+import json
+import shlex
+from typing import Any
+
+import pytest
+
+from tests.cli.terminal import Terminal, on_a_terminal
+from tests.client.peer import Canned, Peer
+
+AT = "2026-01-02T03:04:05.678Z"
+HOSTILE = "\x1b[31mred\x1b[0m\r\n[bold]x[/bold]\u202e"
+
+
+def an_item(**fields: Any) -> dict[str, Any]:
+    return {
+        "recovery_id": "rec_1", "integration_id": "billing", "event_type": "invoice.paid", "status": "dlq",
+        "cycle": 1, "attempt_count": 5, "max_attempts": 5, "failure_code": "HTTP_503", "updated_at": AT,
+        "created_at": AT, "next_retry_at": None, "held": False, "resolved": None, "request_id": "req-1",
+    } | fields  # fmt: skip
+
+
+def a_page(*items: dict[str, Any], next_cursor: str | None = None) -> dict[str, Any]:
+    return {"integration_id": "billing", "queue": list(items), "next_cursor": next_cursor}
+
+
+def test_a_queue_is_a_table_of_aligned_text(peer: Peer, terminal: Terminal) -> None:
+    peer.answer(a_page(an_item(), an_item(recovery_id="rec_2日本", status="retrying", attempt_count=12)))
+
+    ended = terminal.run("queue", "list", "billing")
+
+    assert ended.out.splitlines() == [
+        "RECOVERY ID  STATUS    EVENT         ATTEMPTS  CYCLE  FAILURE   UPDATED               NEXT RETRY",
+        "rec_1        dlq       invoice.paid       5/5      1  HTTP_503  2026-01-02 03:04:05Z  -",
+        "rec_2日本    retrying  invoice.paid      12/5      1  HTTP_503  2026-01-02 03:04:05Z  -",
+    ]
+    assert ended.err == ""
+
+
+def test_every_filter_reaches_the_service(peer: Peer, terminal: Terminal) -> None:
+    peer.answer(a_page())
+
+    terminal.run(
+        "queue", "list", "billing", "--status", "dlq", "--failure-code", "HTTP_503", "--event-type", "t",
+        "--held", "no", "--resolved", "yes", "--since", AT, "--until", AT, "--limit", "7", "--cursor", "c",
+    )  # fmt: skip
+
+    assert peer.last.path.partition("?")[2].replace("%3A", ":") == (
+        f"status=dlq&failure_code=HTTP_503&event_type=t&held=false&resolved=true&since={AT}&until={AT}"
+        "&limit=7&cursor=c"
+    )
+
+
+def test_a_page_says_how_to_go_on(peer: Peer, terminal: Terminal) -> None:
+    peer.answer(a_page(an_item(), next_cursor="abc"))
+
+    ended = terminal.run("queue", "list", "billing")
+
+    assert ended.err == "There is more: --cursor abc, or --all.\n"
+
+
+def test_nothing_found_leaves_standard_output_empty(peer: Peer, terminal: Terminal) -> None:
+    peer.answer(a_page())
+
+    ended = terminal.run("queue", "list", "billing")
+
+    assert (ended.code, ended.out, ended.err) == (0, "", "Nothing matches.\n")
+
+
+def test_json_is_what_the_service_said(peer: Peer, terminal: Terminal) -> None:
+    peer.answers.append(Canned(200, b'{"queue": [], "next_cursor": null, "n": 1.00000000000000000001}'))
+
+    ended = terminal.run("queue", "list", "billing", "--output", "json")
+
+    assert ended.out == '{"queue": [], "next_cursor": null, "n": 1.00000000000000000001}\n'
+
+
+@pytest.mark.parametrize("output", ["json", "jsonl"])
+def test_all_of_it_is_every_page(peer: Peer, terminal: Terminal, output: str) -> None:
+    peer.answer(a_page(an_item(), next_cursor="c"))
+    peer.answer(a_page(an_item(recovery_id="rec_2")))
+
+    ended = terminal.run("queue", "list", "billing", "--all", "--output", output)
+
+    items = ended.json()["queue"] if output == "json" else ended.lines()
+    assert [item["recovery_id"] for item in items] == ["rec_1", "rec_2"]
+
+
+def test_the_page_of_an_item_shows_where_it_stands_and_its_evidence(peer: Peer, terminal: Terminal) -> None:
+    attempt = {"cycle": 1, "attempt": 1, "started_at": AT, "duration_ms": 250.5}
+    payload = {"content_type": "application/json", "encoding": "json", "body": {"a": 1}, "size": 7}
+    response = {
+        "status": 503, "content_type": "text/html", "encoding": "text", "size": 90, "truncated": True,
+        "body": "\n".join(["<html>" + HOSTILE] * 30),
+    }  # fmt: skip
+    item = an_item(resolved={"reason": "gone"}, payload_snapshot=payload, response_snapshot=response)
+    peer.answer({"recovery": item, "attempts": [attempt], "request_id": "req-now"})
+
+    ended = terminal.run("queue", "show", "billing", "rec_1")
+
+    assert "status       dlq, resolved\n" in ended.out
+    assert "attempts     5 of 5 in cycle 1\n" in ended.out
+    assert "2026-01-02 03:04:05Z  250.5" in ended.out
+    assert "PAYLOAD (application/json, 7 bytes)\n  {\n" in ended.out
+    assert "LAST ANSWER (HTTP 503, text/html, 90 bytes, cut short when it was received)" in ended.out
+    assert "(--output json has all of it)" in ended.out
+    assert "\x1b" not in ended.out
+    assert "[bold]x[/bold]" in ended.out
+
+
+def test_a_replay_says_what_changed_and_carries_a_key(peer: Peer, terminal: Terminal) -> None:
+    peer.answer(
+        {"previous_status": "dlq", "current_status": "replayed", "reason": "fixed", "request_id": "r-1"}
+    )
+
+    ended = terminal.run("queue", "replay", "billing", "rec_1", "--reason", "fixed", "--request-id", "r-1")
+
+    assert peer.last.json() == {"reason": "fixed"}
+    assert peer.last.headers["idempotency-key"].startswith("cli-")
+    assert ended.out.splitlines() == [
+        "recovery_id  rec_1", "was          dlq", "is           replayed", "reason       fixed",
+        "request_id   r-1",
+    ]  # fmt: skip
+    assert ended.err == ""
+
+
+def test_a_replay_that_failed_can_be_repeated_with_curl_under_the_same_key(
+    peer: Peer, terminal: Terminal
+) -> None:
+    peer.problem(409, "INT-409-RECOVERY-REPLAY-CONFLICT", "it is pending")
+
+    ended = terminal.run("queue", "replay", "billing", "rec_1", "--reason", "it's fixed")
+
+    curl, *error = ended.err.splitlines()
+    words = shlex.split(curl)
+    assert ended.code == 5
+    assert words[:4] == ["curl", "-X", "POST", f"{peer.url}{peer.last.path}"]
+    assert "Authorization: Bearer $REDRIVE_TOKEN" in words
+    assert f"Idempotency-Key: {peer.last.headers['idempotency-key']}" in words
+    assert json.loads(words[-1]) == {"reason": "it's fixed"}
+    assert len(error) == 2
+
+
+def test_a_replay_whose_answer_was_lost_names_its_key(peer: Peer, terminal: Terminal) -> None:
+    peer.answers += [Canned(hangs_up=True)] * 2
+
+    ended = terminal.run("queue", "replay", "billing", "rec_1", "--reason", "why", "--idempotency-key", "k-1")
+
+    assert ended.code == 8
+    assert "--idempotency-key k-1" in ended.err.splitlines()[-1]
+    assert [request.headers["idempotency-key"] for request in peer.received] == ["k-1", "k-1"]
+
+
+def test_an_integration_is_added_with_what_was_said(peer: Peer, terminal: Terminal) -> None:
+    peer.answer({"integration_id": "billing", "secret": "whsec_x", "headers": {}, "request_id": "r"}, 201)
+
+    ended = terminal.run(
+        "integration", "add", "billing", "https://partner.example/hooks", "--header", "X-A: 1",
+        "--max-attempts", "8", "--retryable-network-codes", "EPIPE,ECONNRESET",
+        "--lifecycle-status", "paused",
+    )  # fmt: skip
+
+    assert peer.last.json() == {
+        "integration_id": "billing", "url": "https://partner.example/hooks",
+        "headers": {"X-A": "1"}, "max_attempts": 8, "retryable_network_codes": ["EPIPE", "ECONNRESET"],
+        "lifecycle_status": "paused",
+    }  # fmt: skip
+    assert "secret          whsec_x\n" in ended.out
+    assert "shown once" in ended.err
+
+
+def test_an_update_sends_the_changes_alone(peer: Peer, terminal: Terminal) -> None:
+    peer.answer({"integration_id": "billing"})
+
+    terminal.run("integration", "update", "billing", "--target-url", "https://x.example", "--unset", "jitter")
+
+    assert peer.last.method == "PATCH"
+    assert peer.last.json() == {"url": "https://x.example", "jitter": None}
+
+
+def test_audit_events_are_listed_with_every_filter(peer: Peer, terminal: Terminal) -> None:
+    event = {
+        "occurred_at": AT, "event_type": "platform.integration.recovery.replayed",
+        "integration_id": "billing", "target_id": "rec_1", "before_state": {"status": "dlq"},
+        "after_state": {"status": "replayed"},
+        "result": "success", "actor": {"id": "ops"}, "request_id": "r-1",
+    }  # fmt: skip
+    peer.answer({"events": [event], "next_cursor": None, "total": 1})
+
+    ended = terminal.run(
+        "audit", "list", "--request-id", "r-1", "--event-type", "recovery.replayed", "--integration-id",
+        "billing", "--target-id", "rec_1", "--actor", "ops", "--since", AT, "--limit", "9",
+    )  # fmt: skip
+
+    assert peer.last.path.partition("?")[2].replace("%3A", ":") == (
+        "request_id=r-1&event_type=platform.integration.recovery.replayed&integration_id=billing"
+        f"&target_id=rec_1&actor=ops&since={AT}&limit=9"
+    )
+    assert ended.out.splitlines()[1].split() == [
+        "2026-01-02", "03:04:05Z", "recovery.replayed", "billing", "rec_1", "dlq", ">", "replayed",
+        "success", "ops", "r-1",
+    ]  # fmt: skip
+
+
+def test_a_moment_may_be_said_as_so_long_ago(peer: Peer, terminal: Terminal) -> None:
+    peer.answer({"events": [], "next_cursor": None})
+
+    terminal.run("audit", "list", "--since", "2h")
+
+    assert "since=20" in peer.last.path
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("queue", "list", "billing"),
+        ("queue", "list", "billing", "--output", "json"),
+        ("queue", "list", "billing", "--output", "jsonl"),
+        ("queue", "show", "billing", "rec_1"),
+    ],
+    ids=" ".join,
+)
+def test_hostile_text_is_inert_on_a_real_terminal(peer: Peer, words: tuple[str, ...]) -> None:
+    item = an_item(event_type=HOSTILE, failure_detail=HOSTILE, failure_code="\x9b2J")
+    peer.answer({"recovery": item, "attempts": [item]} if "show" in words else a_page(item))
+
+    printed = on_a_terminal(*words)
+
+    ours = printed.replace("\r\n", "\n")
+    for style in ("\x1b[0m", "\x1b[1m", "\x1b[31m"):  # rich's own: bold headings, red statuses
+        ours = ours.replace(f"{style}red", "HOSTILE").replace(style, "")
+    assert "HOSTILE" not in ours
+    assert ours.replace("\n", "").isprintable()
+    assert "bold" in ours
+
+
+def test_a_token_given_on_the_command_line_wins(peer: Peer, terminal: Terminal) -> None:
+    peer.answer({"integrations": []})
+
+    terminal.run("integration", "list", "--token", "rdr_other", "--url", peer.url)
+
+    assert peer.last.headers["authorization"] == "Bearer rdr_other"
