@@ -155,15 +155,18 @@ async def _drain(
 ) -> None:
     """Stop claiming, finish what is in flight, then stop; a second signal stops at once."""
     server.should_exit = True
-    stopping = asyncio.create_task(engine.stop(reason, at_once=engine.lost.is_set()))
-    second = asyncio.create_task(stop.second.wait())
-    await asyncio.wait([stopping, second], return_when=asyncio.FIRST_COMPLETED)
-    if not stopping.done():
-        server.force_exit = True
-        engine.worker.abort()
-    second.cancel()
-    await stopping
+    draining = asyncio.create_task(engine.drain(at_once=engine.lost.is_set()))
+    hurry = asyncio.create_task(_hurry(engine, server, stop))
+    aborted = await draining
     await serving
+    hurry.cancel()
+    await engine.close(reason, aborted)
+
+
+async def _hurry(engine: Engine, server: uvicorn.Server, stop: "_Signals") -> None:
+    await stop.second.wait()
+    server.force_exit = True
+    engine.worker.abort()
 
 
 class _Server(uvicorn.Server):

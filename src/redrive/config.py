@@ -187,7 +187,7 @@ class Settings:
     retryable_network_codes: Annotated[
         tuple[str, ...], _CODES, "Network failures that are worth another attempt."
     ] = _BUILT_IN.retryable_network_codes
-    slots: Annotated[int, _integer(1, 100_000), "How many attempts may be in flight in one process."] = 512
+    slots: Annotated[int, _integer(1, 100_000), "How many attempts may be in flight in one process."] = 1024
     drain_seconds: Annotated[
         float,
         _number(0, 3600),

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 import redrive
-from redrive.config import Settings
+from redrive.config import BadSettings, Settings
 from redrive.domain.access import Permission
-from redrive.store.port import StoreUnavailable, Token
+from redrive.store.port import StoreOwned, StoreUnavailable, Token
 from tests.cli.terminal import Terminal
 
 
@@ -34,9 +34,15 @@ class FakeApp:
         self.findings = [Finding("database", True, "sqlite, \x1b[2J")]
         self.applied = ["applied 0001_initial"]
         self.is_down = False
+        self.error: Exception | None = None
+
+    class CannotStart(Exception):
+        pass
 
     def serve(self, settings: Settings) -> int:
         self.settings = settings
+        if self.is_down:
+            raise self.CannotStart("the port is taken")
         return 7
 
     def migrate(self, settings: Settings) -> list[str]:
@@ -50,8 +56,8 @@ class FakeApp:
     @asynccontextmanager
     async def open_store(self, settings: Settings) -> AsyncIterator[Any]:
         self.settings = settings
-        if self.is_down:
-            raise StoreUnavailable("the disk is full")
+        if self.error is not None:
+            raise self.error
         yield self
 
     async def add_token(self, token: Token, digest: bytes) -> None:
@@ -103,6 +109,15 @@ def test_every_bad_setting_is_told_at_once(server: FakeApp, terminal: Terminal) 
     assert "--port" in ended.err
     assert "--role" in ended.err
     assert server.settings is None
+
+
+def test_a_service_that_cannot_start_says_why(server: FakeApp, terminal: Terminal) -> None:
+    server.is_down = True
+
+    ended = terminal.run("serve")
+
+    assert (ended.code, ended.out) == (8, "")
+    assert "the port is taken" in ended.err
 
 
 def test_demo_ends_as_the_demonstration_does(terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -179,10 +194,21 @@ def test_revoking_what_is_not_there_exits_3(server: FakeApp, terminal: Terminal)
     assert terminal.run("token", "revoke", "tok_2").code == 3
 
 
-def test_a_store_that_is_down_exits_8(server: FakeApp, terminal: Terminal) -> None:
-    server.is_down = True
+@pytest.mark.parametrize(
+    ("error", "code", "told"),
+    [
+        (StoreUnavailable("the disk is full"), 8, "the disk is full"),
+        (StoreOwned("process 7 runs on it"), 8, "process 7 runs on it"),
+        (PermissionError(13, "Permission denied", "/x.db"), 8, "cannot use /x.db: Permission denied"),
+        (BadSettings("database: not in this version"), 2, "not in this version"),
+    ],
+)
+def test_a_database_that_cannot_be_used_is_told(
+    server: FakeApp, terminal: Terminal, error: Exception, code: int, told: str
+) -> None:
+    server.error = error
 
     ended = terminal.run("token", "list")
 
-    assert (ended.code, ended.out) == (8, "")
-    assert "the disk is full" in ended.err
+    assert (ended.code, ended.out) == (code, "")
+    assert told in ended.err

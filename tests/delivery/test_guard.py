@@ -128,7 +128,14 @@ def test_an_unusual_port_of_a_literal_is_judged_at_once() -> None:
 
     assert guard.judge_port(target("10.1.2.3", 9000)) is None
     assert guard.judge_port(target("1.1.1.1", 9000)) is not None
-    assert guard.judge_port(target("1234", 9000)) is not None
+
+
+@pytest.mark.parametrize("host", ["1234", "127.1", ":::::", "1.2.3.4.5", "fe80::1%eth0"])
+def test_a_literal_that_is_no_address_is_refused_on_any_port(host: str) -> None:
+    guard = a_guard("0.0.0.0/0", "::/0")
+
+    assert guard.judge_port(target(host, 443)) is not None
+    assert guard.judge_port(target(host, 9000)) is not None
 
 
 @pytest.mark.parametrize(

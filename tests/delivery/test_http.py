@@ -170,6 +170,14 @@ async def test_a_chunked_body_is_put_together(deliverer: HttpDeliverer) -> None:
     assert (the_answer(outcome).body, the_answer(outcome).truncated) == (b"abcde", False)
 
 
+async def test_very_many_small_chunks_are_put_together(deliverer: HttpDeliverer) -> None:
+    head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+    async with playing(answering(head + b"1\r\nx\r\n" * MAX_ANSWER + b"0\r\n\r\n")) as partner:
+        outcome = await deliverer.send(a_request(partner.port))
+
+    assert (the_answer(outcome).body, the_answer(outcome).truncated) == (b"x" * MAX_ANSWER, False)
+
+
 async def test_a_body_that_ends_with_the_connection_is_read(deliverer: HttpDeliverer) -> None:
     async def script(call: Call) -> None:
         await call.request()
@@ -202,11 +210,7 @@ async def test_a_body_of_64_kib_is_kept_whole(deliverer: HttpDeliverer) -> None:
     [
         answer_of(len(BIG), BIG),
         answer_of(1 << 30, BIG * 8),
-        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
-        + b"8000\r\n"
-        + b"x" * 32768
-        + b"\r\n"
-        + b"8000",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n8000\r\n" + b"x" * 32768 + b"\r\n" + b"8000",
     ],
     ids=["one byte more", "announced 1 GiB", "cut in a chunk"],
 )
@@ -436,15 +440,19 @@ async def test_an_answer_nobody_asked_for_is_not_that_to_the_next_request(
     deliverer: HttpDeliverer, *, together: bool
 ) -> None:
     stray = b"HTTP/1.1 500 Stray\r\nContent-Length: 0\r\n\r\n"
+    answered = asyncio.Event()
 
     async def script(call: Call) -> None:
         await call.request()
         await call.send(OK + stray if together else OK)
-        await call.send(b"" if together else stray)
+        if not together:
+            await answered.wait()
+            await call.send(stray)
         await call.is_left()
 
     async with playing(script) as partner, asyncio.timeout(PATIENCE):
         first = await deliverer.send(a_request(partner.port))
+        answered.set()
         await partner.left.wait()
         second = await deliverer.send(a_request(partner.port))
 

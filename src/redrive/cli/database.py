@@ -1,7 +1,8 @@
 """Commands that work on the database: which one, and what its refusals mean here."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Final, TypeVar
 
 from cyclopts import Parameter
@@ -22,28 +23,44 @@ Answer = TypeVar("Answer")
 
 def settings(**overrides: str | None) -> "Settings":
     """The settings, with what the command line says; ends the command when something is wrong with them."""
-    from redrive.config import BadSettings, load
+    from redrive.config import load
 
-    try:
+    with on_this_machine():
         return load(overrides)
-    except BadSettings as error:
-        raise Stop(
-            ExitCode.USAGE, "; ".join(str(error).splitlines()), "correct all of it and start again"
-        ) from error
 
 
 def ask_store(database: str | None, question: "Callable[[Store], Awaitable[Answer]]") -> Answer:
     """Open the database beside whoever runs on it, and answer *question*."""
     chosen = settings(database=database)
-    from redrive import app
-    from redrive.store.port import StoreInconsistent, StoreOwned, StoreUnavailable
 
     async def ask() -> Answer:
+        from redrive import app
+
         async with app.open_store(chosen) as store:
             return await question(store)
 
-    try:
+    with on_this_machine():
         return asyncio.run(ask())
+
+
+@contextmanager
+def on_this_machine() -> Iterator[None]:
+    """What keeps the server side from working ends the command. Print outside of it."""
+    from redrive.config import BadSettings
+    from redrive.store.port import StoreInconsistent, StoreOwned, StoreUnavailable
+
+    try:
+        yield
+    except BadSettings as error:
+        wrong = "; ".join(str(error).splitlines())
+        raise Stop(ExitCode.USAGE, wrong, "correct all of it and start again") from error
     except (StoreUnavailable, StoreInconsistent, StoreOwned) as error:
         advice = "`redrive doctor` says what is wrong with the database"
         raise Stop(ExitCode.UNAVAILABLE, str(error), advice) from error
+    except OSError as error:
+        if error.filename is None:  # not about a file the operator chose
+            raise
+        wrong = f"cannot use {error.filename}: {error.strerror}"
+        raise Stop(
+            ExitCode.UNAVAILABLE, wrong, "check --database, REDRIVE_DATA_DIR and who may write there"
+        ) from error

@@ -4,8 +4,9 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from redrive.cli.database import DATABASE, Database, settings
-from redrive.cli.errors import ExitCode
+from redrive.cli.database import DATABASE, Database, on_this_machine, settings
+from redrive.cli.errors import ExitCode, Stop
+from redrive.cli.inert import inert
 from redrive.cli.output import Output, print_json, print_lines
 from redrive.cli.tables import column, print_table
 
@@ -26,7 +27,11 @@ def serve(
     chosen = settings(database=database, role=role, host=host, port=port, data_dir=data_dir)
     from redrive import app
 
-    return app.serve(chosen)
+    try:
+        with on_this_machine():
+            return app.serve(chosen)
+    except app.CannotStart as error:
+        raise Stop(ExitCode.UNAVAILABLE, str(error), "`redrive doctor` says more") from error
 
 
 def demo() -> int:
@@ -39,8 +44,10 @@ def migrate(*, database: Database = DATABASE) -> int:
     chosen = settings(database=database)
     from redrive import app
 
-    for sentence in app.migrate(chosen) or ["nothing to do: the database is at this version"]:
-        print(sentence)
+    with on_this_machine():
+        applied = app.migrate(chosen)
+    for sentence in applied or ["nothing to do: the database is at this version"]:
+        print(inert(sentence))
     return ExitCode.OK
 
 
@@ -48,7 +55,8 @@ def doctor(*, database: Database = DATABASE, output: Output = "table") -> int:
     chosen = settings(database=database)
     from redrive import app
 
-    findings = app.doctor(chosen)
+    with on_this_machine():
+        findings = app.doctor(chosen)
     rows: list[Mapping[str, object]] = [
         {"name": finding.name, "ok": finding.ok, "detail": finding.detail} for finding in findings
     ]

@@ -26,7 +26,7 @@ class Guard:
         self._ports = allow_ports | ({80, 443} if allow_http else {443})
         self._is_local = is_local
         self._listeners: frozenset[tuple[Address, int]] = frozenset()
-        self._is_inside = lru_cache(maxsize=4096)(self._find_range)  # a range never changes
+        self._port_verdict = lru_cache(maxsize=4096)(self._judge_port)  # asked for every request
 
     def protect(self, listeners: Iterable[tuple[str, int]]) -> None:
         """Never deliver to *listeners*, our own; 0.0.0.0 or :: is any address of this machine."""
@@ -34,11 +34,7 @@ class Guard:
 
     def judge_port(self, target: Target) -> str | None:
         """The verdict before a name is resolved: None when some address may be allowed on this port."""
-        if target.port in self._ports:
-            return None
-        if self._ranges and (not _is_literal(target.host) or self._is_inside(target.host)):
-            return None  # an allowed range is allowed on every port; `judge` sees the addresses
-        return _port_refusal(target.port)
+        return self._port_verdict(target.host, target.port)
 
     def judge(self, text: str, port: int) -> str | None:
         """The verdict on connecting to the address *text*."""
@@ -50,7 +46,7 @@ class Guard:
             return f"{text} belongs to a cloud's own services, which are never allowed"
         if any(self._is_ours(face, port) for face in faces):
             return f"{text} port {port} is this service itself, which is never allowed"
-        if self._is_inside(text):
+        if self._is_inside(address):
             return None
         if port not in self._ports:
             return _port_refusal(port)
@@ -67,9 +63,18 @@ class Guard:
             return bool(listening)
         return any(host.is_unspecified for host in listening) and self._is_local(str(address))
 
-    def _find_range(self, text: str) -> bool:
-        address = _parse(text)
-        return address is not None and any(address in network for network in self._ranges)
+    def _judge_port(self, host: str, port: int) -> str | None:
+        address = _parse(host)
+        if address is None and _is_literal(host):
+            return f"{host} is not an address"
+        if port in self._ports:
+            return None
+        # An allowed range is allowed on every port; where a name leads, `judge` will see.
+        possible = self._ranges if address is None else self._is_inside(address)
+        return None if possible else _port_refusal(port)
+
+    def _is_inside(self, address: Address) -> bool:
+        return any(address in network for network in self._ranges)
 
 
 def _is_literal(host: str) -> bool:

@@ -25,11 +25,13 @@ from redrive.delivery.guard import Guard
 from redrive.delivery.names import Refused, Resolver, vetted
 from redrive.delivery.port import Request
 from redrive.delivery.wire import Body, Connector
+from redrive.domain.delivery import Headers
 from redrive.domain.outcome import Answer, Outcome, classify, is_retryable_status
 from redrive.domain.retry import parse_retry_after
 from redrive.domain.target import Target
 
 MAX_ANSWER: Final = 64 * 1024
+MAX_KEPT_HEADERS: Final = 16 * 1024
 _NAMES_KEPT_SECONDS: Final = 10
 _IDLE_SECONDS: Final = 30.0
 _NO_LIMIT: Final = ClientTimeout(total=None, sock_connect=None)  # `send` has the only one
@@ -80,7 +82,7 @@ class HttpDeliverer:
                     allow_redirects=False,
                 )
                 whole = await _read(response, received)
-        except InvalidURL:  # a bug of ours: the grammar of a target is stricter
+        except InvalidURL:  # a bug of ours: grammar and guard are stricter
             raise
         except (ClientError, OSError) as error:  # TimeoutError is an OSError
             if response is None:
@@ -95,7 +97,7 @@ class HttpDeliverer:
         await self._session.close()
 
     def _judge(self, response: ClientResponse, body: bytes, *, truncated: bool) -> Outcome:
-        headers = tuple([(str(name), _readable(value)) for name, value in response.headers.items()])
+        headers = _kept(response)
         answer = Answer(response.status, headers, body, truncated)
         if not is_retryable_status(response.status):
             return classify(answer)
@@ -150,6 +152,17 @@ async def _read(response: ClientResponse, received: bytearray) -> bool:
         if len(received) > MAX_ANSWER:
             return False
     return True
+
+
+def _kept(response: ClientResponse) -> Headers:
+    """The headers, as far as a reader of evidence can use them."""
+    kept, size = [], 0
+    for name, value in response.headers.items():
+        size += len(name) + len(value)
+        if size > MAX_KEPT_HEADERS:
+            break
+        kept.append((str(name), _readable(value)))
+    return tuple(kept)
 
 
 def _readable(value: str) -> str:

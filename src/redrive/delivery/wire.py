@@ -63,8 +63,9 @@ class Receiver(ResponseHandler):
             self._seen = b""
             super().data_received(data[:cut])
             data = data[cut:]
-        if data:
-            super().data_received(data)
+            if not data:
+                return
+        super().data_received(data)  # also none: aiohttp resumes its parser so
 
     def feed_data(self, data: Any, size: int = 0) -> None:
         """A complete header: 1xx are on the way to the answer, which is the first other."""

@@ -16,7 +16,8 @@ _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,128}", re.ASCII)
 _HEADER_VALUE = re.compile(r"[\x21-\x7e](?:[\x20-\x7e\t]{0,4094}[\x21-\x7e])?", re.ASCII)
 _RESERVED = frozenset(
     """host content-length transfer-encoding connection keep-alive te trailer upgrade expect
-    proxy-authorization proxy-connection traceparent tracestate x-request-id user-agent accept-encoding content-type""".split()
+    proxy-authorization proxy-connection traceparent tracestate x-request-id user-agent
+    accept-encoding content-type""".split()
 )
 MAX_HEADERS = 32
 MAX_ATTEMPTS = 100

@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass
+from ipaddress import IPv6Address
 
 from redrive.domain.errors import Fault, InvalidPayload
 
@@ -49,12 +50,20 @@ def parse_target(url: str, *, allow_http: bool, pointer: str = "/url") -> Target
         raise InvalidPayload(
             Fault(pointer, "only https is allowed here (REDRIVE_ALLOW_HTTP=true allows http)")
         )
-    if match["host"][0] != "[" and not _is_host(host):
-        raise InvalidPayload(Fault(pointer, f"{host!r} is neither a host name nor a dotted IPv4 address"))
+    if not (_is_ipv6(host) if match["host"][0] == "[" else _is_host(host)):
+        raise InvalidPayload(Fault(pointer, f"{host!r} is neither a host name nor an IPv4 or [IPv6] address"))
     port = int(match["port"] or _DEFAULT_PORTS[scheme])
     if not 1 <= port <= 65535:
         raise InvalidPayload(Fault(pointer, "a port is between 1 and 65535"))
     return Target(scheme, host, port, (match["path"] or "/") + (match["query"] or ""))
+
+
+def _is_ipv6(host: str) -> bool:
+    try:
+        IPv6Address(host)
+    except ValueError:
+        return False
+    return True
 
 
 def _is_host(host: str) -> bool:

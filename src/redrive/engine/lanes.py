@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 
-RESERVE = 4  # one slot in four is kept for lanes that use less than their share
 RAMP_FROM = 1
 
 
@@ -78,7 +77,6 @@ class Lanes:
         self.slots = slots
         self.busy = 0  # claims that are not recorded yet; at most `slots`
         self._lanes: dict[int, Lane] = {}
-        self._active = 0  # lanes with something in flight
         self._ready: OrderedDict[int, Lane] = OrderedDict()
         self._later: list[tuple[datetime, int]] = []
 
@@ -95,19 +93,17 @@ class Lanes:
         return sum(lane.in_flight for lane in self._lanes.values() if lane.in_flight)
 
     def allowance(self, lane: Lane, elapsed: float) -> int:
-        """How many attempts *lane* may start now, its fair share of the slots considered."""
+        """How many attempts *lane* may start now: it never gets to hold more than it leaves free.
+
+        That rule (a dynamic threshold, Choudhury and Hahne 1998) needs no list of who wants what: with
+        n greedy lanes each settles at a share of 1/(n+1), and as much stays free for whoever comes next.
+        """
         free = self.slots - self.busy
-        small = max(1, self.slots // (RESERVE * max(1, self._active)))
-        if lane.in_flight >= small:
-            free -= self.slots // RESERVE
-        else:
-            free = min(free, max(small - lane.in_flight, free - self.slots // RESERVE))
-        return max(0, min(lane.room(elapsed), free))
+        fair = (free - lane.in_flight + 1) // 2
+        return max(0, min(lane.room(elapsed), fair))
 
     def take(self, lane: Lane, count: int = 1) -> None:
         """Reserve *count* of the allowance."""
-        if not lane.in_flight and count:
-            self._active += 1
         lane.in_flight += count
         lane.tokens -= count if lane.rate_per_second is not None else 0
         self.busy += count
@@ -121,8 +117,6 @@ class Lanes:
     def sent(self, lane: Lane, count: int = 1) -> None:
         """The exchange is over: the receiver sees one less. The slot stays taken until `recorded`."""
         lane.in_flight -= count
-        if not lane.in_flight and count:
-            self._active -= 1
 
     def recorded(self, count: int = 1) -> None:
         """The result is durable (or given back): the slots are free."""

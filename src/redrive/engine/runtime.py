@@ -27,7 +27,7 @@ KEYS_KEPT = timedelta(days=7)
 class Limits:
     """What one process allows itself."""
 
-    slots: int = 512
+    slots: int = 1024
     max_queued: int = 10_000
     drain_seconds: float = 65.0
 
@@ -75,10 +75,13 @@ class Engine:
         ]
         return owner
 
-    async def stop(self, reason: str, *, at_once: bool = False) -> None:
-        """Drain, unless *at_once*; then let go of the store. What is claimed then is rescued later."""
+    async def drain(self, *, at_once: bool = False) -> int:
+        """Claim no more and finish what is in flight, unless *at_once*; how many attempts were cut off."""
         self.announce(DrainStarted(self.worker.in_flight))
-        aborted = await self.worker.drain(0 if at_once else self.limits.drain_seconds)
+        return await self.worker.drain(0 if at_once else self.limits.drain_seconds)
+
+    async def close(self, reason: str, aborted: int) -> None:
+        """Let go of the store. Attempts that were cut off are found, and recorded, at the next start."""
         for loop in self._loops:
             loop.cancel()
         await asyncio.gather(*self._loops, return_exceptions=True)

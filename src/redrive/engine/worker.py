@@ -30,6 +30,7 @@ from redrive.telemetry.events import (
 POLL_SECONDS = 2.0  # waking is a hint; the store's due times are the truth
 SUSPENDED_SECONDS = 5.0
 ADOPTED_AT_ONCE = 500
+RECORDING_SECONDS = 5.0  # what is known when the process stops is written down, if the store lets us
 DIED = "the process that made this attempt died; nobody knows whether it was received"
 
 
@@ -80,8 +81,10 @@ class Worker:
         if self.stopping or self.health.is_failing:
             return False
         lane = self.lanes.lane(number)
-        if lane.next_due is not None or not self.lanes.allowance(lane, self.clock.elapsed()):
+        if lane.next_due is not None and lane.next_due <= self.clock.now():
             return False  # older work first
+        if not self.lanes.allowance(lane, self.clock.elapsed()):
+            return False
         self.lanes.take(lane)
         return True
 
@@ -99,7 +102,7 @@ class Worker:
         """Make a claimed attempt; its place is reserved already."""
         task = asyncio.create_task(self._attempt(claim))
         self._attempts.add(task)
-        task.add_done_callback(self._attempts.discard)
+        task.add_done_callback(self._ended)
 
     async def run(self) -> None:
         """Claim what is due, until stopped."""
@@ -147,6 +150,7 @@ class Worker:
         late = list(self._attempts)
         self.abort()
         await asyncio.gather(*late, return_exceptions=True)
+        await self.recorder.close(RECORDING_SECONDS)
         return len(late)
 
     def abort(self) -> None:
@@ -307,6 +311,11 @@ class Worker:
         for claim in claims:
             self.lanes.recorded()
             self.due(claim.delivery.integration, self.clock.now())
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._attempts.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self.announce(LoopFailed("attempt", error))
 
     def _lost(self, why: str) -> tuple[Outcome, datetime, timedelta, str]:
         return _unknown(why), self.clock.now(), timedelta(0), self.random_bytes(8).hex()

@@ -31,7 +31,7 @@ class Stopped:
     """The process let go of everything. `reason` says why it stopped."""
 
     reason: str
-    given_back: int
+    aborted: int
 
 
 @dataclass(frozen=True, slots=True)

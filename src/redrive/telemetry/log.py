@@ -59,7 +59,7 @@ def _drain_started(event: events.DrainStarted) -> Fields:
 
 
 def _stopped(event: events.Stopped) -> Fields:
-    return {"reason": event.reason, "given_back": event.given_back}
+    return {"reason": event.reason, "aborted": event.aborted}
 
 
 def _deliveries_accepted(event: events.DeliveriesAccepted) -> Fields:

@@ -61,11 +61,8 @@ UPDATE live SET status = 'retrying', due_at = ?, claimed_by = NULL
 UPDATE live SET claimed_by = NULL, attempt = attempt - 1, due_at = coalesce(?, due_at)
  WHERE id = ? AND claimed_by = ? AND cycle = ? AND attempt = ?
 
--- name: has_dead_owners
-SELECT 1 FROM incarnation WHERE id <> ? LIMIT 1
-
 -- name: orphans
--- A scan of unfinished work, only when another process has been here: at a start.
+-- A scan of unfinished work, once a start: whoever else claimed from this file is dead by then.
 SELECT id FROM live WHERE claimed_by IS NOT NULL AND claimed_by <> ? LIMIT ?
 
 -- name: adopt

@@ -1,0 +1,255 @@
+"""A service under test: the real engine, store and HTTP server, on a file and a port of its own."""
+
+import asyncio
+import hashlib
+import json
+import secrets
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+from ipaddress import ip_network
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import apsw
+import uvicorn
+
+from redrive.api.app import Api
+from redrive.api.routes import routes
+from redrive.app import _http
+from redrive.clock import SystemClock, chance, random_bytes
+from redrive.delivery.guard import Guard
+from redrive.delivery.http import HttpDeliverer
+from redrive.delivery.names import SystemResolver, is_local
+from redrive.domain.access import Permission
+from redrive.domain.ids import IdSequence
+from redrive.domain.integration import Defaults
+from redrive.engine.runtime import Engine, Limits
+from redrive.engine.tools import Tools
+from redrive.store.port import Token
+from redrive.store.sqlite import SqliteStore
+from redrive.telemetry.bus import Bus
+from redrive.telemetry.metrics import Metrics
+from tests.api.loops import LoopThread, until
+from tests.api.receiver import Answer, Received, Receiver
+from tests.api.wire import Caller, Header, Reply
+
+VIEW, OPERATE, DELIVER = Permission.VIEW, Permission.OPERATE, Permission.DELIVER
+EVERYTHING = (VIEW, OPERATE, DELIVER)
+AT_ONCE = Defaults(base_delay_seconds=0.01, max_delay_seconds=0.05)
+NEVER = 0.001  # per second: an integration this slow sends nothing while a test lasts
+INTEGRATIONS = "/platform/integrations"
+EVENTS = "/platform/audit/events"
+_numbers = count(1)
+
+
+class Service:
+    """Wired as `redrive serve` wires it, in a thread; may be stopped and started on the same file."""
+
+    def __init__(self, path: Path, receiver: Receiver, defaults: Defaults = AT_ONCE) -> None:
+        self.path = path
+        self.receiver = receiver
+        self.defaults = defaults
+        self.port = 0
+        self.start()
+        self.admin = self.caller(*EVERYTHING, subject="admin")
+        self.nobody = Caller(lambda: self.port)
+
+    def start(self) -> None:
+        self._thread = LoopThread("service")
+        self._thread.call(self._start())
+
+    def stop(self) -> None:
+        self._thread.call(self._stop())
+        self._thread.stop()
+
+    def restart(self) -> None:
+        self.stop()
+        self.start()
+
+    def caller(self, *permissions: Permission, subject: str | None = None) -> Caller:
+        """A caller with a fresh token."""
+        number, secret = next(_numbers), secrets.token_urlsafe(24)
+        subject = subject or f"subject-{number}"
+        token = Token(f"tok_{number}", subject, frozenset(permissions), SystemClock().now(), None, None)
+        self._thread.call(self.store.add_token(token, hashlib.sha256(secret.encode()).digest()))
+        return Caller(lambda: self.port, secret, subject)
+
+    def partner(self, **fields: Any) -> "Partner":
+        """A fresh integration whose endpoint is a path of the receiver."""
+        name = f"partner-{next(_numbers)}"
+        url = f"http://127.0.0.1:{self.receiver.port}/{name}"
+        reply = self.admin.post(INTEGRATIONS, {"integration_id": name, "url": url, **fields})
+        assert reply.status == 201, reply
+        return Partner(self, name, reply.json().get("secret", fields.get("secret")))
+
+    def events(self, **wanted: str) -> list[dict[str, Any]]:
+        """Audit events, oldest first."""
+        query = "&".join(f"{name}={value}" for name, value in wanted.items())
+        found = self.admin.get(f"{EVENTS}?limit=200&{query}").json()
+        assert found["next_cursor"] is None
+        return list(reversed(found["events"]))
+
+    def break_by_hand(self, sql: str, *values: Any) -> None:
+        """Change the file past every rule."""
+        with apsw.Connection(str(self.path)) as connection:
+            connection.set_busy_timeout(5_000)
+            connection.pragma("ignore_check_constraints", True)
+            connection.execute(sql, values)
+        connection.close()
+
+    def take_storage_away(self) -> None:
+        """From now on every write fails, as on a file system that became read-only."""
+        self._with_the_writer(lambda connection: connection.pragma("query_only", True))
+
+    def give_storage_back(self) -> None:
+        self._with_the_writer(lambda connection: connection.pragma("query_only", False))
+
+    def rows(self) -> dict[str, int]:
+        """How many rows each table has that a call, and nothing else, can write to."""
+        tables = ("integration", "signing_secret", "delivery", "cycle", "dedupe", "answer", "token")
+        with apsw.Connection(str(self.path)) as connection:
+            found = {name: connection.execute(f"SELECT count(*) FROM {name}").get for name in tables}
+        connection.close()
+        return found
+
+    def _with_the_writer(self, act: Callable[[apsw.Connection], object]) -> None:
+        def attempt() -> bool:
+            try:
+                act(self.store._writer._connection)
+            except (apsw.ThreadingViolationError, apsw.BusyError):
+                return False  # the writer's thread is using it
+            return True
+
+        until(attempt)
+
+    async def _start(self) -> None:
+        listener = socket.create_server(("127.0.0.1", 0))
+        self.port = listener.getsockname()[1]
+        bus, self.metrics, clock = Bus(), Metrics(), SystemClock()
+        self.metrics.listen(bus)
+        guard = Guard(allow_targets=[ip_network("127.0.0.0/8")], allow_http=True, is_local=is_local)
+        guard.protect([listener.getsockname()[:2]])
+        self.store = await SqliteStore.open(self.path, clock)
+        tools = Tools(self.store, clock, chance, random_bytes, IdSequence().next, bus)
+        self._resolver = SystemResolver()
+        deliverer = HttpDeliverer(guard, self._resolver, clock)
+        self.engine = Engine(tools, deliverer, self.defaults, Limits(drain_seconds=5), allow_http=True)
+        await self.engine.start()
+        self._server = uvicorn.Server(_http(Api(self.engine, routes(self.metrics))))
+        self._serving = asyncio.create_task(self._server.serve(sockets=[listener]))
+
+    async def _stop(self) -> None:
+        self._server.should_exit = True
+        await self.engine.stop("the test is over")
+        await self._serving
+        self._resolver.close()
+
+
+@dataclass(frozen=True)
+class Partner:
+    """An integration, its endpoint, and the calls most tests make on it."""
+
+    service: Service
+    id: str
+    secret: str | None
+
+    @property
+    def url(self) -> str:
+        return f"{INTEGRATIONS}/{self.id}"
+
+    @property
+    def deliveries(self) -> str:
+        return f"{self.url}/deliveries"
+
+    @property
+    def batch(self) -> str:
+        return f"{self.url}/deliveries/batch"
+
+    @property
+    def queue(self) -> str:
+        return f"{self.url}/recovery/queue"
+
+    def item_url(self, recovery_id: str) -> str:
+        return f"{self.queue}/{recovery_id}"
+
+    def replay_url(self, recovery_id: str) -> str:
+        return f"{self.queue}/{recovery_id}/replay"
+
+    def resolve_url(self, recovery_id: str) -> str:
+        return f"{self.queue}/{recovery_id}/resolve"
+
+    def answers(self, *answers: Answer | int) -> None:
+        """Let the endpoint answer these in order, and the last one for ever."""
+        self.service.receiver.answers(f"/{self.id}", *answers)
+
+    @property
+    def received(self) -> list[Received]:
+        return self.service.receiver.received(f"/{self.id}")
+
+    def deliver(self, payload: Any = 1, *headers: Header, **more: Any) -> str:
+        """Hand one delivery over; its recovery_id."""
+        reply = self.service.admin.post(self.deliveries, a_delivery(payload, **more), *headers)
+        assert reply.status == 202, reply
+        recovery_id: str = reply.json()["recovery_id"]
+        return recovery_id
+
+    def hand_over(self, *headers: Header, **fields: Any) -> str:
+        """Hand over a delivery that failed elsewhere (dlq, if nothing else is said); its recovery_id."""
+        reply = self.service.admin.post(self.queue, an_import(**fields), *headers)
+        assert reply.status == 201, reply
+        recovery_id: str = reply.json()["recovery_id"]
+        return recovery_id
+
+    def replay(self, recovery_id: str, reason: str = "it is back", *headers: Header) -> Reply:
+        return self.service.admin.post(self.replay_url(recovery_id), {"reason": reason}, *headers)
+
+    def resolve(self, recovery_id: str, reason: str = "sorted out", *headers: Header) -> Reply:
+        return self.service.admin.post(self.resolve_url(recovery_id), {"reason": reason}, *headers)
+
+    def change(self, **fields: Any) -> Reply:
+        return self.service.admin.patch(self.url, fields)
+
+    def show(self, recovery_id: str) -> dict[str, Any]:
+        """An item with its attempts, as it is answered."""
+        reply = self.service.admin.get(self.item_url(recovery_id))
+        assert reply.status == 200, reply
+        found: dict[str, Any] = reply.json()
+        return found
+
+    def item(self, recovery_id: str) -> dict[str, Any]:
+        found: dict[str, Any] = self.show(recovery_id)["recovery"]
+        return found
+
+    def items(self, query: str = "limit=200") -> list[dict[str, Any]]:
+        """The queue, newest first."""
+        found: list[dict[str, Any]] = self.service.admin.get(f"{self.queue}?{query}").json()["queue"]
+        return found
+
+    def becomes(self, recovery_id: str, status: str) -> dict[str, Any]:
+        """The item once it is *status*."""
+
+        def look() -> dict[str, Any] | None:
+            found = self.item(recovery_id)
+            return found if found["status"] == status else None
+
+        return until(look, f"{recovery_id} {status}")
+
+    def facts(self) -> tuple[Any, ...]:
+        """Everything a call could have changed, to compare before and after."""
+        events = self.service.events(integration_id=self.id)
+        return self.service.admin.get(self.url).json() | {"request_id": None}, self.items(), events, self.service.rows()
+
+
+def a_delivery(payload: Any = 1, **more: Any) -> dict[str, Any]:
+    return {"event_type": "order.created", "payload": payload, **more}
+
+
+def an_import(**fields: Any) -> dict[str, Any]:
+    return a_delivery(**{"status": "dlq", **fields})
+
+
+def with_payload(payload: bytes, event_type: str = "order.created") -> bytes:
+    """The body of a delivery whose payload is exactly these bytes."""
+    return b'{"event_type":%b,"payload":%b}' % (json.dumps(event_type).encode(), payload)

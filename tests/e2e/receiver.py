@@ -1,0 +1,128 @@
+"""A partner's endpoint that writes down every request it gets, and answers as its script says."""
+
+import socketserver
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+
+@dataclass
+class Sent:
+    """One request, as the receiver saw it; written down when its header is there."""
+
+    webhook_id: str
+    request_id: str  # of the call that opened the cycle: one for each cycle
+    span_id: str  # of the attempt
+    headers: Mapping[str, str]
+    body: bytes | None = None  # None: the connection ended before it was complete
+    answered: int | None = None
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the receiver says, and when: *after* is set, or that many seconds have passed."""
+
+    status: int
+    after: threading.Event | float | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+Script = Callable[[Sent], Answer]
+OK = Answer(200)
+
+
+class Receiver:
+    """The ledger of what was sent to it."""
+
+    def __init__(self, script: Script) -> None:
+        self.script = script
+        self.ledger: list[Sent] = []
+        self.closing = threading.Event()
+        self._server = _Server(("127.0.0.1", 0), _Handler)
+        self._server.receiver = self
+        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05})
+        self._thread.start()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self._server.server_address[1]}/hooks"
+
+    def sends_of(self, webhook_id: str) -> list[Sent]:
+        return [sent for sent in list(self.ledger) if sent.webhook_id == webhook_id]
+
+    def unanswered(self) -> int:
+        """How many requests wait for their answer now."""
+        return sum(sent.answered is None for sent in list(self.ledger))
+
+    def close(self) -> None:
+        self.closing.set()
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+
+@contextmanager
+def receiving(script: Script = lambda _: OK) -> Iterator[Receiver]:
+    """A receiver on a port of its own."""
+    receiver = Receiver(script)
+    try:
+        yield receiver
+    finally:
+        receiver.close()
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 128
+    receiver: Receiver
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        if not isinstance(sys.exception(), OSError):  # a sender that was killed hangs up
+            super().handle_error(request, client_address)
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    wbufsize = -1  # header and body leave together
+    disable_nagle_algorithm = True
+
+    def do_POST(self) -> None:
+        server: socketserver.BaseServer = self.server
+        assert isinstance(server, _Server)
+        receiver = server.receiver
+        sent = self._written_down(receiver)
+        answer = receiver.script(sent)
+        if isinstance(answer.after, threading.Event):
+            while not answer.after.wait(0.05) and not receiver.closing.is_set():
+                pass
+        elif answer.after is not None:
+            receiver.closing.wait(answer.after)
+        sent.answered = answer.status
+        self.send_response(answer.status)
+        for name, value in {**answer.headers, "Content-Length": "2"}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(b"ok")
+
+    def _written_down(self, receiver: Receiver) -> Sent:
+        headers = {name.lower(): value for name, value in self.headers.items()}
+        sent = Sent(
+            webhook_id=headers["webhook-id"],
+            request_id=headers["x-request-id"],
+            span_id=headers["traceparent"].split("-")[2],
+            headers=headers,
+        )
+        receiver.ledger.append(sent)
+        size = int(headers["content-length"])
+        body = self.rfile.read(size)
+        if len(body) < size:
+            raise ConnectionResetError("the sender went away")
+        sent.body = body
+        return sent
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the name of the base class
+        pass

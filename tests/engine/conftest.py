@@ -1,0 +1,150 @@
+"""A whole engine over a real SQLite file, with a deliverer that answers as told."""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pytest
+
+from redrive.clock import SystemClock, random_bytes
+from redrive.delivery.port import Request
+from redrive.domain.access import Call, Permission, Principal
+from redrive.domain.delivery import Item
+from redrive.domain.ids import IdSequence, parse_recovery_id
+from redrive.domain.integration import Defaults, Integration
+from redrive.domain.item import Status
+from redrive.domain.outcome import Answer, Failed, Outcome, Succeeded, classify
+from redrive.engine.ingest import Submission
+from redrive.engine.runtime import Engine, Limits
+from redrive.engine.tools import Tools
+from redrive.store.port import Store
+from redrive.store.sqlite import SqliteStore
+from redrive.telemetry.events import Event
+
+DEADLINE_SECONDS = 10.0
+TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+Fact = TypeVar("Fact")
+Script = Callable[[Request], Awaitable[Outcome] | Outcome]
+
+
+def answered(status: int) -> Outcome:
+    """What comes of a complete answer with *status*."""
+    return classify(Answer(status, (("Content-Type", "text/plain"),), b"told"))
+
+
+def _fine(_: Request) -> Outcome:
+    return answered(200)
+
+
+@dataclass
+class Deliverer:
+    """Answers by path; notes every request, and how many were under way at once by path."""
+
+    scripts: dict[str, Script] = field(default_factory=dict)
+    requests: list[Request] = field(default_factory=list)
+    under_way: defaultdict[str, int] = field(default_factory=lambda: defaultdict(int))
+    most_at_once: defaultdict[str, int] = field(default_factory=lambda: defaultdict(int))
+
+    async def send(self, request: Request) -> Outcome:
+        """Do as the script of the path says; 200 without one."""
+        path = request.target.path
+        self.requests.append(request)
+        self.under_way[path] += 1
+        self.most_at_once[path] = max(self.most_at_once[path], self.under_way[path])
+        try:
+            told = self.scripts.get(path, _fine)(request)
+            return told if isinstance(told, Succeeded | Failed) else await told
+        finally:
+            self.under_way[path] -= 1
+
+    async def close(self) -> None:
+        """Nothing is kept."""
+
+    def sent(self, path: str) -> int:
+        """How many requests went to *path*."""
+        return sum(request.target.path == path for request in self.requests)
+
+
+class Harness:
+    """An engine under test, with what a test asks of it."""
+
+    def __init__(self, store: Store, slots: int = 64) -> None:
+        self.store = store
+        self.deliverer = Deliverer()
+        self.events: list[Event] = []
+        self.engine = Engine(
+            Tools(store, SystemClock(), lambda: 0.5, random_bytes, IdSequence().next, self.events.append),
+            self.deliverer,
+            Defaults(base_delay_seconds=0.01, max_delay_seconds=0.05),
+            Limits(slots=slots, drain_seconds=5.0),
+            allow_http=True,
+        )
+
+    def call(self, request_id: str = "req-1") -> Call:
+        """A call of someone who may do everything."""
+        return Call(Principal("tester", "token", "tok_1", frozenset(Permission)), request_id, TRACE)
+
+    async def integration(self, name: str, **fields: Any) -> Integration:
+        """A new integration that delivers to /<name>."""
+        fields = {"integration_id": name, "name": name, "url": f"https://partner.example/{name}"} | fields
+        made = await self.engine.catalogue.create(self.call(), fields)
+        assert isinstance(made, Integration)
+        return made
+
+    async def deliver(self, integration_id: str, count: int = 1) -> list[str]:
+        """Accept *count* deliveries; their recovery ids."""
+        receipts = await asyncio.gather(
+            *(
+                self.engine.ingest.accept(self.call(), integration_id, Submission("made", b'{"n": 1}'))
+                for _ in range(count)
+            )
+        )
+        return [receipt.recovery_id for receipt in receipts]
+
+    async def item(self, integration_id: str, recovery_id: str) -> Item:
+        """The item as it is stored."""
+        number = parse_recovery_id(recovery_id)
+        assert number is not None
+        found = await self.store.item(self.engine.catalogue.find(integration_id).number, number)
+        assert found is not None
+        return found
+
+    async def status(self, integration_id: str, recovery_id: str, status: Status) -> Item:
+        """The item, once it is in *status*."""
+
+        async def reached() -> Item | None:
+            item = await self.item(integration_id, recovery_id)
+            return item if item.status is status else None
+
+        return await eventually(reached)
+
+    async def close(self) -> None:
+        """Stop as a process would."""
+        aborted = await self.engine.drain()
+        await self.engine.close("the test ended", aborted)
+
+
+async def eventually(look: Callable[[], Awaitable[Fact | None]]) -> Fact:
+    """What *look* finds, once it finds something; looked for until a deadline."""
+    async with asyncio.timeout(DEADLINE_SECONDS):
+        while (found := await look()) is None:
+            await asyncio.sleep(0.005)
+    return found
+
+
+@pytest.fixture
+async def store(tmp_path: Path) -> Store:
+    """A fresh database file."""
+    return await SqliteStore.open(tmp_path / "redrive.db", SystemClock())
+
+
+@pytest.fixture
+async def harness(store: Store) -> AsyncIterator[Harness]:
+    """A running engine."""
+    harness = Harness(store)
+    await harness.engine.start()
+    yield harness
+    await harness.close()

@@ -1,0 +1,79 @@
+"""Group commit without a timer."""
+
+import asyncio
+from collections.abc import Sequence
+
+import pytest
+
+from redrive.engine.batch import Batcher
+
+
+async def test_what_queues_while_a_batch_is_written_is_the_next_batch() -> None:
+    batches: list[list[int]] = []
+    begun, gate = asyncio.Event(), asyncio.Event()
+
+    async def flush(given: Sequence[int]) -> list[int]:
+        batches.append(list(given))
+        begun.set()
+        await gate.wait()
+        return [-number for number in given]
+
+    batcher = Batcher(flush)
+    first = asyncio.create_task(batcher.submit([1]))
+    await begun.wait()
+    others = [asyncio.create_task(batcher.submit([number])) for number in (2, 3, 4)]
+    await asyncio.sleep(0)
+
+    gate.set()
+
+    assert [await first, *[await other for other in others]] == [[-1], [-2], [-3], [-4]]
+    assert batches == [[1], [2, 3, 4]]
+
+
+async def test_a_group_is_never_split_and_a_batch_keeps_to_its_size() -> None:
+    batches: list[int] = []
+
+    async def flush(given: Sequence[int]) -> list[int]:
+        batches.append(len(given))
+        return list(given)
+
+    batcher = Batcher(flush, most=10)
+
+    results = await asyncio.gather(*(batcher.submit(list(range(size))) for size in (6, 6, 4, 25)))
+
+    assert [len(result) for result in results] == [6, 6, 4, 25]
+    assert batches == [6, 10, 25]
+
+
+async def test_a_failing_flush_fails_its_own_batch_only() -> None:
+    failing = iter([True, False])
+
+    async def flush(given: Sequence[int]) -> list[int]:
+        if next(failing):
+            raise OSError("full")
+        return list(given)
+
+    batcher = Batcher(flush)
+
+    with pytest.raises(OSError, match="full"):
+        await batcher.submit([1])
+
+    assert await batcher.submit([2]) == [2]
+    assert batcher.queued == 0
+
+
+async def test_a_submitter_that_leaves_does_not_stop_the_others() -> None:
+    gate = asyncio.Event()
+
+    async def flush(given: Sequence[int]) -> list[int]:
+        await gate.wait()
+        return list(given)
+
+    batcher = Batcher(flush)
+    leaver, stayer = (asyncio.create_task(batcher.submit([number])) for number in (1, 2))
+    await asyncio.sleep(0)
+    leaver.cancel()
+
+    gate.set()
+
+    assert await stayer == [2]

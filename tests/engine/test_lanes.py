@@ -1,0 +1,161 @@
+"""Shares of a process: concurrency, rate, ramp, and the reserve for small lanes."""
+
+from datetime import UTC, datetime, timedelta
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from redrive.engine.lanes import Lane, Lanes
+
+NOW = datetime(2026, 3, 1, tzinfo=UTC)
+
+
+def a_lane(lanes: Lanes, number: int, *, concurrency: int = 100, rate: float | None = None) -> Lane:
+    lane = lanes.lane(number)
+    lane.configure(concurrency, rate, sends=True)
+    return lane
+
+
+def test_a_lane_may_start_what_its_concurrency_leaves() -> None:
+    lanes = Lanes(100)
+    lane = a_lane(lanes, 1, concurrency=5)
+
+    lanes.take(lane, 3)
+
+    assert lanes.allowance(lane, 0.0) == 2
+
+
+def test_a_greedy_lane_leaves_half_of_the_slots() -> None:
+    lanes = Lanes(100)
+    greedy, other = a_lane(lanes, 1, concurrency=1000), a_lane(lanes, 2, concurrency=1000)
+    lanes.take(greedy, lanes.allowance(greedy, 0.0))
+
+    assert (greedy.in_flight, lanes.allowance(greedy, 0.0)) == (50, 0)
+    assert lanes.allowance(other, 0.0) == 25
+
+
+@given(greedy=st.integers(1, 30))
+def test_greedy_lanes_settle_at_equal_shares(greedy: int) -> None:
+    lanes = Lanes(600)
+    everyone = [a_lane(lanes, number, concurrency=1000) for number in range(greedy)]
+    for turn in range(2_000):
+        taker = everyone[turn % greedy]
+        lanes.take(taker, lanes.allowance(taker, 0.0))
+        lanes.sent(max(everyone, key=lambda lane: lane.in_flight))
+        lanes.recorded()
+
+    shares = [lane.in_flight for lane in everyone]
+    assert max(shares) - min(shares) <= 2
+    assert lanes.slots - lanes.busy >= max(shares) - 2
+
+
+@given(
+    slots=st.integers(1, 600),
+    steps=st.lists(st.tuples(st.integers(0, 5), st.sampled_from(["take", "sent", "recorded"])), max_size=200),
+)
+def test_the_slots_are_never_exceeded(slots: int, steps: list[tuple[int, str]]) -> None:
+    lanes = Lanes(slots)
+    unrecorded = 0
+    for number, step in steps:
+        lane = a_lane(lanes, number, concurrency=50)
+        if step == "take":
+            lanes.take(lane, lanes.allowance(lane, 0.0))
+        elif step == "sent" and lane.in_flight:
+            lanes.sent(lane)
+            unrecorded += 1
+        elif step == "recorded" and unrecorded:
+            lanes.recorded()
+            unrecorded -= 1
+
+        assert 0 <= lanes.busy <= slots
+        assert lanes.in_flight + unrecorded == lanes.busy
+        assert lane.in_flight <= 50
+
+
+def test_the_last_slot_is_given_to_a_lane_that_has_none() -> None:
+    lanes = Lanes(8)
+    for number in range(3):
+        greedy = a_lane(lanes, number)
+        lanes.take(greedy, lanes.allowance(greedy, 0.0))
+
+    assert lanes.slots - lanes.busy == 1
+    assert lanes.allowance(a_lane(lanes, 9), 0.0) == 1
+
+
+def test_a_rate_starts_empty_and_fills_with_time() -> None:
+    lanes = Lanes(100)
+    lane = a_lane(lanes, 1, rate=10.0)
+
+    assert lanes.allowance(lane, 100.0) == 0
+    assert lanes.allowance(lane, 100.5) == 5
+    lanes.take(lane, 5)
+    assert lanes.allowance(lane, 100.5) == 0
+
+
+def test_a_rate_saves_up_no_more_than_a_second() -> None:
+    lanes = Lanes(100)
+    lane = a_lane(lanes, 1, rate=10.0)
+    lanes.allowance(lane, 100.0)
+
+    assert lanes.allowance(lane, 200.0) == 10
+
+
+def test_a_lane_that_waits_for_its_rate_says_when_to_look_again() -> None:
+    lanes = Lanes(100)
+    lane = a_lane(lanes, 1, rate=4.0)
+    lanes.due(1, NOW)
+    assert list(lanes.collect(NOW)) == [lane]
+    lanes.allowance(lane, 100.0)
+
+    assert lanes.seconds_to_next(NOW, 100.0) == 0.25
+
+
+def test_a_lane_that_sends_again_starts_with_one_and_doubles() -> None:
+    lane = Lane(1)
+    lane.configure(8, None, sends=True)
+    lane.configure(8, None, sends=False)
+    assert lane.room(0.0) == 0
+
+    lane.configure(8, None, sends=True)
+
+    rooms = [lane.room(0.0)]
+    for _ in range(4):
+        for _ in range(rooms[-1]):
+            lane.widen()
+        rooms.append(lane.room(0.0))
+    assert rooms == [1, 2, 4, 8, 8]
+
+
+def test_lanes_are_served_in_the_order_their_work_became_due() -> None:
+    lanes = Lanes(100)
+    first, second, later = (a_lane(lanes, number) for number in (1, 2, 3))
+    lanes.due(2, NOW + timedelta(seconds=1))
+    lanes.due(1, NOW)
+    lanes.due(3, NOW + timedelta(seconds=9))
+
+    assert list(lanes.collect(NOW + timedelta(seconds=2))) == [first, second]
+    assert lanes.seconds_to_next(NOW + timedelta(seconds=2), 0.0) == 7.0
+    assert later.next_due is not None
+
+
+def test_a_lane_that_was_served_goes_to_the_back() -> None:
+    lanes = Lanes(100)
+    first, second = a_lane(lanes, 1), a_lane(lanes, 2)
+    lanes.due(1, NOW)
+    lanes.due(2, NOW)
+    list(lanes.collect(NOW))
+
+    lanes.served(first)
+    lanes.due(1, NOW)
+
+    assert list(lanes.collect(NOW)) == [second, first]
+
+
+def test_an_earlier_due_time_replaces_a_later_one() -> None:
+    lanes = Lanes(100)
+    lane = a_lane(lanes, 1)
+    lanes.due(1, NOW + timedelta(seconds=5))
+
+    lanes.due(1, NOW + timedelta(seconds=1))
+
+    assert list(lanes.collect(NOW + timedelta(seconds=2))) == [lane]

@@ -1,0 +1,257 @@
+"""What happens to a delivery, and what a lane may take from others."""
+
+import asyncio
+
+import pytest
+
+from redrive.delivery.port import OwnFault, Request
+from redrive.domain.item import Status
+from redrive.domain.outcome import Failed, Outcome, Reach
+from redrive.store.port import EventFilter, Store, StoreUnavailable
+from redrive.telemetry.events import (
+    AttemptFinished,
+    LeasesLost,
+    SendingSuspended,
+    StoreFailed,
+    StoreRecovered,
+)
+from tests.engine.conftest import Harness, answered, eventually
+
+
+async def test_a_first_attempt_that_succeeds_leaves_its_record_and_no_audit_event(harness: Harness) -> None:
+    await harness.integration("good")
+
+    [recovery_id] = await harness.deliver("good")
+
+    item = await harness.status("good", recovery_id, Status.SUCCEEDED)
+    [attempt] = await harness.store.attempts(item.delivery.id)
+    assert (attempt.cycle, attempt.attempt, item.attempt_count) == (1, 1, 1)
+    assert not (await harness.store.events(EventFilter(target_id=recovery_id), limit=10, below=None)).rows
+
+
+async def test_retryable_failures_end_in_dlq_after_max_attempts_sends(harness: Harness) -> None:
+    await harness.integration("down", max_attempts=3)
+    harness.deliverer.scripts["/down"] = lambda _: answered(503)
+
+    [recovery_id] = await harness.deliver("down")
+
+    item = await harness.status("down", recovery_id, Status.DLQ)
+    assert harness.deliverer.sent("/down") == 3
+    assert [a.attempt for a in await harness.store.attempts(item.delivery.id)] == [1, 2, 3]
+    events = (await harness.store.events(EventFilter(target_id=recovery_id), limit=10, below=None)).rows
+    assert [event.event_type.rsplit(".", 1)[1] for event in reversed(events)] == [
+        "reprocess_failed", "retry_scheduled", "reprocess_failed", "retry_scheduled",
+        "reprocess_failed", "retry_exhausted",
+    ]  # fmt: skip
+
+
+async def test_a_refusal_for_good_is_not_retried(harness: Harness) -> None:
+    await harness.integration("gone")
+    harness.deliverer.scripts["/gone"] = lambda _: answered(404)
+
+    [recovery_id] = await harness.deliver("gone")
+
+    item = await harness.status("gone", recovery_id, Status.FAILED)
+    assert (item.last.failure_code, harness.deliverer.sent("/gone")) == ("HTTP_404", 1)
+
+
+async def test_a_lane_never_has_more_under_way_than_its_concurrency(harness: Harness) -> None:
+    await harness.integration("narrow", concurrency=3)
+    gate = asyncio.Event()
+    harness.deliverer.scripts["/narrow"] = _after(gate)
+    recovery_ids = await harness.deliver("narrow", 20)
+    await eventually(lambda: _when(harness.deliverer.under_way["/narrow"] == 3))
+
+    gate.set()
+
+    for recovery_id in recovery_ids:
+        await harness.status("narrow", recovery_id, Status.SUCCEEDED)
+    assert harness.deliverer.most_at_once["/narrow"] == 3
+    assert harness.deliverer.sent("/narrow") == 20
+
+
+async def test_slow_lanes_leave_room_for_a_small_one(store: Store) -> None:
+    harness = Harness(store, slots=16)
+    await harness.engine.start()
+    gate = asyncio.Event()
+    for name in ("slow-a", "slow-b"):
+        await harness.integration(name, concurrency=100)
+        harness.deliverer.scripts[f"/{name}"] = _after(gate)
+        await harness.deliver(name, 50)
+    await harness.integration("quick")
+
+    [recovery_id] = await harness.deliver("quick")
+
+    await harness.status("quick", recovery_id, Status.SUCCEEDED)
+    assert not gate.is_set()
+    assert harness.engine.worker.lanes.busy <= 16
+    gate.set()
+    await harness.close()
+
+
+async def test_a_paused_integration_holds_and_goes_on_when_it_is_active_again(harness: Harness) -> None:
+    await harness.integration("paused", lifecycle_status="paused")
+    [recovery_id] = await harness.deliver("paused")
+    assert (await harness.item("paused", recovery_id)).status is Status.PENDING
+
+    await harness.engine.catalogue.update(harness.call(), "paused", {"lifecycle_status": "active"})
+
+    await harness.status("paused", recovery_id, Status.SUCCEEDED)
+
+
+async def test_nothing_is_sent_while_an_integration_is_paused(harness: Harness) -> None:
+    await harness.integration("held")
+    await harness.integration("other")
+    await harness.engine.catalogue.update(harness.call(), "held", {"lifecycle_status": "paused"})
+    [held] = await harness.deliver("held")
+
+    [other] = await harness.deliver("other")
+
+    await harness.status("other", other, Status.SUCCEEDED)
+    assert harness.deliverer.sent("/held") == 0
+    assert (await harness.item("held", held)).attempt_count == 0
+
+
+async def test_work_that_is_held_starts_again_one_at_a_time(harness: Harness) -> None:
+    await harness.integration("ramp", lifecycle_status="paused")
+    await harness.deliver("ramp", 10)
+    gate = asyncio.Event()
+    harness.deliverer.scripts["/ramp"] = _after(gate)
+
+    await harness.engine.catalogue.update(harness.call(), "ramp", {"lifecycle_status": "active"})
+
+    await eventually(lambda: _when(harness.deliverer.sent("/ramp") > 0))
+    assert harness.deliverer.under_way["/ramp"] == 1
+    gate.set()
+    await eventually(lambda: _when(harness.deliverer.sent("/ramp") == 10))
+
+
+async def test_a_fault_of_our_own_spends_no_attempt(harness: Harness) -> None:
+    await harness.integration("faulty")
+
+    def refuse(_: Request) -> Outcome:
+        raise OwnFault("no file handles")
+
+    harness.deliverer.scripts["/faulty"] = refuse
+
+    [recovery_id] = await harness.deliver("faulty")
+
+    await eventually(lambda: _when(any(isinstance(e, SendingSuspended) for e in harness.events)))
+    item = await eventually(lambda: _unspent(harness, recovery_id))
+    assert item == (Status.PENDING, 0)
+
+
+async def test_a_bug_while_sending_is_recorded_as_an_unknown_outcome(harness: Harness) -> None:
+    await harness.integration("buggy", max_attempts=1)
+
+    def crash(_: Request) -> Outcome:
+        raise ZeroDivisionError
+
+    harness.deliverer.scripts["/buggy"] = crash
+
+    [recovery_id] = await harness.deliver("buggy")
+
+    assert (await harness.status("buggy", recovery_id, Status.DLQ)).last.failure_code == "LEASE_EXPIRED"
+
+
+async def test_an_outcome_that_cannot_be_written_does_not_take_others_with_it(harness: Harness) -> None:
+    await harness.integration("odd", max_attempts=1)
+    await harness.integration("good")
+    harness.deliverer.scripts["/odd"] = lambda _: Failed("HTTP_503", "half a \ud800 pair", Reach.ANSWERED)
+
+    [odd], [good] = await asyncio.gather(harness.deliver("odd"), harness.deliver("good"))
+
+    assert (await harness.status("odd", odd, Status.DLQ)).last.failure_code == "LEASE_EXPIRED"
+    await harness.status("good", good, Status.SUCCEEDED)
+
+
+async def test_what_a_dead_process_left_is_recorded_and_retried(harness: Harness, store: Store) -> None:
+    await harness.integration("left")
+    gate = asyncio.Event()
+    harness.deliverer.scripts["/left"] = _after(gate)
+    [recovery_id] = await harness.deliver("left")
+    await eventually(lambda: _when(harness.deliverer.under_way["/left"] == 1))
+    harness.engine.worker.abort()  # as a killed process would: no drain, no record, no leave
+    harness.engine.worker.stopping = True
+
+    successor = Harness(store)
+    successor.engine.worker.owner = harness.engine.worker.owner + 1
+    await _enter(store)
+    await successor.engine.catalogue.load()
+    await successor.engine.worker.adopt()
+
+    item = await successor.item("left", recovery_id)
+    assert (item.status, item.last.failure_code, item.attempt_count) == (Status.RETRYING, "LEASE_EXPIRED", 1)
+    assert LeasesLost(1) in successor.events
+
+
+async def test_results_wait_for_a_store_that_fails(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
+    await harness.integration("kept")
+    record, failures = harness.store.record, iter(range(3))
+
+    async def fail_first(owner: int, results: object) -> object:
+        if next(failures, None) is not None:
+            raise StoreUnavailable("the disk is full")
+        return await record(owner, results)  # type: ignore[arg-type]  # handed on as it came
+
+    monkeypatch.setattr(harness.store, "record", fail_first)
+
+    [recovery_id] = await harness.deliver("kept")
+
+    await harness.status("kept", recovery_id, Status.SUCCEEDED)
+    assert harness.deliverer.sent("/kept") == 1
+    assert [type(e) for e in harness.events if isinstance(e, StoreFailed | StoreRecovered)] == [
+        StoreFailed,
+        StoreRecovered,
+    ]
+
+
+async def test_a_drain_lets_what_is_in_flight_finish_and_claims_no_more(harness: Harness) -> None:
+    await harness.integration("drained", concurrency=1)
+    gate = asyncio.Event()
+    harness.deliverer.scripts["/drained"] = _after(gate)
+    first, second = await harness.deliver("drained", 2)
+    await eventually(lambda: _when(harness.deliverer.under_way["/drained"] == 1))
+
+    draining = asyncio.create_task(harness.engine.drain())
+    await eventually(lambda: _when(harness.engine.worker.stopping))
+    gate.set()
+
+    assert await draining == 0
+    statuses = {(await harness.item("drained", one)).status for one in (first, second)}
+    assert statuses == {Status.SUCCEEDED, Status.PENDING}
+    assert harness.deliverer.sent("/drained") == 1
+
+
+async def test_every_recorded_attempt_is_announced_once(harness: Harness) -> None:
+    await harness.integration("told", max_attempts=2)
+    harness.deliverer.scripts["/told"] = lambda _: answered(500)
+
+    [recovery_id] = await harness.deliver("told")
+
+    await harness.status("told", recovery_id, Status.DLQ)
+    finished = [e for e in harness.events if isinstance(e, AttemptFinished)]
+    assert [(e.claim.attempt, e.recorded) for e in finished] == [(1, True), (2, True)]
+
+
+def _after(gate: asyncio.Event):  # type: ignore[no-untyped-def]  # a script, see Deliverer
+    async def script(_: Request) -> Outcome:
+        await gate.wait()
+        return answered(200)
+
+    return script
+
+
+async def _when(fact: bool) -> bool | None:  # noqa: FBT001 - the fact itself
+    return fact or None
+
+
+async def _unspent(harness: Harness, recovery_id: str) -> tuple[Status, int] | None:
+    item = await harness.item("faulty", recovery_id)
+    return (item.status, 0) if item.attempt_count == 0 else None
+
+
+async def _enter(store: Store) -> None:
+    """A second incarnation in the same process, which the file's lock would forbid, after the first died."""
+    await store.leave(1)
+    await store.enter()
