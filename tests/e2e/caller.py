@@ -96,9 +96,10 @@ class Caller:
         assert reply.status == 202, reply.document
         return str(reply.document["recovery_id"])
 
-    def item(self, integration_id: str, recovery_id: str) -> Any:
-        """One item, with its attempts."""
-        return self.get(f"{INTEGRATIONS}/{integration_id}/recovery/queue/{recovery_id}")
+    def item(self, integration_id: str, recovery_id: str) -> dict[str, Any]:
+        """One item, and its `attempts`."""
+        found = self.get(f"{INTEGRATIONS}/{integration_id}/recovery/queue/{recovery_id}")
+        return {**found["recovery"], "attempts": found["attempts"]}
 
     def status(self, integration_id: str, recovery_id: str) -> str:
         """Where one item stands."""

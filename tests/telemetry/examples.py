@@ -45,6 +45,7 @@ def a_claim(*, attempt: int = 1, flags: str = "01", tracestate: str | None = Non
 AN_ATTEMPT = events.AttemptFinished(
     claim=a_claim(),
     integration_id="acme",
+    method="POST",
     span_id=OUR_SPAN,
     started_at=NOON,
     duration=timedelta(milliseconds=125),

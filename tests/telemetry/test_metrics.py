@@ -39,7 +39,7 @@ def named(name: str, **labels: str) -> Sample:
 def test_a_duplicate_is_not_counted_as_accepted() -> None:
     samples = scrape(DeliveriesAccepted(5, 2), DeliveriesAccepted(1, 0))
 
-    assert samples[named("deliveries_accepted_total")] == 4
+    assert samples[named("deliveries_accepted_total")] == 6
     assert samples[named("deliveries_duplicate_total")] == 2
 
 

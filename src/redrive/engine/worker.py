@@ -270,7 +270,15 @@ class Worker:
                 self.announce(AuditWritten(event.event_type.value, 1))
         self.announce(
             AttemptFinished(
-                claim, integration.integration_id, span_id, started_at, duration, outcome, step, recorded
+                claim=claim,
+                integration_id=integration.integration_id,
+                method=integration.method,
+                span_id=span_id,
+                started_at=started_at,
+                duration=duration,
+                outcome=outcome,
+                step=step,
+                recorded=recorded,
             )
         )
 

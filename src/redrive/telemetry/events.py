@@ -36,7 +36,7 @@ class Stopped:
 
 @dataclass(frozen=True, slots=True)
 class DeliveriesAccepted:
-    """Deliveries became durable in one commit; `duplicates` of them were known already."""
+    """`count` deliveries became durable in one commit; `duplicates` more were known already."""
 
     count: int
     duplicates: int
@@ -48,12 +48,18 @@ class AttemptFinished:
 
     claim: Claim
     integration_id: str
+    method: str
     span_id: str
     started_at: datetime
     duration: timedelta
     outcome: Outcome
     step: Step
     recorded: bool
+
+    @property
+    def result(self) -> str:
+        """What it led to: the item's new status, or `lost`."""
+        return self.step.status.value if self.recorded else "lost"
 
 
 @dataclass(frozen=True, slots=True)

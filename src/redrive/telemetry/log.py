@@ -84,7 +84,7 @@ def _attempt_finished(event: events.AttemptFinished) -> Fields:
         "cycle": claim.cycle,
         "attempt": claim.attempt,
         "max_attempts": claim.max_attempts,
-        "result": str(step.status) if event.recorded else "lost",
+        "result": event.result,
         "code": outcome.code if isinstance(outcome, Failed) else None,
         "http_status": None if outcome.answer is None else outcome.answer.status,
         "duration_ms": round(event.duration / timedelta(milliseconds=1)),

@@ -79,11 +79,11 @@ class Metrics:
         return generate_latest(_Scrape(families)), CONTENT_TYPE_PLAIN_0_0_4
 
     def _on_accepted(self, event: events.DeliveriesAccepted) -> None:
-        self._accepted += event.count - event.duplicates
+        self._accepted += event.count
         self._duplicates += event.duplicates
 
     def _on_attempt(self, event: events.AttemptFinished) -> None:
-        self._attempts[event.step.status if event.recorded else "lost"] += 1
+        self._attempts[event.result] += 1
         self._attempt_seconds.observe(event.duration.total_seconds())
 
     def _on_leases_lost(self, event: events.LeasesLost) -> None:

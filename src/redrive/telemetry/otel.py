@@ -62,7 +62,7 @@ class AttemptSpans:
         token = _sent_span_id.set(int(event.span_id, 16))
         try:
             span = self._tracer.start_span(
-                "HTTP",  # the conventional name when the method is not known
+                event.method,
                 context=_parent(event.claim.delivery.traceparent, event.claim.delivery.tracestate),
                 kind=SpanKind.CLIENT,
                 attributes=_attributes(event),
@@ -96,6 +96,7 @@ def _parent(traceparent: str, tracestate: str | None) -> Context:
 
 def _attributes(event: AttemptFinished) -> dict[str, str | int | bool]:
     attributes: dict[str, str | int | bool] = {
+        "http.request.method": event.method,
         "redrive.recovery_id": event.claim.recovery_id,
         "redrive.integration_id": event.integration_id,
         "redrive.cycle": event.claim.cycle,

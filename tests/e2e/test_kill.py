@@ -1,0 +1,140 @@
+"""`kill -9` in the middle of traffic: what was acknowledged is never lost, and every send is accounted for."""
+
+import json
+import random
+import sqlite3
+from collections import defaultdict
+from collections.abc import Callable
+from contextlib import closing
+from typing import Any
+
+import pytest
+
+from tests.e2e.books import UNKNOWN, what_is_wrong
+from tests.e2e.caller import Caller
+from tests.e2e.receiver import OK, Answer, Receiver, Script, Sent, receiving
+from tests.e2e.service import Service
+from tests.e2e.traffic import Traffic
+from tests.e2e.waiting import until
+
+PARTNER = "partner"
+MAX_ATTEMPTS = 4
+
+
+@pytest.mark.parametrize(
+    ("kills", "most_calls"),
+    [pytest.param(20, 40, id="short"), pytest.param(100, 400, marks=pytest.mark.long, id="long")],
+)
+def test_nothing_acknowledged_is_lost_and_every_send_is_accounted_for_when_the_service_is_killed(
+    a_service: Callable[..., Service], kills: int, most_calls: int
+) -> None:
+    service = a_service(max_attempts=str(MAX_ATTEMPTS))
+    service.start()
+    token = service.a_token()
+    with receiving(a_mixed_partner()) as receiver, Caller(service, token) as caller:
+        caller.add(PARTNER, receiver.url)
+        traffic = Traffic(service, token, PARTNER)
+
+        traffic.start()
+        _kill_it(kills, most_calls, service, traffic, receiver)
+        traffic.stop()
+        until(lambda: caller.is_at_rest(PARTNER), "everything ends", seconds=60)
+
+        assert not traffic.surprises
+        items = [caller.item(PARTNER, item["recovery_id"]) for item in caller.queue(PARTNER)]
+        events = list(caller.events(integration_id=PARTNER))
+    assert service.stop() == 0
+    assert _integrity(service) == "ok"
+    assert {item["recovery_id"] for item in items} == set(traffic.acknowledged.values())
+    assert len(items) == len(traffic.acknowledged), "a delivery was stored twice, or two became one"
+    assert _wrong_items(items, events, receiver.ledger) == {}
+    assert _wrong_bytes(items, receiver.ledger) == []
+    assert traffic.replayed, "the test must replay something"
+    assert {item["recovery_id"]: item["cycle"] for item in items if item["cycle"] > 1} == traffic.replayed
+    codes = [attempt["failure_code"] for item in items for attempt in item["attempts"]]
+    assert UNKNOWN in codes, "the test must kill it while something is in flight"
+    assert {item["status"] for item in items} == {"succeeded", "failed", "dlq"}
+
+
+def a_mixed_partner() -> Script:
+    """Well, wrong, broken for a while or for good, slow: as the number in the payload says."""
+    seen: dict[tuple[str, str], int] = defaultdict(int)
+
+    def script(sent: Sent) -> Answer:
+        seen[sent.webhook_id, sent.request_id] += 1
+        nth = seen[sent.webhook_id, sent.request_id]
+        is_first_cycle = not sent.request_id.startswith("replay-")
+        match json.loads(sent.body or b"")["n"] % 10:
+            case 4:
+                return Answer(503) if nth == 1 else OK
+            case 5:
+                return Answer(503) if is_first_cycle else OK
+            case 6:
+                return Answer(404)
+            case 7:
+                return Answer(200, after=0.2)
+            case 8:
+                return Answer(429, headers={"Retry-After": "0"}) if nth < 3 else OK
+            case 9:
+                return Answer(500, after=0.05)
+            case _:
+                return OK
+
+    return script
+
+
+def _kill_it(
+    kills: int, most_calls: int, service: Service, traffic: Traffic, receiver: Receiver
+) -> None:
+    """Kill and restart it, each time at another moment of its life."""
+    chance = random.Random(20)
+    for number in range(kills):
+        calls, sends = len(traffic.acknowledged), len(receiver.ledger)
+        more = chance.randint(1, most_calls)
+        if number % 4 == 0:
+            until(lambda: len(traffic.acknowledged) >= calls + more, "calls are answered")  # noqa: B023
+        elif number % 4 == 1:
+            until(lambda: len(receiver.ledger) >= sends + more, "deliveries arrive")  # noqa: B023
+        elif number % 4 == 2:
+            until(
+                lambda: len(traffic.acknowledged) >= calls + more and receiver.unanswered(),  # noqa: B023
+                "exchanges are under way",
+            )
+        traffic.up.clear()
+        service.kill()
+        service.spawn()
+        if number % 4 == 1:  # once more, while it settles what the last one left
+            service.says("leases_lost", "started")
+            service.kill()
+            service.spawn()
+        service.is_started()
+        traffic.up.set()
+
+
+def _integrity(service: Service) -> str:
+    with closing(sqlite3.connect(service.database)) as connection:
+        [(verdict,)] = connection.execute("PRAGMA integrity_check")
+    return str(verdict)
+
+
+def _wrong_items(
+    items: list[dict[str, Any]], events: list[dict[str, Any]], ledger: list[Sent]
+) -> dict[str, list[str]]:
+    """What contradicts itself in the books of which item."""
+    chains, sends = defaultdict(list), defaultdict(list)
+    for event in reversed(events):
+        chains[event["target_id"]].append(event)
+    for sent in ledger:
+        sends[sent.webhook_id].append(sent)
+    strangers = sends.keys() - {item["recovery_id"] for item in items}
+    wrong = {name: ["it was sent, but is not stored"] for name in strangers}
+    for item in items:
+        name = item["recovery_id"]
+        if found := list(what_is_wrong(item, chains[name], sends[name])):
+            wrong[name] = found
+    return wrong
+
+
+def _wrong_bytes(items: list[dict[str, Any]], ledger: list[Sent]) -> list[Sent]:
+    payloads = {item["recovery_id"]: item["payload_snapshot"]["body"] for item in items}
+    return [sent for sent in ledger if sent.body and json.loads(sent.body) != payloads[sent.webhook_id]]

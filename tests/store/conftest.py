@@ -1,0 +1,26 @@
+"""The store every conformance test runs on, once per kind."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from tests.store.under_test import StoreUnderTest, add_integration, sqlite_under_test
+
+
+@pytest.fixture(params=[pytest.param(sqlite_under_test, id="sqlite")])
+async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[StoreUnderTest]:
+    async with request.param(tmp_path) as store:
+        yield store
+
+
+@pytest.fixture
+async def owner(store: StoreUnderTest) -> int:
+    """This process, entered."""
+    return await store.enter()
+
+
+@pytest.fixture
+async def number(store: StoreUnderTest) -> int:
+    """An active integration."""
+    return await add_integration(store)
