@@ -14,7 +14,7 @@ import uvloop
 
 from redrive.api.app import Api
 from redrive.api.routes import routes
-from redrive.clock import SystemClock, chance, random_bytes
+from redrive.clock import SystemClock, chance, unique_bytes
 from redrive.config import BadSettings, Settings
 from redrive.delivery.guard import Guard
 from redrive.delivery.http import HttpDeliverer
@@ -113,7 +113,7 @@ async def _serve(settings: Settings, listener: socket.socket) -> int:
     guard.protect([listener.getsockname()[:2]])
     store = await SqliteStore.open(_sqlite_path(settings), clock, readers=settings.readers)
     resolver = SystemResolver()
-    tools = Tools(store, clock, chance, random_bytes, IdSequence().next, bus)
+    tools = Tools(store, clock, chance, unique_bytes, IdSequence().next, bus)
     engine = Engine(
         tools,
         HttpDeliverer(guard, resolver, clock),

@@ -46,8 +46,11 @@ class SystemClock:
 
 
 def random_bytes(count: int) -> bytes:
-    """Bytes nobody can guess: ids, tokens, secrets."""
+    """Bytes nobody can guess: tokens, secrets."""
     return os.urandom(count)
 
 
-chance: Chance = random.random  # jitter needs no secrecy
+# Ids need to be unique, not secret; these do not let go of the GIL for a system call, and so cost a
+# tenth beside a busy writer thread. The generator is seeded by the system, anew in a forked child.
+unique_bytes: Callable[[int], bytes] = random.randbytes
+chance: Chance = random.random

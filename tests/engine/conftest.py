@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import pytest
 
-from redrive.clock import SystemClock, random_bytes
+from redrive.clock import SystemClock, unique_bytes
 from redrive.delivery.port import Request
 from redrive.domain.access import Call, Permission, Principal
 from redrive.domain.delivery import Item
@@ -76,7 +76,7 @@ class Harness:
         self.deliverer = Deliverer()
         self.events: list[Event] = []
         self.engine = Engine(
-            Tools(store, SystemClock(), lambda: 0.5, random_bytes, IdSequence().next, self.events.append),
+            Tools(store, SystemClock(), lambda: 0.5, unique_bytes, IdSequence().next, self.events.append),
             self.deliverer,
             Defaults(base_delay_seconds=0.01, max_delay_seconds=0.05),
             Limits(slots=slots, drain_seconds=5.0),

@@ -2,12 +2,14 @@
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Protocol
 
 from redrive.domain.delivery import Claim, Delivery
 from redrive.domain.ids import ItemId
+from redrive.domain.integration import Integration
 from redrive.domain.item import Finish, Status, Step
 from redrive.store.port import Intake, Store
 from redrive.store.sqlite import SqliteStore
@@ -93,6 +95,11 @@ async def add_integration(store: Store, integration_id: str = "acme", **fields: 
     number = await store.create_integration(an_integration(integration_id, **fields), an_event(), None)
     assert number is not None
     return number
+
+
+def changed(integration: Integration, **fields: Any) -> Integration:
+    """The next version of *integration*, as update_integration wants it."""
+    return replace(integration, version=integration.version + 1, **fields)
 
 
 async def accept(store: Store, *deliveries: Delivery) -> None:

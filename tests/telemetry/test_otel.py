@@ -65,6 +65,7 @@ def test_a_success_says_what_was_delivered_and_leaves_the_status_open() -> None:
 
     assert span.status.status_code is StatusCode.UNSET
     assert dict(span.attributes or {}) == {
+        "http.request.method": "POST",
         "redrive.recovery_id": a_claim().recovery_id,
         "redrive.integration_id": "acme",
         "redrive.cycle": 2,

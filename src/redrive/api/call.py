@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from redrive.clock import random_bytes
+from redrive.clock import unique_bytes
 from redrive.domain.access import Call, Permission, Principal
 from redrive.domain.errors import Fault, InvalidPayload, TooLarge
 from redrive.domain.trace import new_traceparent, parse_traceparent, parse_tracestate
@@ -159,11 +159,11 @@ def correlation(headers: Headers) -> tuple[str, str, str | None]:
     """Request id, traceparent, tracestate: the caller's where they are valid, else our own."""
     request_id = headers.once(b"x-request-id")
     if request_id is None or not REQUEST_ID.fullmatch(request_id):
-        request_id = f"req-{random_bytes(16).hex()}"
+        request_id = f"req-{unique_bytes(16).hex()}"
     given = headers.once(b"traceparent")
     traceparent = None if given is None else parse_traceparent(given)
     if traceparent is None:  # then its tracestate means nothing either
-        return request_id, new_traceparent(random_bytes(16), random_bytes(8)), None
+        return request_id, new_traceparent(unique_bytes(16), unique_bytes(8)), None
     state = headers.values.get(b"tracestate")
     return request_id, traceparent, None if state is None else parse_tracestate(state.decode("latin-1"))
 

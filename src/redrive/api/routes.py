@@ -1,6 +1,6 @@
 """The table of calls: what contract §4 promises, and who may ask for it."""
 
-from redrive.api import audit, deliveries, integrations, queue, system
+from redrive.api import audit, deliveries, integrations, openapi, queue, system
 from redrive.api.call import Route
 from redrive.domain.access import Permission
 from redrive.telemetry.metrics import Metrics
@@ -14,7 +14,7 @@ _ITEM = f"{_QUEUE}/{{recovery_id}}"
 
 def routes(metrics: Metrics) -> list[Route]:
     """Every call there is, the hottest first."""
-    return [
+    table = [
         Route("POST", f"{_ONE}/deliveries", DELIVER, deliveries.deliver, "Accept a delivery"),
         Route(
             "POST",
@@ -37,3 +37,6 @@ def routes(metrics: Metrics) -> list[Route]:
         Route("GET", "/readyz", None, system.readyz, "Whether the process accepts and sends"),
         Route("GET", "/metrics", None, system.scrape(metrics), "Prometheus metrics"),
     ]
+    description = openapi.describe(table)  # of this very route, too
+    table.append(Route("GET", "/openapi.json", None, description, "This description"))
+    return table

@@ -1,4 +1,4 @@
-"""Calls that need no permission: health, readiness, metrics, the API's own description."""
+"""Calls that need no permission: health, readiness, metrics."""
 
 from collections.abc import Awaitable, Callable
 
@@ -26,7 +26,7 @@ async def readyz(asked: Asked) -> Answer:
 def scrape(metrics: Metrics) -> Callable[[Asked], Awaitable[Answer]]:
     """The handler that shows *metrics*."""
 
-    async def handler(asked: Asked) -> Answer:
+    async def scrape_metrics(asked: Asked) -> Answer:
         """Prometheus text."""
         engine = asked.engine
         polled = Polled(in_flight=engine.worker.lanes.in_flight)
@@ -41,4 +41,4 @@ def scrape(metrics: Metrics) -> Callable[[Asked], Awaitable[Answer]]:
         text, content_type = metrics.render(polled)
         return Answer(200, text, content_type.encode())
 
-    return handler
+    return scrape_metrics

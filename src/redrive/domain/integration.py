@@ -110,7 +110,7 @@ class Defaults:
 def check_integration(fields: dict[str, Any], *, allow_http: bool) -> None:
     """Raise InvalidPayload with every fault of *fields* (types are right already; values may not be)."""
     faults: list[Fault] = []
-    for limited, (low, high) in _RANGES.items():
+    for limited, (low, high) in RANGES.items():
         value = fields.get(limited)
         if value is not None and not low <= value <= high:  # a NaN fails this too
             faults.append(Fault(f"/{limited}", f"must be between {low:g} and {high:g}"))
@@ -172,7 +172,7 @@ def _is_plain(character: str) -> bool:
     return character.isprintable() or character == "\u200d"  # emoji are joined with U+200D
 
 
-_RANGES: Final = {
+RANGES: Final = {
     "timeout_seconds": (0.1, MAX_TIMEOUT_SECONDS),
     "max_attempts": (1, MAX_ATTEMPTS),
     "base_delay_seconds": (0.001, 86_400.0),

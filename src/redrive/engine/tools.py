@@ -13,11 +13,11 @@ NextId = Callable[[datetime], int]
 
 @dataclass(frozen=True, slots=True)
 class Tools:
-    """The collaborators of a verb: `next_id` makes ids, `random_bytes` what nobody may guess."""
+    """The collaborators of a verb: `next_id` makes ids, `unique_bytes` what needs no secrecy."""
 
     store: Store
     clock: Clock
     chance: Chance
-    random_bytes: Callable[[int], bytes]
+    unique_bytes: Callable[[int], bytes]
     next_id: NextId
     announce: Announce

@@ -50,7 +50,7 @@ class Worker:
         self.deliverer = deliverer
         self.clock = tools.clock
         self.chance = tools.chance
-        self.random_bytes = tools.random_bytes
+        self.unique_bytes = tools.unique_bytes
         self.next_id = tools.next_id
         self.announce = tools.announce
         self.catalogue = catalogue
@@ -207,7 +207,7 @@ class Worker:
     async def _attempt(self, claim: Claim) -> None:
         """Send, decide, record, announce."""
         lane = self.lanes.lane(claim.delivery.integration)
-        span_id = self.random_bytes(8)
+        span_id = self.unique_bytes(8)
         started_at, started = self.clock.now(), self.clock.elapsed()
         outcome: Outcome
         try:
@@ -326,7 +326,7 @@ class Worker:
             self.announce(LoopFailed("attempt", error))
 
     def _lost(self, why: str) -> tuple[Outcome, datetime, timedelta, str]:
-        return _unknown(why), self.clock.now(), timedelta(0), self.random_bytes(8).hex()
+        return _unknown(why), self.clock.now(), timedelta(0), self.unique_bytes(8).hex()
 
 
 def _unknown(detail: str) -> Failed:

@@ -51,11 +51,11 @@ SELECT l.cycle, l.attempt, l.max_attempts, c.request_id,
 
 -- name: finish
 -- Fenced: a process that lost its claim changes nothing (no row comes back).
-DELETE FROM live WHERE id = ? AND claimed_by = ? AND cycle = ? AND attempt = ? RETURNING id
+DELETE FROM live WHERE id = ? AND claimed_by = ? AND cycle = ? AND attempt = ? RETURNING id, cycle, attempt
 
 -- name: retry
 UPDATE live SET status = 'retrying', due_at = ?, claimed_by = NULL
- WHERE id = ? AND claimed_by = ? AND cycle = ? AND attempt = ? RETURNING id
+ WHERE id = ? AND claimed_by = ? AND cycle = ? AND attempt = ? RETURNING id, cycle, attempt
 
 -- name: give_back
 UPDATE live SET claimed_by = NULL, attempt = attempt - 1, due_at = coalesce(?, due_at)

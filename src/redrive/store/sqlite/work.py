@@ -118,21 +118,31 @@ def record(connection: apsw.Connection, owner: int, results: Sequence[Result]) -
                 finished.append(guard)
             case RetryAt(due_at=due_at):
                 retried.append((to_ms(due_at), *guard))
-    won = {row[0] for row in connection.executemany(SQL["finish"], finished)}
-    won.update(row[0] for row in connection.executemany(SQL["retry"], retried))
-    standing = [result for result in results if result.claim.delivery.id in won]
+    won = {(Finish, *row) for row in connection.executemany(SQL["finish"], finished)}
+    won.update((RetryAt, *row) for row in connection.executemany(SQL["retry"], retried))
+    standing: list[Result] = []
+    recorded: list[bool] = []
+    for result in results:
+        claim = result.claim
+        claimed = (type(result.step), claim.delivery.id, claim.cycle, claim.attempt)
+        recorded.append(claimed in won)
+        if claimed in won:
+            won.remove(claimed)  # once: the same claim may stand in a batch twice
+            standing.append(result)
     connection.executemany(
         SQL["insert_attempt"], [attempt_row(r.claim.delivery.id, r.attempt) for r in standing]
     )
     connection.executemany(SQL["bury"], [_grave(r) for r in standing if _died(r)])
     write_events(connection, [event for r in standing for event in r.events])
-    return [result.claim.delivery.id in won for result in results]
+    return recorded
 
 
 def give_back(
     connection: apsw.Connection, owner: int, claims: Sequence[Claim], due_at: datetime | None
 ) -> None:
     """As if they had never been claimed."""
+    if not is_alive(connection, owner):
+        return
     due_ms = None if due_at is None else to_ms(due_at)
     connection.executemany(
         SQL["give_back"], [(due_ms, c.delivery.id, owner, c.cycle, c.attempt) for c in claims]

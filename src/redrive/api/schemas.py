@@ -1,0 +1,311 @@
+"""The JSON Schemas (2020-12) of what goes in and out: from the code's own words wherever it has them."""
+
+import re
+from collections.abc import Mapping
+from typing import Any, get_args
+
+import msgspec
+
+from redrive.api.deliveries import MOST_BATCH
+from redrive.api.integrations import Changes, NewIntegration
+from redrive.api.queue import FAILURE_CODES, Reason, Snapshot
+from redrive.audit.record import DOMAIN, AuditEvent, EventType
+from redrive.domain.ids import RECOVERY_ID
+from redrive.domain.integration import INTEGRATION_ID, MAX_HEADERS, RANGES, AuthMode, Lifecycle, Method
+from redrive.domain.item import DEAD, Status
+from redrive.domain.outcome import RETRYABLE_NETWORK_CODES, Reach
+from redrive.domain.target import MAX_URL
+
+Schema = dict[str, Any]
+_REF = "#/components/schemas/"
+
+
+def ref(name: str) -> Schema:
+    """A reference to a component."""
+    return {"$ref": _REF + name}
+
+
+def whole(pattern: re.Pattern[str]) -> Schema:
+    """A string that matches all of *pattern* (JSON Schema's patterns are not anchored)."""
+    return {"type": "string", "pattern": f"^(?:{pattern.pattern})$"}
+
+
+def obj(required: Mapping[str, Schema], optional: Mapping[str, Schema] = {}, **more: Any) -> Schema:
+    """An object; what it may hold besides is left open, because an answer may grow."""
+    return {
+        "type": "object",
+        "properties": {**required, **optional},
+        "required": list(required),
+        **more,
+    }
+
+
+def components() -> dict[str, Schema]:
+    """Every schema by its name."""
+    return {**_asked(), **_values(), **_answers()}
+
+
+STRING: Schema = {"type": "string"}
+BOOLEAN: Schema = {"type": "boolean"}
+COUNT: Schema = {"type": "integer", "minimum": 0}
+NUMBER: Schema = {"type": "number"}
+INSTANT: Schema = {"type": "string", "format": "date-time"}
+HTTP_STATUS: Schema = {"type": "integer", "minimum": 100, "maximum": 599}
+BYTES: Schema = {"type": "string", "contentEncoding": "base64"}
+
+
+def line(most: int) -> Schema:
+    """A text on one line."""
+    told = "One line: no control characters, no space at either end."
+    return {"type": "string", "minLength": 1, "maxLength": most, "description": told}
+
+
+def words(among: Any) -> Schema:
+    """One of some words."""
+    return {"type": "string", "enum": [str(word) for word in among]}
+
+
+def or_null(schema: Schema) -> Schema:
+    """*schema*, or null."""
+    return {"anyOf": [schema, {"type": "null"}]}
+
+
+def closed(schema: Schema) -> Schema:
+    """An object that holds nothing else."""
+    return schema | {"additionalProperties": False}
+
+
+def array(of: Schema, **more: Any) -> Schema:
+    """A list."""
+    return {"type": "array", "items": of, **more}
+
+
+_INTEGRATION_ID = whole(INTEGRATION_ID)
+_RECOVERY_ID = whole(RECOVERY_ID)
+_REQUEST_ID: Schema = {"type": "string"}
+_CURSOR = or_null({"type": "string", "description": "Pass it on as `cursor`, with the same filters."})
+_PAIRS = array({"type": "array", "prefixItems": [STRING, STRING], "items": False, "minItems": 2})
+_FAILURE_CODE: Schema = {
+    "anyOf": [words(sorted(FAILURE_CODES)), {"type": "string", "pattern": "^HTTP_[1-5][0-9]{2}$"}]
+}
+_SENT_HEADERS: Schema = {"type": "object", "additionalProperties": STRING, "maxProperties": MAX_HEADERS}
+_ENCODING = words(("json", "text", "base64"))
+
+
+def _asked() -> dict[str, Schema]:
+    """Request bodies."""
+    _, found = msgspec.json.schema_components([NewIntegration, Changes, Reason, Snapshot], ref_template=_REF)
+    for name in (NewIntegration.__name__, Changes.__name__):
+        _bound(found[name]["properties"])
+    found[Reason.__name__]["properties"]["reason"] = line(256)
+    event_type, headers = line(128), _SENT_HEADERS
+    forms = {
+        "JsonDelivery": ({"event_type": event_type, "payload": _PAYLOAD}, {"headers": headers}),
+        "BinaryDelivery": (
+            {"event_type": event_type, "payload_base64": BYTES, "content_type": STRING},
+            {"headers": headers},
+        ),
+    }
+    keyed = {"idempotency_key": {"type": "string", "pattern": r"^[\x21-\x7e]{1,255}$"}}
+    return {
+        **found,
+        **{name: closed(obj(must, may)) for name, (must, may) in forms.items()},
+        "Delivery": {"oneOf": [ref(name) for name in forms]},
+        "Batch": closed(
+            obj(
+                {
+                    "deliveries": array(
+                        {"oneOf": [closed(obj(must, may | keyed)) for must, may in forms.values()]},
+                        minItems=1,
+                        maxItems=MOST_BATCH,
+                    )
+                }
+            )
+        ),
+        "Import": {
+            "oneOf": [
+                closed(obj(must | {"status": words(sorted(DEAD))}, may | _EVIDENCE))
+                for must, may in forms.values()
+            ]
+        },
+    }
+
+
+_PAYLOAD: Schema = {"description": "Any JSON; exactly these bytes are sent."}
+_EVIDENCE: dict[str, Schema] = {
+    "attempt_count": COUNT | {"maximum": 1000},
+    "failure_code": or_null(_FAILURE_CODE),
+    "failure_detail": or_null(line(2000)),
+    "last_http_status": or_null(HTTP_STATUS),
+    "response_snapshot": or_null(ref(Snapshot.__name__)),
+    "occurred_at": or_null(INSTANT),
+}
+
+
+def _bound(properties: dict[str, Schema]) -> None:
+    """What the types of a Struct do not say of its values."""
+    for name, (low, high) in RANGES.items():
+        properties[name]["anyOf"][0] |= {"minimum": low, "maximum": high}
+    if "integration_id" in properties:
+        properties["integration_id"] |= _INTEGRATION_ID
+    properties["name"] |= line(128)
+    properties["url"] |= {"maxLength": MAX_URL, "format": "uri"}
+    properties["headers"]["anyOf"][0] |= _SENT_HEADERS
+    properties["retryable_network_codes"]["anyOf"][0]["items"] = words(RETRYABLE_NETWORK_CODES)
+    properties["secret"] |= {"pattern": "^whsec_", "writeOnly": True}
+
+
+def _values() -> dict[str, Schema]:
+    """What answers are made of."""
+    snapshot = {"content_type": STRING, "encoding": _ENCODING, "size": COUNT, "truncated": BOOLEAN}
+    body: dict[str, Schema] = {"body": {"description": "As `encoding` says; lists leave it out."}}
+    of_event = AuditEvent.__annotations__
+    return {
+        "PayloadSnapshot": obj(snapshot, body),
+        "ResponseSnapshot": obj(snapshot | {"status": COUNT, "headers": _PAIRS}, body),
+        "Integration": obj(_INTEGRATION),
+        "Item": obj(_ITEM),
+        "Attempt": obj(_ATTEMPT),
+        "AuditEvent": obj(
+            {
+                "event_id": STRING,
+                "occurred_at": INSTANT,
+                "event_type": words(EventType),
+                "domain": {"const": DOMAIN},
+                "request_id": or_null(_REQUEST_ID),
+                "source_request_id": or_null(_REQUEST_ID),
+                "traceparent": or_null(STRING),
+                "actor": obj({"id": STRING, "type": STRING, "session_id": or_null(STRING)}),
+                "integration_id": or_null(_INTEGRATION_ID),
+                "target_type": words(get_args(of_event["target_type"])),
+                "target_id": STRING,
+                "result": words(get_args(of_event["result"])),
+                "before_state": _STATE,
+                "after_state": _STATE,
+                "metadata": {"type": "object"},
+            }
+        ),
+    }
+
+
+_STATE: Schema = {"type": "object", "minProperties": 1}
+_INTEGRATION: dict[str, Schema] = {
+    "integration_id": _INTEGRATION_ID,
+    "name": STRING,
+    "url": STRING,
+    "method": words(get_args(Method)),
+    "headers": {"type": "object", "additionalProperties": STRING},
+    "auth_mode": words(get_args(AuthMode)),
+    "lifecycle_status": words(Lifecycle),
+    "timeout_seconds": NUMBER,
+    "max_attempts": COUNT,
+    "base_delay_seconds": NUMBER,
+    "max_delay_seconds": NUMBER,
+    "jitter": NUMBER,
+    "retryable_network_codes": array(words(RETRYABLE_NETWORK_CODES)),
+    "concurrency": COUNT,
+    "rate_per_second": or_null(NUMBER),
+    "health_url": or_null(STRING),
+    "created_at": INSTANT,
+    "updated_at": INSTANT,
+}
+_ITEM: dict[str, Schema] = {
+    "recovery_id": _RECOVERY_ID,
+    "integration_id": _INTEGRATION_ID,
+    "event_type": STRING,
+    "request_id": _REQUEST_ID | {"description": "Of the call that opened the cycle."},
+    "traceparent": STRING,
+    "idempotency_key": or_null(STRING),
+    "status": words(Status),
+    "cycle": COUNT,
+    "attempt_count": COUNT,
+    "max_attempts": COUNT,
+    "next_retry_at": or_null(INSTANT),
+    "last_attempt_at": or_null(INSTANT),
+    "failure_code": or_null(_FAILURE_CODE),
+    "failure_detail": or_null(STRING),
+    "last_http_status": or_null(HTTP_STATUS),
+    "retryable": or_null(BOOLEAN),
+    "payload_snapshot": ref("PayloadSnapshot"),
+    "response_snapshot": or_null(ref("ResponseSnapshot")),
+    "held": BOOLEAN,
+    "resolved": or_null(obj({"resolved_at": INSTANT, "resolved_by": STRING, "reason": STRING})),
+    "superseded_by": or_null(_RECOVERY_ID),
+    "created_by": STRING,
+    "updated_by": STRING,
+    "created_at": INSTANT,
+    "updated_at": INSTANT,
+}
+_ATTEMPT: dict[str, Schema] = {
+    "cycle": COUNT,
+    "attempt": COUNT,
+    "started_at": INSTANT,
+    "duration_ms": NUMBER,
+    "outcome": words(("succeeded", "failed")),
+    "failure_code": or_null(_FAILURE_CODE),
+    "failure_detail": or_null(STRING),
+    "retryable": or_null(BOOLEAN),
+    "http_status": or_null(COUNT),
+    "reach": words(Reach),
+    "retry_after_seconds": or_null(NUMBER),
+    "span_id": STRING,
+    "response_snapshot": or_null(ref("ResponseSnapshot")),
+}
+
+
+def _answers() -> dict[str, Schema]:
+    """What a 2xx holds; each has the request_id of its call."""
+    accepted: dict[str, Schema] = {"recovery_id": _RECOVERY_ID, "status": {"const": Status.PENDING.value}}
+    return {
+        "Accepted": _answer(accepted),
+        "AcceptedBatch": _answer(
+            {
+                "deliveries": array(
+                    {"anyOf": [obj(accepted | {"duplicate": BOOLEAN}), ref("Problem")]},
+                    description="A receipt or a problem for each delivery, in order.",
+                )
+            }
+        ),
+        "Imported": _answer({"recovery_id": _RECOVERY_ID, "status": words(sorted(DEAD))}),
+        "RecoveryQueue": _answer(
+            {
+                "integration_id": _INTEGRATION_ID,
+                "lifecycle_status": words(Lifecycle),
+                "status": or_null(words(Status)),
+                "limit": COUNT,
+                "queue": array(ref("Item")),
+                "next_cursor": _CURSOR,
+            }
+        ),
+        "Recovery": _answer({"recovery": ref("Item"), "attempts": array(ref("Attempt"))}),
+        "Replayed": _answer(
+            {
+                "recovery": ref("Item"),
+                "previous_status": words(sorted(DEAD)),
+                "current_status": {"const": Status.REPLAYED.value},
+                "replayed": {"const": True},
+                "reason": STRING,
+            }
+        ),
+        "Resolved": _answer({"recovery": ref("Item"), "resolved": {"const": True}, "reason": STRING}),
+        "Integrations": _answer({"integrations": array(ref("Integration"))}),
+        "ShownIntegration": _answer(_INTEGRATION),
+        "CreatedIntegration": _answer(
+            _INTEGRATION,
+            {"secret": {"type": "string", "description": "The signing secret that was made; shown once."}},
+        ),
+        "AuditEvents": _answer(
+            {
+                "total": COUNT,
+                "total_is_exact": BOOLEAN,
+                "events": array(ref("AuditEvent")),
+                "next_cursor": _CURSOR,
+            }
+        ),
+        "Alive": _answer({"status": {"const": "ok"}}),
+        "Ready": _answer({"status": {"const": "ready"}}),
+    }
+
+
+def _answer(required: Mapping[str, Schema], optional: Mapping[str, Schema] = {}) -> Schema:
+    return obj({**required, "request_id": _REQUEST_ID}, optional)

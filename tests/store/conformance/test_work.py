@@ -1,0 +1,621 @@
+"""Claim, record, give back, adopt: the fences around an attempt."""
+
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from redrive.audit.record import EventType
+from redrive.domain.delivery import Delivery
+from redrive.domain.ids import instant_of
+from redrive.domain.integration import Lifecycle
+from redrive.domain.item import Finish, RetryAt, Status
+from redrive.domain.outcome import Answer, Failed, Reach, Succeeded
+from redrive.store.port import EventFilter
+from tests.factories import (
+    DONE,
+    EXHAUSTED,
+    NOW,
+    OUTAGE,
+    REFUSED,
+    a_claim,
+    a_delivery,
+    a_result,
+    an_attempt,
+    an_event,
+    an_id,
+    an_intake,
+    later,
+)
+from tests.store.under_test import (
+    StoreUnderTest,
+    accept,
+    add_integration,
+    changed,
+    claim_all,
+    finish,
+    statuses,
+)
+
+EVERYTHING = EventFilter()
+
+
+@pytest.fixture
+async def delivery(store: StoreUnderTest, number: int) -> Delivery:
+    """Accepted, unclaimed, due."""
+    delivery = a_delivery(number)
+    await accept(store, delivery)
+    return delivery
+
+
+# claim
+
+
+async def test_a_claim_is_the_delivery_and_its_attempt_already_counted(
+    store: StoreUnderTest, number: int, owner: int, delivery: Delivery
+) -> None:
+    claims = await claim_all(store, owner, number)
+
+    item = await store.item(number, delivery.id)
+    assert claims == [a_claim(delivery, owner=owner)]
+    assert item is not None
+    assert (item.status, item.attempt_count) == (Status.PENDING, 1)
+
+
+async def test_what_is_claimed_cannot_be_claimed_again(
+    store: StoreUnderTest, number: int, owner: int, delivery: Delivery
+) -> None:
+    await claim_all(store, owner, number)
+
+    assert await claim_all(store, owner, number) == []
+    assert await claim_all(store, await store.join(), number) == []
+
+
+async def test_the_oldest_due_are_claimed_first_and_no_more_than_wanted(
+    store: StoreUnderTest, number: int, owner: int
+) -> None:
+    given = [a_delivery(number) for _ in range(5)]
+    await accept(store, *reversed(given))
+
+    claims = await claim_all(store, owner, number, limit=3)
+
+    assert [claim.delivery for claim in claims] == given[:3]
+
+
+async def test_each_integration_gets_its_own_share(store: StoreUnderTest, number: int, owner: int) -> None:
+    other, silent = await add_integration(store, "other"), await add_integration(store, "silent")
+    await accept(store, *(a_delivery(n) for n in [number, other, silent] * 3))
+
+    claimed = await store.claim(owner, {number: 2, other: 1})
+
+    assert sorted(claim.delivery.integration for claim in claimed.claims) == [number, number, other]
+    assert set(claimed.next_due) == {number, other}
+
+
+async def test_what_is_not_due_yet_is_not_claimed(store: StoreUnderTest, number: int, owner: int) -> None:
+    future = a_delivery(number, id=an_id(NOW + timedelta(seconds=60)))
+    await accept(store, future)
+
+    early = await store.claim(owner, {number: 10})
+    store.clock.move(60)
+    on_time = await store.claim(owner, {number: 10})
+
+    assert (early.claims, early.next_due) == ([], {number: instant_of(future.id)})
+    assert [claim.delivery for claim in on_time.claims] == [future]
+    assert on_time.next_due == {number: None}
+
+
+async def test_a_claim_tells_when_the_first_of_the_rest_is_due(
+    store: StoreUnderTest, number: int, owner: int
+) -> None:
+    first, second = a_delivery(number), a_delivery(number)
+    await accept(store, second, first)
+
+    claimed = await store.claim(owner, {number: 1})
+
+    assert claimed.next_due == {number: second.created_at}
+
+
+@pytest.mark.parametrize("lifecycle", [Lifecycle.DRAFT, Lifecycle.PAUSED, Lifecycle.RETIRED])
+async def test_only_an_active_integration_is_claimed_from(
+    store: StoreUnderTest, number: int, owner: int, delivery: Delivery, lifecycle: Lifecycle
+) -> None:
+    [active] = await store.integrations()
+    stopped = changed(active, lifecycle_status=lifecycle)
+    await store.update_integration(stopped, [], None)
+
+    held = await claim_all(store, owner, number)
+    await store.update_integration(changed(stopped, lifecycle_status=Lifecycle.ACTIVE), [], None)
+    released = await claim_all(store, owner, number)
+
+    assert held == []
+    assert [claim.delivery for claim in released] == [delivery]
+
+
+async def test_a_process_without_a_lease_claims_nothing(
+    store: StoreUnderTest, number: int, owner: int, delivery: Delivery
+) -> None:
+    await store.expire(owner)
+
+    claimed = await store.claim(owner, {number: 1})
+
+    assert (list(claimed.claims), claimed.next_due) == ([], {number: None})
+
+
+async def test_a_claim_of_nothing_gives_nothing(store: StoreUnderTest, owner: int) -> None:
+    claimed = await store.claim(owner, {})
+
+    assert (list(claimed.claims), dict(claimed.next_due)) == ([], {})
+
+
+# record
+
+
+@pytest.mark.parametrize("status", [Status.SUCCEEDED, Status.FAILED, Status.DLQ])
+async def test_a_finished_item_is_in_the_status_it_finished_in(
+    store: StoreUnderTest, number: int, owner: int, delivery: Delivery, status: Status
+) -> None:
+    [claim] = await claim_all(store, owner, number)
+    result = a_result(claim, Finish(status))
+
+    recorded = await store.record(owner, [result])
+
+    item = await store.item(number, delivery.id)
+    assert list(recorded) == [True]
+    assert item is not None
+    assert (item.status, item.attempt_count, item.next_retry_at) == (status, 1, None)
+    assert list(await store.attempts(delivery.id)) == [result.attempt]
+    assert await claim_all(store, owner, number) == []
+
+
+async def test_a_retry_is_due_when_the_step_says(
+    store: StoreUnderTest, number: int, owner: int, delivery: Delivery
+) -> None:
+    [claim] = await claim_all(store, owner, number)
+
+    await finish(store, claim, later(10))
+
+    item = await store.item(number, delivery.id)
+    assert item is not None
+    assert (item.status, item.attempt_count) == (Status.RETRYING, 1)
+    assert item.next_retry_at == NOW + timedelta(seconds=10)
+    assert await claim_all(store, owner, number) == []
+    store.clock.move(10)
+    assert [c.attempt for c in await claim_all(store, owner, number)] == [2]
+
+
+async def test_an_item_under_way_has_no_next_retry(
+    store: StoreUnderTest, number: int, owner: int, delivery: Delivery
+) -> None:
+    [claim] = await claim_all(store, owner, number)
+    await finish(store, claim, later(0))
+
+    await claim_all(store, owner, number)
+
+    item = await store.item(number, delivery.id)
+    assert item is not None
+    assert (item.status, item.next_retry_at) == (Status.RETRYING, None)
+
+
+ANSWERED = Answer(503, (("Content-Type", "a/b"), ("X", "ü")), b"\x00\xff", truncated=True)
+
+
+@pytest.mark.parametrize(
+    "outcome",
+    [
+        Succeeded(Answer(204, (), b"")),
+        Succeeded(Answer(200, (("a", "1"), ("a", "2")), b"x" * 65_536, truncated=True)),
+        Failed("HTTP_503", "it was down", Reach.ANSWERED, ANSWERED, timedelta(seconds=1.5)),
+        Failed("HTTP_503", "", Reach.ANSWERED, ANSWERED, timedelta(0)),
+        Failed("ECONNREFUSED", "nobody listens", Reach.NOT_SENT),
+        Failed("RESPONSE_TIMEOUT", "silence", Reach.SENT),
+    ],
+)
+async def test_an_attempt_comes_back_as_it_was_recorded(
+    store: StoreUnderTest, number: int, owner: int, delivery: Delivery, outcome: Succeeded | Failed
+) -> None:
+    [claim] = await claim_all(store, owner, number)
+    step = DONE if isinstance(outcome, Succeeded) else EXHAUSTED
+    result = replace(a_result(claim, step), attempt=an_attempt(claim, outcome, started_at=NOW))
+
+    await store.record(owner, [result])
+
+    item = await store.item(number, delivery.id)
+    assert list(await store.attempts(delivery.id)) == [result.attempt]
+    assert item is not None
+    assert (item.last.answer, item.last.occurred_at) == (outcome.answer, NOW)
+    assert item.last.failure_code == getattr(outcome, "code", None)
+    assert item.last.retryable == result.attempt.retryable
+
+
+async def test_attempts_come_oldest_first_over_all_cycles(
+    store: StoreUnderTest, number: int, owner: int, delivery: Delivery
+) -> None:
+    for _ in range(3):
+        [claim] = await claim_all(store, owner, number)
+        await finish(store, claim, later(0))
+    [claim] = await claim_all(store, owner, number)
+    await finish(store, claim, REFUSED)
+
+    found = await store.attempts(delivery.id)
+
+    assert [(attempt.cycle, attempt.attempt) for attempt in found] == [(1, 1), (1, 2), (1, 3), (1, 4)]
+
+
+async def test_events_are_written_with_their_attempt_or_not_at_all(
+    store: StoreUnderTest, number: int, owner: int, delivery: Delivery
+) -> None:
+    [claim] = await claim_all(store, owner, number)
+    failed, scheduled = an_event(EventType.REPROCESS_FAILED), an_event(EventType.RETRY_SCHEDULED)
+    stale = replace(claim, attempt=2)
+    before = await events_so_far(store)
+
+    await store.record(owner, [a_result(stale, events=(an_event(),))])
+    nothing = await events_so_far(store)
+    await store.record(owner, [a_result(claim, later(), events=(failed, scheduled))])
+
+    assert nothing == before
+    assert await events_so_far(store) == [scheduled, failed, *before]
+
+
+async def test_a_process_that_lost_its_claim_records_nothing(
+    store: StoreUnderTest, number: int, owner: int, delivery: Delivery
+) -> None:
+    [late] = await claim_all(store, owner, number)
+    await store.expire(owner)
+    other = await store.join()
+    [fresh] = await store.adopt(other, 10)
+
+    lost = await store.record(owner, [a_result(late, events=(an_event(),))])
+    kept = await store.record(other, [a_result(fresh, REFUSED)])
+
+    item = await store.item(number, delivery.id)
+    assert (list(lost), list(kept)) == ([False], [True])
+    assert item is not None
+    assert item.status is Status.FAILED
+    assert len(await store.attempts(delivery.id)) == 1
+
+
+async def test_a_process_whose_lease_is_gone_records_nothing_although_nobody_adopted_yet(
+    store: StoreUnderTest, number: int, owner: int, delivery: Delivery
+) -> None:
+    [claim] = await claim_all(store, owner, number)
+    await store.expire(owner)
+
+    recorded = await store.record(owner, [a_result(claim)])
+
+    assert list(recorded) == [False]
+    assert await statuses(store, number, [delivery.id]) == [Status.PENDING]
+    assert list(await store.attempts(delivery.id)) == []
+
+
+@pytest.mark.parametrize("step", [DONE, REFUSED, later()], ids=["finish", "bury", "retry"])
+async def test_a_claim_of_another_attempt_records_nothing(
+    store: StoreUnderTest, number: int, owner: int, delivery: Delivery, step: Finish | RetryAt
+) -> None:
+    [claim] = await claim_all(store, owner, number)
+    strays = [replace(claim, attempt=2), replace(claim, attempt=0), replace(claim, cycle=2)]
+
+    recorded = await store.record(owner, [a_result(stray, step) for stray in strays])
+
+    assert list(recorded) == [False] * 3
+    assert await statuses(store, number, [delivery.id]) == [Status.PENDING]
+
+
+@pytest.mark.parametrize("step", [DONE, REFUSED, later()], ids=["finish", "bury", "retry"])
+async def test_a_claim_of_somebody_else_records_nothing(
+    store: StoreUnderTest, number: int, owner: int, delivery: Delivery, step: Finish | RetryAt
+) -> None:
+    [claim] = await claim_all(store, owner, number)
+    other = await store.join()
+
+    recorded = await store.record(other, [a_result(replace(claim, owner=other), step)])
+
+    assert list(recorded) == [False]
+    assert await statuses(store, number, [delivery.id]) == [Status.PENDING]
+
+
+async def test_a_result_is_recorded_once(
+    store: StoreUnderTest, number: int, owner: int, delivery: Delivery
+) -> None:
+    [claim] = await claim_all(store, owner, number)
+    result = a_result(claim, later(0))
+
+    first, again = await store.record(owner, [result]), await store.record(owner, [result])
+    [second_claim] = await claim_all(store, owner, number)
+    late = await store.record(owner, [result])
+
+    assert (list(first), list(again), list(late)) == ([True], [False], [False])
+    assert second_claim.attempt == 2
+
+
+async def test_a_result_twice_in_a_batch_is_recorded_once(
+    store: StoreUnderTest, number: int, owner: int, delivery: Delivery
+) -> None:
+    [claim] = await claim_all(store, owner, number)
+
+    recorded = await store.record(owner, [a_result(claim), a_result(claim)])
+
+    assert list(recorded) == [True, False]
+    assert len(await store.attempts(delivery.id)) == 1
+
+
+async def test_of_two_results_of_one_claim_in_a_batch_one_is_written(
+    store: StoreUnderTest, number: int, owner: int, delivery: Delivery
+) -> None:
+    [claim] = await claim_all(store, owner, number)
+
+    recorded = await store.record(owner, [a_result(claim, later()), a_result(claim, DONE)])
+
+    [attempt] = await store.attempts(delivery.id)
+    assert sorted(recorded) == [False, True]
+    assert await statuses(store, number, [delivery.id]) == [Status.SUCCEEDED]
+    assert isinstance(attempt.outcome, Succeeded)
+
+
+async def test_a_stale_result_does_not_ride_on_a_fresh_one_of_its_batch(
+    store: StoreUnderTest, number: int, owner: int, delivery: Delivery
+) -> None:
+    [stale] = await claim_all(store, owner, number)
+    await finish(store, stale, later(0))
+    [fresh] = await claim_all(store, owner, number)
+    stray = replace(stale, cycle=7)
+
+    recorded = await store.record(owner, [a_result(stray, events=(an_event(),)), a_result(fresh)])
+
+    assert list(recorded) == [False, True]
+    assert [(a.cycle, a.attempt) for a in await store.attempts(delivery.id)] == [(1, 1), (1, 2)]
+
+
+async def test_a_batch_records_what_stands_and_refuses_the_rest_in_order(
+    store: StoreUnderTest, number: int, owner: int
+) -> None:
+    given = [a_delivery(number) for _ in range(4)]
+    await accept(store, *given)
+    one, two, three, four = await claim_all(store, owner, number)
+
+    recorded = await store.record(
+        owner,
+        [
+            a_result(one, DONE),
+            a_result(replace(two, attempt=9), DONE),
+            a_result(three, REFUSED),
+            a_result(four, later()),
+        ],
+    )
+
+    assert list(recorded) == [True, False, True, True]
+    assert await statuses(store, number, [d.id for d in given]) == [
+        Status.SUCCEEDED,
+        Status.PENDING,
+        Status.FAILED,
+        Status.RETRYING,
+    ]
+
+
+# give back
+
+
+async def test_a_claim_given_back_was_never_made(
+    store: StoreUnderTest, number: int, owner: int, delivery: Delivery
+) -> None:
+    before = await store.item(number, delivery.id)
+    claims = await claim_all(store, owner, number)
+
+    await store.give_back(owner, claims, None)
+
+    assert await store.item(number, delivery.id) == before
+    assert await store.next_due() == {number: delivery.created_at}
+    assert await claim_all(store, owner, number) == claims
+
+
+async def test_a_claim_given_back_may_be_put_off(
+    store: StoreUnderTest, number: int, owner: int, delivery: Delivery
+) -> None:
+    claims = await claim_all(store, owner, number)
+
+    await store.give_back(owner, claims, NOW + timedelta(seconds=30))
+
+    assert await store.next_due() == {number: NOW + timedelta(seconds=30)}
+
+
+async def test_what_was_accepted_as_claimed_can_be_given_back(
+    store: StoreUnderTest, number: int, owner: int
+) -> None:
+    given = a_delivery(number)
+    await store.accept([an_intake(given, owner=owner)])
+
+    await store.give_back(owner, [a_claim(given, owner=owner)], None)
+
+    assert await claim_all(store, owner, number) == [a_claim(given, owner=owner)]
+
+
+async def test_a_claim_that_does_not_stand_gives_nothing_back(
+    store: StoreUnderTest, number: int, owner: int, delivery: Delivery
+) -> None:
+    [claim] = await claim_all(store, owner, number)
+    other = await store.join()
+
+    await store.give_back(other, [replace(claim, owner=other)], None)
+    await store.give_back(owner, [replace(claim, attempt=2), replace(claim, cycle=2)], None)
+
+    item = await store.item(number, delivery.id)
+    assert item is not None
+    assert item.attempt_count == 1
+    assert await claim_all(store, owner, number) == []
+
+
+async def test_giving_back_twice_undoes_one_claim(
+    store: StoreUnderTest, number: int, owner: int, delivery: Delivery
+) -> None:
+    [claim] = await claim_all(store, owner, number)
+    await finish(store, claim, later(0))
+    claims = await claim_all(store, owner, number)
+
+    await store.give_back(owner, claims, None)
+    await store.give_back(owner, claims, None)
+
+    item = await store.item(number, delivery.id)
+    assert item is not None
+    assert item.attempt_count == 1
+
+
+async def test_a_process_whose_lease_is_gone_gives_nothing_back(
+    store: StoreUnderTest, number: int, owner: int, delivery: Delivery
+) -> None:
+    claims = await claim_all(store, owner, number)
+    await store.expire(owner)
+
+    await store.give_back(owner, claims, None)
+
+    assert await store.next_due() == {}
+
+
+# adopt
+
+
+async def test_the_claims_of_the_dead_are_adopted_with_the_attempt_they_were_making(
+    store: StoreUnderTest, number: int, owner: int, delivery: Delivery
+) -> None:
+    [claim] = await claim_all(store, owner, number)
+    await store.expire(owner)
+    other = await store.join()
+
+    adopted = await store.adopt(other, 10)
+
+    assert list(adopted) == [replace(claim, owner=other)]
+    assert list(await store.adopt(other, 10)) == []
+
+
+async def test_what_a_process_that_left_was_doing_is_adopted(
+    store: StoreUnderTest, number: int, owner: int, delivery: Delivery
+) -> None:
+    [claim] = await claim_all(store, owner, number)
+    await store.leave(owner)
+
+    adopted = await store.adopt(await store.enter(), 10)
+
+    assert [(c.delivery, c.attempt) for c in adopted] == [(delivery, claim.attempt)]
+
+
+async def test_only_the_claims_of_the_dead_are_adopted(
+    store: StoreUnderTest, number: int, owner: int
+) -> None:
+    of_the_dead, mine, retried, free = (a_delivery(number) for _ in range(4))
+    await accept(store, of_the_dead, retried)
+    claims = {claim.delivery: claim for claim in await claim_all(store, owner, number)}
+    await finish(store, claims[retried], later(0))
+    await store.expire(owner)
+    other = await store.join()
+    await store.accept([an_intake(mine, owner=other), an_intake(free)])
+
+    adopted = await store.adopt(other, 10)
+
+    assert [claim.delivery for claim in adopted] == [of_the_dead]
+    assert {claim.delivery for claim in await claim_all(store, other, number)} == {retried, free}
+
+
+async def test_adoption_takes_no_more_than_its_limit_at_a_time(
+    store: StoreUnderTest, number: int, owner: int
+) -> None:
+    given = [a_delivery(number) for _ in range(5)]
+    await accept(store, *given)
+    await claim_all(store, owner, number)
+    await store.expire(owner)
+    other = await store.join()
+
+    parts = [await store.adopt(other, 2) for _ in range(4)]
+
+    assert [len(part) for part in parts] == [2, 2, 1, 0]
+    assert {claim.delivery for part in parts for claim in part} == set(given)
+
+
+async def test_a_process_without_a_lease_adopts_nothing(
+    store: StoreUnderTest, number: int, owner: int, delivery: Delivery
+) -> None:
+    await claim_all(store, owner, number)
+    other = await store.join()
+    await store.expire(owner)
+    await store.expire(other)
+
+    assert list(await store.adopt(other, 10)) == []
+
+
+async def test_an_adopted_claim_can_be_recorded(
+    store: StoreUnderTest, number: int, owner: int, delivery: Delivery
+) -> None:
+    await claim_all(store, owner, number)
+    await store.expire(owner)
+    other = await store.join()
+    [claim] = await store.adopt(other, 10)
+
+    recorded = await store.record(other, [a_result(claim, later(0), OUTAGE)])
+
+    assert list(recorded) == [True]
+    assert [c.attempt for c in await claim_all(store, other, number)] == [2]
+
+
+# what waits
+
+
+async def test_next_due_names_the_earliest_unclaimed_item_of_each_integration(
+    store: StoreUnderTest, number: int, owner: int
+) -> None:
+    other, idle = await add_integration(store, "other"), await add_integration(store, "idle")
+    first, second, third = a_delivery(number), a_delivery(number), a_delivery(other)
+    await accept(store, second, first, third)
+    await claim_all(store, owner, number, limit=1)
+
+    due = await store.next_due()
+
+    assert due == {number: second.created_at, other: third.created_at}
+    assert idle not in due
+
+
+async def test_the_backlog_is_what_is_due_and_unclaimed(
+    store: StoreUnderTest, number: int, owner: int
+) -> None:
+    other = await add_integration(store, "other")
+    first, second, third = a_delivery(number), a_delivery(other), a_delivery(number)
+    await accept(store, first, second, third, a_delivery(number, id=an_id(NOW + timedelta(seconds=60))))
+    await claim_all(store, owner, number, limit=1)
+
+    waiting = await store.backlog()
+
+    assert (waiting.due, waiting.oldest_due_at) == (2, second.created_at)
+
+
+async def test_the_backlog_of_an_empty_store_is_nothing(store: StoreUnderTest) -> None:
+    waiting = await store.backlog()
+
+    assert (waiting.due, waiting.oldest_due_at) == (0, None)
+
+
+# leases
+
+
+async def test_incarnations_are_never_used_twice(store: StoreUnderTest) -> None:
+    seen = []
+    for _ in range(3):
+        seen.append(await store.enter())
+        await store.leave(seen[-1])
+
+    assert len(set(seen)) == 3
+    assert sorted(seen) == seen
+
+
+async def test_a_lease_lasts_until_it_is_given_up(store: StoreUnderTest, owner: int) -> None:
+    before = await store.is_alive(owner)
+    await store.leave(owner)
+
+    assert (before, await store.is_alive(owner)) == (True, False)
+
+
+async def test_a_lease_that_was_ended_is_told(store: StoreUnderTest, owner: int) -> None:
+    await store.expire(owner)
+
+    assert not await store.is_alive(owner)
+
+
+async def events_so_far(store: StoreUnderTest) -> list[object]:
+    return list((await store.events(EVERYTHING, limit=100, below=None)).rows)
