@@ -7,11 +7,12 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Protocol
 
+from redrive.audit.record import AuditEvent
 from redrive.domain.delivery import Claim, Delivery
 from redrive.domain.ids import ItemId
 from redrive.domain.integration import Integration
 from redrive.domain.item import Finish, Status, Step
-from redrive.store.port import Intake, Store
+from redrive.store.port import EventFilter, Intake, Store
 from redrive.store.sqlite import SqliteStore
 from redrive.store.sqlite.connection import ask
 from tests.factories import NOW, REFUSED, a_delivery, a_result, an_event, an_integration
@@ -130,3 +131,8 @@ async def a_dead_item(
 async def statuses(store: Store, number: int, ids: Sequence[ItemId]) -> list[Status | None]:
     items = [await store.item(number, item_id) for item_id in ids]
     return [None if item is None else item.status for item in items]
+
+
+async def events_of(store: Store, wanted: EventFilter) -> list[AuditEvent]:
+    """Newest first."""
+    return list((await store.events(wanted, limit=1_000, below=None)).rows)

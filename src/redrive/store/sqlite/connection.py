@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import apsw
 from redrive.store.port import StoreInconsistent, StoreUnavailable
 
 BUSY_MILLISECONDS = 5_000  # `redrive token create` writes beside a running service
+MOST_ROWS = 64
 _FATAL = (apsw.CorruptError, apsw.NotADBError)
 # A failed sync may have lost what it reports as written, and a second one may lie: only a restart is honest.
 _FATAL_EXTENDED = {
@@ -52,6 +54,26 @@ def ask(
 ) -> list[tuple[Any, ...]]:
     """Every row a statement gives."""
     return connection.execute(sql, values).fetchall()
+
+
+def insert(connection: apsw.Connection, sql: str, rows: Sequence[Sequence[Any]]) -> None:
+    """Insert *rows* with as few statements as there are powers of two in their number.
+
+    Every statement lets go of the GIL and has to win it back from a busy event loop; sizes that are
+    powers of two keep the texts few, so that each stays prepared.
+    """
+    at = 0
+    while at < len(rows):
+        size = min(MOST_ROWS, 1 << (len(rows) - at).bit_length() - 1)
+        chunk = rows[at : at + size]
+        connection.execute(_of_many(sql, size), [value for row in chunk for value in row])
+        at += size
+
+
+@lru_cache(maxsize=256)
+def _of_many(sql: str, size: int) -> str:
+    head, values, row = sql.rpartition("VALUES ")
+    return head + values + ", ".join([row] * size)
 
 
 @contextmanager

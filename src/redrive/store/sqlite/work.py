@@ -22,7 +22,7 @@ from redrive.store.port import (
     Result,
     Verdict,
 )
-from redrive.store.sqlite.connection import ask
+from redrive.store.sqlite.connection import ask, insert
 from redrive.store.sqlite.rows import (
     attempt_row,
     delivery_row,
@@ -66,8 +66,8 @@ def accept(connection: apsw.Connection, intakes: Sequence[Intake]) -> list[Verdi
                 owner,
             )
         )
-    connection.executemany(SQL["insert_delivery"], deliveries)
-    connection.executemany(SQL["insert_live"], live)
+    insert(connection, SQL["insert_delivery"], deliveries)
+    insert(connection, SQL["insert_live"], live)
     return verdicts
 
 
@@ -129,10 +129,8 @@ def record(connection: apsw.Connection, owner: int, results: Sequence[Result]) -
         if claimed in won:
             won.remove(claimed)  # once: the same claim may stand in a batch twice
             standing.append(result)
-    connection.executemany(
-        SQL["insert_attempt"], [attempt_row(r.claim.delivery.id, r.attempt) for r in standing]
-    )
-    connection.executemany(SQL["bury"], [_grave(r) for r in standing if _died(r)])
+    insert(connection, SQL["insert_attempt"], [attempt_row(r.claim.delivery.id, r.attempt) for r in standing])
+    insert(connection, SQL["bury"], [_grave(r) for r in standing if _died(r)])
     write_events(connection, [event for r in standing for event in r.events])
     return recorded
 
@@ -162,7 +160,7 @@ def adopt(connection: apsw.Connection, owner: int, limit: int) -> list[Claim]:
 
 def write_events(connection: apsw.Connection, events: Sequence[AuditEvent]) -> None:
     """Audit events, in the transaction of what they tell of."""
-    connection.executemany(SQL["insert_event"], [event_row(event) for event in events])
+    insert(connection, SQL["insert_event"], [event_row(event) for event in events])
 
 
 def is_alive(connection: apsw.Connection, owner: int) -> bool:

@@ -1,0 +1,52 @@
+"""One process owns the file; whoever does not need to own it works beside."""
+
+from collections.abc import Callable
+
+from tests.e2e.caller import INTEGRATIONS, Caller
+from tests.e2e.service import Service
+from tests.e2e.waiting import until
+
+
+def test_a_second_serve_on_the_same_file_refuses_to_start_and_names_the_holder(
+    service: Service, caller: Caller
+) -> None:
+    second = service.run("serve")
+
+    assert second.code == 8
+    assert f"pid {service.pid}" in second.err
+    assert str(service.database) in second.err
+    assert '"started"' not in second.err
+    assert caller.get(INTEGRATIONS)["integrations"] == [], "the first goes on"
+
+
+def test_the_file_is_free_as_soon_as_its_owner_is_dead(service: Service, caller: Caller) -> None:
+    service.kill()
+
+    service.start()
+
+    assert caller.get("/readyz")["status"] == "ready"
+
+
+def test_commands_on_the_database_work_beside_a_running_service(
+    service: Service, a_service: Callable[..., Service]
+) -> None:
+    token = service.a_token("view", subject="beside")
+    listed = service.run("token", "list", "--output", "json")
+    doctor = service.run("doctor", "--output", "json")
+    migrated = service.run("migrate")
+
+    assert [row["subject"] for row in listed.json()["tokens"]] == ["beside"]
+    assert (doctor.code, migrated.code) == (0, 0), doctor.out + migrated.err
+    with Caller(service, token) as caller:
+        assert caller.get(INTEGRATIONS)["integrations"] == []
+
+
+def test_a_revoked_token_is_refused_within_five_seconds(service: Service) -> None:
+    token = service.a_token()
+    [row] = service.run("token", "list", "--output", "jsonl").lines()
+    with Caller(service, token) as caller:
+        assert caller.call("GET", INTEGRATIONS).status == 200
+
+        assert service.run("token", "revoke", row["token_id"]).code == 0
+
+        until(lambda: caller.call("GET", INTEGRATIONS).status == 401, "it is refused", seconds=5)
