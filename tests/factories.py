@@ -91,7 +91,7 @@ def a_claim(delivery: Delivery | None = None, **fields: Any) -> Claim:
 
 def an_attempt(claim: Claim, outcome: Outcome = SUCCESS, **fields: Any) -> Attempt:
     values: dict[str, Any] = {
-        "started_at": NOW,
+        "started_at": NOW - timedelta(seconds=1),
         "duration": timedelta(milliseconds=12),
         "retryable": outcome != REFUSAL if isinstance(outcome, Failed) else None,
         "span_id": "00f067aa0ba902b7",

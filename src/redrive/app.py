@@ -134,6 +134,7 @@ async def _serve(settings: Settings, listener: socket.socket) -> int:
     stop = _stop_signals(asyncio.get_running_loop())
     serving = asyncio.create_task(server.serve(sockets=[listener]))
     host, port = listener.getsockname()[:2]
+    listener.listen()  # uvicorn does it too, but only later: whoever reads `started` may connect
     bus(Started(settings.role, f"{host}:{port}", str(store.describe()["path"]), incarnation))
     reason = await _until_stopped(engine, stop, serving)
     code = OK if not engine.lost.is_set() else UNAVAILABLE

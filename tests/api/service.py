@@ -5,12 +5,13 @@ import hashlib
 import json
 import secrets
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
+from datetime import timedelta
 from ipaddress import ip_network
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import apsw
 import uvicorn
@@ -18,7 +19,7 @@ import uvicorn
 from redrive.api.app import Api
 from redrive.api.routes import routes
 from redrive.app import _http
-from redrive.clock import SystemClock, chance, random_bytes
+from redrive.clock import SystemClock, chance, unique_bytes
 from redrive.delivery.guard import Guard
 from redrive.delivery.http import HttpDeliverer
 from redrive.delivery.names import SystemResolver, is_local
@@ -41,6 +42,7 @@ AT_ONCE = Defaults(base_delay_seconds=0.01, max_delay_seconds=0.05)
 NEVER = 0.001  # per second: an integration this slow sends nothing while a test lasts
 INTEGRATIONS = "/platform/integrations"
 EVENTS = "/platform/audit/events"
+Done = TypeVar("Done")
 _numbers = count(1)
 
 
@@ -68,12 +70,19 @@ class Service:
         self.stop()
         self.start()
 
-    def caller(self, *permissions: Permission, subject: str | None = None) -> Caller:
+    def run(self, work: Coroutine[Any, Any, Done]) -> Done:
+        """Run *work* in the service's own loop."""
+        return self._thread.call(work)
+
+    def caller(
+        self, *permissions: Permission, subject: str | None = None, lasts: timedelta | None = None
+    ) -> Caller:
         """A caller with a fresh token."""
-        number, secret = next(_numbers), secrets.token_urlsafe(24)
+        number, secret, now = next(_numbers), secrets.token_urlsafe(24), SystemClock().now()
         subject = subject or f"subject-{number}"
-        token = Token(f"tok_{number}", subject, frozenset(permissions), SystemClock().now(), None, None)
-        self._thread.call(self.store.add_token(token, hashlib.sha256(secret.encode()).digest()))
+        expires_at = None if lasts is None else now + lasts
+        token = Token(f"tok_{number}", subject, frozenset(permissions), now, expires_at, None)
+        self.run(self.store.add_token(token, hashlib.sha256(secret.encode()).digest()))
         return Caller(lambda: self.port, secret, subject)
 
     def partner(self, **fields: Any) -> "Partner":
@@ -132,7 +141,7 @@ class Service:
         guard = Guard(allow_targets=[ip_network("127.0.0.0/8")], allow_http=True, is_local=is_local)
         guard.protect([listener.getsockname()[:2]])
         self.store = await SqliteStore.open(self.path, clock)
-        tools = Tools(self.store, clock, chance, random_bytes, IdSequence().next, bus)
+        tools = Tools(self.store, clock, chance, unique_bytes, IdSequence().next, bus)
         self._resolver = SystemResolver()
         deliverer = HttpDeliverer(guard, self._resolver, clock)
         self.engine = Engine(tools, deliverer, self.defaults, Limits(drain_seconds=5), allow_http=True)
@@ -142,8 +151,9 @@ class Service:
 
     async def _stop(self) -> None:
         self._server.should_exit = True
-        await self.engine.stop("the test is over")
+        aborted = await self.engine.drain()
         await self._serving
+        await self.engine.close("the test is over", aborted)
         self._resolver.close()
 
 
@@ -239,7 +249,12 @@ class Partner:
     def facts(self) -> tuple[Any, ...]:
         """Everything a call could have changed, to compare before and after."""
         events = self.service.events(integration_id=self.id)
-        return self.service.admin.get(self.url).json() | {"request_id": None}, self.items(), events, self.service.rows()
+        return (
+            self.service.admin.get(self.url).json() | {"request_id": None},
+            self.items(),
+            events,
+            self.service.rows(),
+        )
 
 
 def a_delivery(payload: Any = 1, **more: Any) -> dict[str, Any]:

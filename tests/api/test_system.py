@@ -93,7 +93,9 @@ def test_a_connection_serves_many_calls(service: Service) -> None:
     assert statuses == [200, 404, 401, 200]
 
 
-def test_a_refused_body_does_not_spoil_the_next_call_on_its_connection(service: Service, partner: Partner) -> None:
+def test_a_refused_body_does_not_spoil_the_next_call_on_its_connection(
+    service: Service, partner: Partner
+) -> None:
     with socket.create_connection(("127.0.0.1", service.port), timeout=10) as connection:
         connection.sendall(a_request("POST", partner.deliveries, b"x" * 5000, ()))
         refused = read_reply(connection)

@@ -73,7 +73,11 @@ def as_json(document: Any) -> bytes:
 
 def a_request(method: str, path: str, body: bytes | None, headers: Iterable[Header]) -> bytes:
     """An HTTP/1.1 request, its header values in Latin-1, as HTTP has them."""
-    head = [f"{method} {path} HTTP/1.1", "Host: redrive.test", *(f"{name}: {value}" for name, value in headers)]
+    head = [
+        f"{method} {path} HTTP/1.1",
+        "Host: redrive.test",
+        *(f"{name}: {value}" for name, value in headers),
+    ]
     if body is not None:
         head.append(f"Content-Length: {len(body)}")
     return "\r\n".join([*head, "", ""]).encode("latin-1") + (body or b"")

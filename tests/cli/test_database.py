@@ -121,7 +121,7 @@ def test_a_service_that_cannot_start_says_why(server: FakeApp, terminal: Termina
 
 
 def test_demo_ends_as_the_demonstration_does(terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
-    play = SimpleNamespace(run=lambda: 6)
+    play = SimpleNamespace(run=lambda **_: 6)
     monkeypatch.setitem(sys.modules, "redrive.demo", play)
     monkeypatch.setattr(redrive, "demo", play, raising=False)
 

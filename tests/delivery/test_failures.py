@@ -2,8 +2,6 @@ import errno
 import os
 
 import pytest
-from aiohttp import ClientConnectorError, ClientOSError
-from aiohttp.client_reqrep import ConnectionKey
 
 from redrive.delivery.failures import failure
 from redrive.delivery.port import OwnFault
@@ -11,16 +9,15 @@ from redrive.domain.outcome import Failed, Reach
 from redrive.domain.target import Target
 
 A_TARGET = Target("https", "partner.test", 443, "/secret/path?token=abc")
-A_KEY = ConnectionKey("partner.test", 443, True, True, None, None, None)
 
 
 def while_connecting(number: int) -> Failed:
-    error = ClientConnectorError(A_KEY, OSError(number, os.strerror(number)))
+    error = OSError(number, os.strerror(number))
     return failure(error, A_TARGET, sent=False, timeout_seconds=15.0)
 
 
 def after_sending(number: int) -> Failed:
-    error = ClientOSError(number, os.strerror(number))
+    error = OSError(number, os.strerror(number))
     return failure(error, A_TARGET, sent=True, timeout_seconds=15.0)
 
 

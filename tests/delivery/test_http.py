@@ -7,7 +7,8 @@ from datetime import timedelta
 
 import pytest
 
-from redrive.delivery.http import MAX_ANSWER, HttpDeliverer
+from redrive.delivery.exchange import MAX_ANSWER
+from redrive.delivery.http import HttpDeliverer
 from redrive.domain.outcome import Answer, Failed, Outcome, Reach, Succeeded
 from tests.delivery.receivers import OK, PATIENCE, SHORT, Call, a_request, answering, playing
 

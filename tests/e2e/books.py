@@ -125,9 +125,8 @@ def _spans(cycle: int, made: Sequence[Document], received: Sequence[Sent]) -> It
         yield f"{unaccounted} sends of cycle {cycle} are no attempt of {[a['failure_code'] for a in made]}"
     for span_id, attempt in known.items():
         if answered.get(span_id) != attempt["http_status"]:
-            yield f"attempt {attempt['attempt']} of cycle {cycle} says {attempt['http_status']}," + (
-                f" its receiver {answered.get(span_id)}"
-            )
+            told = f"attempt {attempt['attempt']} of cycle {cycle} says {attempt['http_status']}"
+            yield f"{told}, its receiver {answered.get(span_id)}"
 
 
 def _of_cycle(item: Document, cycle: int) -> list[Document]:

@@ -51,7 +51,13 @@ class Caller:
             self._connection = None
 
     def call(
-        self, method: str, path: str, body: Any = None, *, key: str | None = None, request_id: str | None = None
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        *,
+        key: str | None = None,
+        request_id: str | None = None,
     ) -> Reply:
         """Make one call; *body* is JSON, or bytes that are."""
         headers = {"Authorization": f"Bearer {self._token}"}

@@ -83,10 +83,10 @@ class Service:
 
     def says(self, *events: str) -> dict[str, Any]:
         """Wait for a log line of this run about one of *events*."""
-        return until(
-            lambda: next((line for line in list(self.log) if line.get("event") in events), None),
-            f"{' or '.join(events)} in the log: {self.log}",
-        )
+        until(lambda: self._line(events) or not self._reader.is_alive(), (events, "said in", self.log))
+        line = self._line(events)
+        assert line is not None, f"it ended without {' or '.join(events)}: {self.log}"
+        return line
 
     def signal(self, number: signal.Signals) -> None:
         assert self._process is not None
@@ -143,6 +143,9 @@ class Service:
         ended = self.run("token", "create", "--subject", subject, *words)
         assert ended.code == 0, ended.err
         return ended.out.strip()
+
+    def _line(self, events: tuple[str, ...]) -> dict[str, Any] | None:
+        return next((line for line in list(self.log) if line.get("event") in events), None)
 
     @staticmethod
     def _read(process: subprocess.Popen[str], log: list[dict[str, Any]]) -> None:

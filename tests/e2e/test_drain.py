@@ -2,12 +2,14 @@
 
 import signal
 import threading
+from collections import Counter
 from collections.abc import Callable
 
 from tests.e2e.books import UNKNOWN
 from tests.e2e.caller import Caller
 from tests.e2e.receiver import OK, Answer, Receiver, receiving
 from tests.e2e.service import Service
+from tests.e2e.traffic import Traffic
 from tests.e2e.waiting import until
 
 PARTNER = "partner"
@@ -86,6 +88,29 @@ def test_a_stop_without_work_ends_well_also_on_an_interrupt(a_service: Callable[
 
     assert service.ended() == 0
     assert service.says("stopped")["reason"] == "SIGINT"
+
+
+def test_drains_in_the_middle_of_traffic_cut_nothing_off_and_send_nothing_twice(
+    service: Service, caller: Caller, token: str
+) -> None:
+    with receiving() as receiver:
+        caller.add(PARTNER, receiver.url)
+        traffic = Traffic(service, token, PARTNER)
+
+        traffic.start()
+        for _ in range(8):
+            enough = len(traffic.acknowledged) + 50
+            until(lambda: len(traffic.acknowledged) >= enough, "calls are answered")  # noqa: B023
+            traffic.up.clear()
+            assert service.stop() == 0
+            service.start()
+            traffic.up.set()
+        traffic.stop()
+        until(lambda: caller.is_at_rest(PARTNER), "all is delivered")
+
+        assert not traffic.surprises
+        assert Counter(sent.webhook_id for sent in receiver.ledger) == Counter(traffic.acknowledged.values())
+        assert not any(item["failure_code"] for item in caller.queue(PARTNER))
 
 
 def _more_than_can_be_in_flight(caller: Caller, receiver: Receiver) -> list[str]:

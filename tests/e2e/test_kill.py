@@ -1,4 +1,4 @@
-"""`kill -9` in the middle of traffic: what was acknowledged is never lost, and every send is accounted for."""
+"""`kill -9` in the middle of traffic: nothing acknowledged is lost, every send is accounted for."""
 
 import json
 import random
@@ -83,9 +83,7 @@ def a_mixed_partner() -> Script:
     return script
 
 
-def _kill_it(
-    kills: int, most_calls: int, service: Service, traffic: Traffic, receiver: Receiver
-) -> None:
+def _kill_it(kills: int, most_calls: int, service: Service, traffic: Traffic, receiver: Receiver) -> None:
     """Kill and restart it, each time at another moment of its life."""
     chance = random.Random(20)
     for number in range(kills):

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from tests.e2e.caller import INTEGRATIONS, Caller
+from tests.e2e.caller import INTEGRATIONS, Caller, Reply
 from tests.e2e.receiver import OK, Answer, receiving
 from tests.e2e.service import Service
 from tests.e2e.waiting import until
@@ -42,9 +42,7 @@ def test_on_a_full_disk_calls_are_answered_503_and_nothing_is_changed(
                 {"deliveries": [{"event_type": "a", "payload": 1}]},
             )
             update = caller.call("PATCH", f"{INTEGRATIONS}/{PARTNER}", {"name": "changed"})
-            unready = until(
-                lambda: (reply := caller.call("GET", "/readyz")).status == 503 and reply, "it is not ready"
-            )
+            unready = until(lambda: _unready(caller), "it is not ready")
             read = list(caller.queue(PARTNER))
 
         for reply in (delivery, batch, update, unready):
@@ -52,7 +50,7 @@ def test_on_a_full_disk_calls_are_answered_503_and_nothing_is_changed(
             assert reply.document["retryable"]
             assert reply.document["degradation_reason"] == "storage"
         assert read == []
-        until(lambda: caller.call("GET", "/readyz").status == 200, "it is ready again, without a restart")
+        until(lambda: _unready(caller) is None, "it is ready again, without a restart")
         assert caller.get(f"{INTEGRATIONS}/{PARTNER}")["updated_at"] == before
         assert list(caller.queue(PARTNER)) == []
         again = caller.deliver(PARTNER, {"n": 1}, key="once")
@@ -126,9 +124,15 @@ def test_what_was_in_flight_when_the_file_went_away_is_not_said_to_be_recorded(
     with receiving(lambda _: Answer(503, after=gate)) as receiver:
         caller.add(PARTNER, receiver.url)
         caller.delivered(PARTNER, {})
-        until(lambda: receiver.unanswered(), "it is in flight")
+        until(receiver.unanswered, "it is in flight")
 
         service.database.unlink()
 
         assert service.ended() == 8
         assert service.says("stopped")["aborted"] == 1
+
+
+def _unready(caller: Caller) -> Reply | None:
+    """Why the service is not ready; None when it is."""
+    reply = caller.call("GET", "/readyz")
+    return None if reply.status == 200 else reply

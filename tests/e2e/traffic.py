@@ -57,7 +57,8 @@ class Traffic:
             return
         numbers = [number, *(10_000_000 + number * BATCH + k for k in range(BATCH - 1))]
         deliveries = [
-            {"event_type": "e2e.happened", "payload": {"n": n}, "idempotency_key": f"call-{n}"} for n in numbers
+            {"event_type": "e2e.happened", "payload": {"n": n}, "idempotency_key": f"call-{n}"}
+            for n in numbers
         ]
         path, call = f"{self._path}/deliveries/batch", f"call-{number}"
         reply = self._insist(

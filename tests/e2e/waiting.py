@@ -5,12 +5,12 @@ from collections.abc import Callable
 from typing import TypeVar
 
 Fact = TypeVar("Fact")
-PATIENCE_SECONDS = 20.0  # reached only by a broken test
+PATIENCE_SECONDS = 30.0  # reached only by a broken test
 _LOOK_AGAIN_SECONDS = 0.01
 
 
-def until(fact: Callable[[], Fact], what: str, *, seconds: float = PATIENCE_SECONDS) -> Fact:
-    """What *fact* answers, once it is true; fails when that takes longer than *seconds*."""
+def until(fact: Callable[[], Fact | None], what: object, *, seconds: float = PATIENCE_SECONDS) -> Fact:
+    """What *fact* answers, once it is true; after *seconds* it fails and shows *what* as it is then."""
     deadline = time.monotonic() + seconds
     while True:
         if found := fact():

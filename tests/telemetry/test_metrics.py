@@ -116,12 +116,11 @@ def test_what_happens_is_counted(event: Event, sample: Sample, count: int) -> No
 
 
 def test_what_is_polled_is_shown() -> None:
-    samples = scrape(polled=Polled(12, 340, 1.5, {Status.DLQ: 7}))
+    samples = scrape(polled=Polled(12, 340, 1.5))
 
     assert samples[named("attempts_in_flight")] == 12
     assert samples[named("due_backlog")] == 340
     assert samples[named("oldest_due_seconds")] == 1.5
-    assert samples[named("items", status="dlq")] == 7
 
 
 def test_a_backlog_nobody_knows_is_absent_and_not_zero() -> None:

@@ -48,17 +48,17 @@ class Adapter(Base):  # noqa: F821 - bench.py's
 
     def done(self):
         """Recorded for good: accepted, and neither at work nor dead. Survives a kill, as counters do not."""
-        return self._count("(SELECT count(*) FROM delivery) - (SELECT count(*) FROM live) - (SELECT count(*) FROM dead)")
+        return self._count("delivery") - self._count("live") - self._count("dead")
 
     def dead(self):
-        return self._count("(SELECT count(*) FROM dead)")
+        return self._count("dead")
 
     def list_dead(self):
         self.dead_ids, cursor = [], ""
         while cursor is not None:
-            page = self._call("GET", f"{QUEUES}?status=dlq&limit=100" + (f"&cursor={cursor}" if cursor else ""))
+            page = self._call("GET", f"{QUEUES}?status=dlq&limit=100{cursor}")
             self.dead_ids += [row["recovery_id"] for row in page["queue"]]
-            cursor = page["next_cursor"]
+            cursor = page["next_cursor"] and f"&cursor={page['next_cursor']}"
         return len(self.dead_ids)
 
     def replay(self):
@@ -73,9 +73,9 @@ class Adapter(Base):  # noqa: F821 - bench.py's
             raise RuntimeError(f"{method} {path}: {status} {data[:300]!r}")
         return json.loads(data)
 
-    def _count(self, expression):
+    def _count(self, table):
         connection = sqlite3.connect(f"file:{Path(self.file)}?mode=ro", uri=True, timeout=5)
         try:
-            return connection.execute(f"SELECT {expression}").fetchone()[0]
+            return connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0]
         finally:
             connection.close()

@@ -20,7 +20,7 @@ def members(body: bytes | msgspec.Raw, pointer: str = "") -> Members:
     try:
         raw.decode("utf-8")
         found = _members.decode(raw)
-        if _may_hold_duplicates(raw, found) and json.loads(raw, object_pairs_hook=len) != len(found):
+        if _may_hold_duplicates(raw, found) and _count_pairs(raw) != len(found):
             raise InvalidPayload(Fault(pointer, "a name stands twice in this object"))
     except UnicodeDecodeError as error:
         raise InvalidPayload(Fault(pointer, f"not UTF-8 (byte {error.start})")) from error
@@ -81,6 +81,12 @@ def _may_hold_duplicates(raw: bytes, found: Members) -> bool:
     """False when the bytes the kept members do not explain are too few for another pair."""
     explained = 1 + sum(len(name) + 4 + len(bytes(value)) for name, value in found.items())
     return len(raw) - explained >= _SHORTEST_PAIR
+
+
+def _count_pairs(raw: bytes) -> int:
+    """How many pairs the object has, whatever their names. Numbers may be longer than Python reads."""
+    count: int = json.loads(raw, object_pairs_hook=len, parse_int=len, parse_float=len)
+    return count
 
 
 def _grammar(raw: bytes, error: Exception) -> str:

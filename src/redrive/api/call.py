@@ -98,13 +98,13 @@ class Asked:
         if message.get("more_body"):
             parts = [body]
             size = len(body)
-            while message.get("more_body") and message["type"] == "http.request":
+            while message.get("more_body") and message["type"] == "http.request" and size <= most:
                 message = await self.receive()
                 parts.append(message.get("body", b""))
                 size += len(parts[-1])
-                if size > most:
-                    raise TooLarge(_too_large(most))
             body = b"".join(parts)
+        if len(body) > most:  # a chunked one announces nothing
+            raise TooLarge(_too_large(most))
         if message["type"] == "http.disconnect":
             raise InvalidPayload(Fault("", "the connection closed before the body was complete"))
         return body

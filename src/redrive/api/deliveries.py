@@ -119,10 +119,10 @@ def _event_type(found: Members, faults: list[Fault], pointer: str) -> str:
     if raw is None:
         faults.append(Fault(f"{pointer}/event_type", "is missing: what kind of event this is"))
         return ""
-    event_type = body.value(found, "event_type", str, faults, pointer) or ""
-    if not is_line(event_type, 128):
+    event_type = body.value(found, "event_type", str, faults, pointer)
+    if event_type is not None and not is_line(event_type, 128):
         faults.append(Fault(f"{pointer}/event_type", "1–128 printable characters, no space at either end"))
-    return event_type
+    return event_type or ""
 
 
 def _payload(found: Members, faults: list[Fault], pointer: str) -> tuple[bytes, str]:
@@ -136,16 +136,18 @@ def _payload(found: Members, faults: list[Fault], pointer: str) -> tuple[bytes, 
         ]
         return bytes(raw), "application/json"
     encoded = body.value(found, "payload_base64", str, faults, pointer)
-    content_type = body.value(found, "content_type", str, faults, pointer) or ""
+    content_type = (
+        "" if "content_type" not in found else body.value(found, "content_type", str, faults, pointer)
+    )
     if "payload_base64" not in found:
         faults.append(Fault(f"{pointer}/payload", "is missing (or payload_base64 with content_type)"))
-    elif not _CONTENT_TYPE.fullmatch(content_type):
+    elif content_type is not None and not _CONTENT_TYPE.fullmatch(content_type):
         faults.append(Fault(f"{pointer}/content_type", "a media type such as application/xml; charset=utf-8"))
     try:
-        return base64.b64decode(encoded or "", validate=True), content_type
+        return base64.b64decode(encoded or "", validate=True), content_type or ""
     except (binascii.Error, ValueError):
         faults.append(Fault(f"{pointer}/payload_base64", "not base64 (RFC 4648 §4, with padding)"))
-        return b"", content_type
+        return b"", ""
 
 
 def _headers(found: Members, faults: list[Fault], pointer: str) -> Headers:

@@ -62,7 +62,6 @@ async def create_integration(asked: Asked) -> Answer:
     Query(asked.query_string, ()).done()
     raw = await asked.body(MOST)
     fields = _fields(body.read(raw, NewIntegration))
-    fields.setdefault("name", fields["integration_id"])
     defaults = asked.engine.catalogue.defaults
 
     def render(created: Integration) -> dict[str, Any]:

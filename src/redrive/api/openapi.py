@@ -40,7 +40,7 @@ class Operation:
     media_type: str = "application/json"
 
 
-_OPERATIONS = {
+OPERATIONS = {
     "deliver": Operation(
         202, "Accepted", "Delivery", key="delivery", refusals=(errors.Conflict, errors.RateLimited)
     ),
@@ -114,7 +114,7 @@ def document(table: Iterable[Route]) -> dict[str, Any]:
 
 def _operation(route: Route) -> dict[str, Any]:
     name = route.handler.__name__
-    known = _OPERATIONS[name]
+    known = OPERATIONS[name]
     told = [(route.handler.__doc__ or "").strip()]
     if route.permission is not None:
         told.append(f"Needs the permission `{route.permission}`.")

@@ -81,7 +81,7 @@ class Query:
             hint = (
                 f"; did you mean {near[0]}?" if near else f"; known are {', '.join(sorted(known)) or 'none'}"
             )
-            self.faults.append(Fault(name[:64], f"unknown parameter; {hint}"))
+            self.faults.append(Fault(name[:64], f"unknown parameter{hint}"))
         elif name in self._values:
             self.faults.append(Fault(name, "stands twice"))
         elif not value:

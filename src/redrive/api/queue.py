@@ -103,9 +103,11 @@ async def hand_over(asked: Asked) -> Answer:
         return {"recovery_id": receipt.recovery_id, "status": given.status.value}
 
     key = asked.once(raw, 201, render)
-    return replay_or(
-        asked, await asked.engine.operate.hand_over(asked.call, integration_id, given, key), 201, render
-    )
+    done = await asked.engine.operate.hand_over(asked.call, integration_id, given, key)
+    answer = replay_or(asked, done, 201, render)
+    if isinstance(done, Receipt) and done.duplicate:
+        answer.headers.append((b"idempotency-replayed", b"true"))
+    return answer
 
 
 async def replay(asked: Asked) -> Answer:
@@ -174,6 +176,8 @@ def _handed_over(raw: bytes, key: str | None) -> HandOver:
     http_status = body.value(found, "last_http_status", int, faults)
     if http_status is None and answer is not None and answer.status:
         http_status = answer.status
+    if answer is not None and http_status is None:
+        faults.append(Fault("/response_snapshot/status", "is missing: the HTTP status of that answer"))
     if http_status is not None and not 100 <= http_status <= 599:
         faults.append(Fault("/last_http_status", "must be between 100 and 599"))
     last = Evidence(
@@ -218,6 +222,11 @@ def _occurred_at(found: body.Members, faults: list[Fault]) -> datetime | None:
 def _snapshot(found: body.Members, faults: list[Fault]) -> outcome.Answer | None:
     given = body.value(found, "response_snapshot", Snapshot | None, faults)  # type: ignore[arg-type]
     if given is None:
+        return None
+    try:
+        body.members(found["response_snapshot"], "/response_snapshot")  # no name twice
+    except InvalidPayload as error:
+        faults += error.faults
         return None
     content = _content(found["response_snapshot"], given, faults)
     if len(content) > MOST_ANSWER:

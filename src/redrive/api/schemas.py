@@ -10,14 +10,25 @@ from redrive.api.deliveries import MOST_BATCH
 from redrive.api.integrations import Changes, NewIntegration
 from redrive.api.queue import FAILURE_CODES, Reason, Snapshot
 from redrive.audit.record import DOMAIN, AuditEvent, EventType
+from redrive.domain import errors
 from redrive.domain.ids import RECOVERY_ID
-from redrive.domain.integration import INTEGRATION_ID, MAX_HEADERS, RANGES, AuthMode, Lifecycle, Method
+from redrive.domain.integration import (
+    HEADER_NAME,
+    HEADER_VALUE,
+    INTEGRATION_ID,
+    MAX_HEADERS,
+    RANGES,
+    AuthMode,
+    Lifecycle,
+    Method,
+)
 from redrive.domain.item import DEAD, Status
 from redrive.domain.outcome import RETRYABLE_NETWORK_CODES, Reach
 from redrive.domain.target import MAX_URL
 
 Schema = dict[str, Any]
 _REF = "#/components/schemas/"
+_LINE = r"^[^\s\x00-\x1f\x7f-\x9f]([^\x00-\x1f\x7f-\x9f]*[^\s\x00-\x1f\x7f-\x9f])?$"
 
 
 def ref(name: str) -> Schema:
@@ -56,8 +67,8 @@ BYTES: Schema = {"type": "string", "contentEncoding": "base64"}
 
 def line(most: int) -> Schema:
     """A text on one line."""
-    told = "One line: no control characters, no space at either end."
-    return {"type": "string", "minLength": 1, "maxLength": most, "description": told}
+    told = "One line of printable characters, no space at either end."
+    return {"type": "string", "minLength": 1, "maxLength": most, "pattern": _LINE, "description": told}
 
 
 def words(among: Any) -> Schema:
@@ -88,7 +99,12 @@ _PAIRS = array({"type": "array", "prefixItems": [STRING, STRING], "items": False
 _FAILURE_CODE: Schema = {
     "anyOf": [words(sorted(FAILURE_CODES)), {"type": "string", "pattern": "^HTTP_[1-5][0-9]{2}$"}]
 }
-_SENT_HEADERS: Schema = {"type": "object", "additionalProperties": STRING, "maxProperties": MAX_HEADERS}
+_SENT_HEADERS: Schema = {
+    "type": "object",
+    "propertyNames": whole(HEADER_NAME),
+    "additionalProperties": whole(HEADER_VALUE),
+    "maxProperties": MAX_HEADERS,
+}
 _ENCODING = words(("json", "text", "base64"))
 
 
@@ -149,7 +165,7 @@ def _bound(properties: dict[str, Schema]) -> None:
     if "integration_id" in properties:
         properties["integration_id"] |= _INTEGRATION_ID
     properties["name"] |= line(128)
-    properties["url"] |= {"maxLength": MAX_URL, "format": "uri"}
+    properties["url"] |= {"maxLength": MAX_URL, "pattern": "^https?://"}
     properties["headers"]["anyOf"][0] |= _SENT_HEADERS
     properties["retryable_network_codes"]["anyOf"][0]["items"] = words(RETRYABLE_NETWORK_CODES)
     properties["secret"] |= {"pattern": "^whsec_", "writeOnly": True}
@@ -253,6 +269,12 @@ _ATTEMPT: dict[str, Schema] = {
 }
 
 
+_OF_ONE_DELIVERY = [
+    kind.__name__
+    for kind in (errors.InvalidPayload, errors.TooLarge, errors.IdempotencyKeyReused, errors.Conflict)
+]
+
+
 def _answers() -> dict[str, Schema]:
     """What a 2xx holds; each has the request_id of its call."""
     accepted: dict[str, Schema] = {"recovery_id": _RECOVERY_ID, "status": {"const": Status.PENDING.value}}
@@ -261,7 +283,7 @@ def _answers() -> dict[str, Schema]:
         "AcceptedBatch": _answer(
             {
                 "deliveries": array(
-                    {"anyOf": [obj(accepted | {"duplicate": BOOLEAN}), ref("Problem")]},
+                    {"anyOf": [obj(accepted | {"duplicate": BOOLEAN}), *map(ref, _OF_ONE_DELIVERY)]},
                     description="A receipt or a problem for each delivery, in order.",
                 )
             }

@@ -3,6 +3,7 @@
 from collections.abc import Awaitable, Callable
 
 from redrive.api.call import Answer, Asked
+from redrive.api.query import Query
 from redrive.domain.errors import DependencyUnavailable
 from redrive.store.port import StoreUnavailable
 from redrive.telemetry.metrics import Metrics, Polled
@@ -10,11 +11,13 @@ from redrive.telemetry.metrics import Metrics, Polled
 
 async def healthz(asked: Asked) -> Answer:
     """The process lives."""
+    Query(asked.query_string, ()).done()
     return asked.json(200, {"status": "ok"})
 
 
 async def readyz(asked: Asked) -> Answer:
     """The process accepts and sends; 503 says why not."""
+    Query(asked.query_string, ()).done()
     engine = asked.engine
     if engine.worker.stopping:
         raise DependencyUnavailable("draining", "the process is starting or stopping")
@@ -28,6 +31,7 @@ def scrape(metrics: Metrics) -> Callable[[Asked], Awaitable[Answer]]:
 
     async def scrape_metrics(asked: Asked) -> Answer:
         """Prometheus text."""
+        Query(asked.query_string, ()).done()
         engine = asked.engine
         polled = Polled(in_flight=engine.worker.lanes.in_flight)
         try:

@@ -58,7 +58,9 @@ def item(found: Item, integration: Integration, *, bodies: bool) -> dict[str, An
         "last_http_status": last.last_http_status,
         "retryable": last.retryable,
         "payload_snapshot": payload,
-        "response_snapshot": None if last.answer is None else response(last.answer, bodies=bodies),
+        "response_snapshot": (
+            None if last.answer is None else response(last.answer, last.answer_size, bodies=bodies)
+        ),
         "held": is_held(found, integration),
         "resolved": _resolution(found),
         "superseded_by": None,
@@ -92,7 +94,11 @@ def attempt(found: Attempt) -> dict[str, Any]:
         "reach": outcome.reach.value,
         "retry_after_seconds": asked,
         "span_id": found.span_id,
-        "response_snapshot": None if outcome.answer is None else response(outcome.answer, bodies=True),
+        "response_snapshot": (
+            None
+            if outcome.answer is None
+            else response(outcome.answer, len(outcome.answer.body), bodies=True)
+        ),
     }
 
 
@@ -117,9 +123,9 @@ def event(found: AuditEvent) -> dict[str, Any]:
     }
 
 
-def response(answer: Answer, *, bodies: bool) -> dict[str, Any]:
-    """A response's snapshot: what came back, as far as it was kept."""
-    shown = snapshot(answer.content_type, answer.body, len(answer.body), bodies=bodies)
+def response(answer: Answer, size: int, *, bodies: bool) -> dict[str, Any]:
+    """A response's snapshot: what came back, as far as it was kept, which is *size* bytes."""
+    shown = snapshot(answer.content_type, answer.body, size, bodies=bodies)
     shown["truncated"] = answer.truncated
     shown["status"] = answer.status
     shown["headers"] = [[name, value] for name, value in answer.headers]

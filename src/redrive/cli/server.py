@@ -1,5 +1,6 @@
 """Commands of the machine redrive runs on: serve, demo, migrate, doctor."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
@@ -34,10 +35,19 @@ def serve(
         raise Stop(ExitCode.UNAVAILABLE, str(error), "`redrive doctor` says more") from error
 
 
-def demo() -> int:
+def demo(
+    *,
+    port: Annotated[
+        int | None, Parameter(help="The port of its service. [default: a free one near 8080]")
+    ] = None,
+    data_dir: Annotated[
+        Path | None, Parameter(help="Keep its files here. [default: they go with the demo]")
+    ] = None,
+    once: Annotated[bool, Parameter(help="End when the story is told.", negative=())] = False,
+) -> int:
     from redrive import demo as play
 
-    return play.run()
+    return play.run(port=port, data_dir=data_dir, once=once)
 
 
 def migrate(*, database: Database = DATABASE) -> int:

@@ -1,17 +1,11 @@
-"""From what aiohttp and the system raise to the code, the sentence and the reach of a failure."""
+"""From what a connection and the system raise to the code, the sentence and the reach of a failure."""
 
 import errno
 import socket
 import ssl
 from typing import Final
 
-from aiohttp import (
-    ClientConnectorError,
-    ClientResponseError,
-    ClientSSLError,
-    ServerDisconnectedError,
-)
-
+from redrive.delivery.exchange import ProtocolError
 from redrive.delivery.names import Refused
 from redrive.delivery.port import OwnFault
 from redrive.domain.outcome import Failed, Reach
@@ -43,21 +37,17 @@ def failure(error: Exception, target: Target, *, sent: bool, timeout_seconds: fl
     """What *error* means, before a complete header came. Raises OwnFault when it is our own."""
     where = f"{target.host}:{target.port}"
     reach = Reach.SENT if sent else Reach.NOT_SENT
-    tls = error.__cause__ if isinstance(error.__cause__, ssl.SSLError) else None
     match error:
-        case ClientSSLError():
-            return Failed("TLS_ERROR", f"TLS with {where} failed: {_reason(tls or error)}", reach)
-        case ClientConnectorError(os_error=Refused(why=why)):
+        case Refused(why=why):
             return blocked(why)
-        case ClientConnectorError(os_error=socket.gaierror() as cause):
-            return _unresolved(cause, target.host)
-        case ClientConnectorError(os_error=cause):
-            number = errno.ECONNRESET if isinstance(cause, ConnectionResetError) else cause.errno
-            return _disconnected(number, where, reach)
-        case ClientResponseError(message=message):
-            what = message.partition("\n")[0].rstrip(":")[:200]
+        case socket.gaierror():
+            return _unresolved(error, target.host)
+        case ssl.SSLError():
+            return Failed("TLS_ERROR", f"TLS with {where} failed: {_reason(error)}", reach)
+        case ProtocolError():
+            what = str(error).partition("\n")[0][:200]
             return Failed("PROTOCOL_ERROR", f"{where} did not answer in valid HTTP: {what}", reach)
-        case ServerDisconnectedError():
+        case ConnectionResetError():
             return _disconnected(errno.ECONNRESET, where, reach)
         case TimeoutError(errno=None) if sent:
             detail = f"{where} did not answer within {timeout_seconds:g} s"
@@ -65,8 +55,6 @@ def failure(error: Exception, target: Target, *, sent: bool, timeout_seconds: fl
         case TimeoutError(errno=None):
             detail = f"there was no connection to {where} within {timeout_seconds:g} s"
             return Failed("ETIMEDOUT", detail, reach)
-        case _ if tls is not None:  # an alert after the handshake, such as a certificate wanted
-            return Failed("TLS_ERROR", f"TLS with {where} failed: {_reason(tls)}", reach)
         case OSError(errno=number):
             return _disconnected(number, where, reach)
         case _:

@@ -65,7 +65,7 @@ class Guard:
 
     def _judge_port(self, host: str, port: int) -> str | None:
         address = _parse(host)
-        if address is None and _is_literal(host):
+        if address is None and is_literal(host):
             return f"{host} is not an address"
         if port in self._ports:
             return None
@@ -77,7 +77,8 @@ class Guard:
         return any(address in network for network in self._ranges)
 
 
-def _is_literal(host: str) -> bool:
+def is_literal(host: str) -> bool:
+    """Whether *host* is an address and not a name; the grammar of a target leaves nothing between."""
     return ":" in host or host.replace(".", "").isdigit()
 
 

@@ -3,42 +3,28 @@
 import asyncio
 import socket
 import ssl
-from functools import lru_cache
+from collections import deque
 from typing import Final
 
-from aiohttp import (
-    AddrInfoType,
-    ClientError,
-    ClientResponse,
-    ClientSession,
-    ClientTimeout,
-    DummyCookieJar,
-    InvalidURL,
-    hdrs,
-)
-from aiohttp.abc import AbstractResolver, ResolveResult
-from yarl import URL
-
 from redrive.clock import Clock
+from redrive.delivery.exchange import MAX_ANSWER, Connection
 from redrive.delivery.failures import blocked, failure
-from redrive.delivery.guard import Guard
-from redrive.delivery.names import Refused, Resolver, vetted
+from redrive.delivery.guard import Guard, is_literal
+from redrive.delivery.names import KeptNames, Refused, Resolver, vetted
 from redrive.delivery.port import Request
-from redrive.delivery.wire import Body, Connector
 from redrive.domain.delivery import Headers
 from redrive.domain.outcome import Answer, Outcome, classify, is_retryable_status
 from redrive.domain.retry import parse_retry_after
 from redrive.domain.target import Target
 
-MAX_ANSWER: Final = 64 * 1024
 MAX_KEPT_HEADERS: Final = 16 * 1024
-_NAMES_KEPT_SECONDS: Final = 10
 _IDLE_SECONDS: Final = 30.0
-_NO_LIMIT: Final = ClientTimeout(total=None, sock_connect=None)  # `send` has the only one
+_DEFAULT_PORTS: Final = {"https": 443, "http": 80}
+_Origin = tuple[str, str, int]
 
 
 class HttpDeliverer:
-    """The deliverer on aiohttp: kept connections, no cookies, no redirects, no proxy, no inflating.
+    """The deliverer: kept connections, no cookies, no redirects, no proxy, no inflating.
 
     Make it inside a running event loop. *tls* replaces the system's trust.
     """
@@ -47,131 +33,134 @@ class HttpDeliverer:
         self, guard: Guard, resolver: Resolver, clock: Clock, *, tls: ssl.SSLContext | None = None
     ) -> None:
         self._guard = guard
+        self._names = KeptNames(resolver)
         self._clock = clock
-        self._session = ClientSession(
-            connector=Connector(
-                limit=0,  # the engine limits
-                keepalive_timeout=_IDLE_SECONDS,
-                resolver=_Vetting(guard, resolver),
-                ttl_dns_cache=_NAMES_KEPT_SECONDS,
-                socket_factory=self._open,
-                ssl=tls or True,
-            ),
-            cookie_jar=DummyCookieJar(),
-            auto_decompress=False,
-            skip_auto_headers=(hdrs.ACCEPT, hdrs.ACCEPT_ENCODING, hdrs.USER_AGENT),
-            timeout=_NO_LIMIT,
-            read_bufsize=MAX_ANSWER,
-            max_headers=100,
-        )
+        self._tls = tls
+        self._loop = asyncio.get_running_loop()
+        self._idle: dict[_Origin, deque[Connection]] = {}
+        self._sweeper = self._loop.call_later(_IDLE_SECONDS, self._sweep)
 
     async def send(self, request: Request) -> Outcome:
         """Make one HTTP exchange, never a second. A remote failure is a value and never raises."""
-        target = request.target
+        target, timeout_seconds = request.target, request.timeout_seconds
         if (why := self._guard.judge_port(target)) is not None:
             return blocked(why)
-        body, received = Body(request.body), bytearray()
-        response, whole = None, False
-        try:
-            async with asyncio.timeout(request.timeout_seconds):
-                response = await self._session.request(
-                    request.method,
-                    _url(target),
-                    headers=request.headers,
-                    data=body,
-                    allow_redirects=False,
-                )
-                whole = await _read(response, received)
-        except InvalidURL:  # a bug of ours: grammar and guard are stricter
-            raise
-        except (ClientError, OSError) as error:  # TimeoutError is an OSError
-            if response is None:
-                return failure(error, target, sent=body.consumed, timeout_seconds=request.timeout_seconds)
-        finally:
-            if response is not None and not whole:
-                response.close()
-        return self._judge(response, bytes(received[:MAX_ANSWER]), truncated=not whole)
+        deadline = self._loop.time() + timeout_seconds
+        connection = self._take((target.scheme, target.host, target.port))
+        if connection is None:
+            try:
+                async with asyncio.timeout_at(deadline):
+                    connection = await self._open(target, deadline)
+            except OSError as error:  # TimeoutError, gaierror and SSLError are among them
+                return failure(error, target, sent=False, timeout_seconds=timeout_seconds)
+        await connection.exchange(_head(request), request.body, deadline)
+        if not connection.status:
+            lost = connection.error or ConnectionResetError()
+            return failure(lost, target, sent=True, timeout_seconds=timeout_seconds)
+        return self._judge(connection)
 
     async def close(self) -> None:
         """Close every kept connection."""
-        await self._session.close()
+        self._sweeper.cancel()
+        for kept in self._idle.values():
+            for connection in kept:
+                connection.abort()
+        self._idle.clear()
 
-    def _judge(self, response: ClientResponse, body: bytes, *, truncated: bool) -> Outcome:
-        headers = _kept(response)
-        answer = Answer(response.status, headers, body, truncated)
-        if not is_retryable_status(response.status):
+    def _take(self, origin: _Origin) -> Connection | None:
+        """The connection used last: those before it may be let go."""
+        kept = self._idle.get(origin)
+        while kept:
+            connection = kept.pop()
+            if connection.is_open and self._loop.time() - connection.idle_since < _IDLE_SECONDS:
+                return connection
+            connection.abort()
+        return None
+
+    async def _open(self, target: Target, deadline: float) -> Connection:
+        """A new connection to the first address that takes one, each given its share of the time."""
+        if is_literal(target.host):
+            addresses = [target.host]
+        else:
+            addresses = list(await vetted(self._names, self._guard, target.host, target.port))
+        first: OSError | None = None
+        for at, address in enumerate(addresses):
+            share = (deadline - self._loop.time()) / (len(addresses) - at)
+            try:
+                async with asyncio.timeout(share):
+                    return await self._connect(target, address)
+            except OSError as error:
+                first = first or error
+        assert first is not None  # noqa: S101 - there is an address, or vetted() raised
+        raise first
+
+    async def _connect(self, target: Target, address: str) -> Connection:
+        """To the very address that was judged: a literal, so that no resolver has another say."""
+        if (why := self._guard.judge(address, target.port)) is not None:
+            raise Refused(why)
+        origin = (target.scheme, target.host, target.port)
+        kept = self._idle.setdefault(origin, deque())
+        family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        peer = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+        try:
+            await self._loop.sock_connect(peer, (address, target.port))
+            _, connection = await self._loop.create_connection(
+                lambda: Connection(self._loop, kept.append),
+                sock=peer,
+                ssl=self._context() if target.scheme == "https" else None,
+                server_hostname=target.host.rstrip(".") if target.scheme == "https" else None,
+            )
+        except BaseException:
+            peer.close()
+            raise
+        return connection
+
+    def _context(self) -> ssl.SSLContext:
+        """Made when first needed: reading the system's trust takes 20 ms."""
+        if self._tls is None:
+            self._tls = ssl.create_default_context()
+        return self._tls
+
+    def _judge(self, connection: Connection) -> Outcome:
+        status = connection.status
+        body = bytes(connection.body[:MAX_ANSWER])
+        answer = Answer(status, _kept(connection.headers), body, truncated=not connection.is_whole)
+        if not is_retryable_status(status):
             return classify(answer)
-        asked = response.headers.getall(hdrs.RETRY_AFTER, ())
-        wait = parse_retry_after(asked[0], self._clock.now()) if len(asked) == 1 else None
+        asked = [value for name, value in connection.headers if name.lower() == b"retry-after"]
+        wait = parse_retry_after(asked[0].decode("latin-1"), self._clock.now()) if len(asked) == 1 else None
         return classify(answer, retry_after=wait)
 
-    def _open(self, info: AddrInfoType) -> socket.socket:
-        """The last gate: every socket is made here, for an IP literal as for a name."""
-        family, kind, protocol, _, address = info
-        if (why := self._guard.judge(str(address[0]), int(address[1]))) is not None:
-            raise Refused(why)
-        return socket.socket(family, kind, protocol)
+    def _sweep(self) -> None:
+        """Let go of connections nobody used for a while, and of receivers without any."""
+        now = self._loop.time()
+        for kept in self._idle.values():
+            while kept and (not kept[0].is_open or now - kept[0].idle_since >= _IDLE_SECONDS):
+                kept.popleft().abort()
+        self._idle = {origin: kept for origin, kept in self._idle.items() if kept}
+        self._sweeper = self._loop.call_later(_IDLE_SECONDS, self._sweep)
 
 
-class _Vetting(AbstractResolver):
-    """Gives aiohttp only addresses that the guard allows."""
-
-    def __init__(self, guard: Guard, resolver: Resolver) -> None:
-        self._guard = guard
-        self._resolver = resolver
-
-    async def resolve(
-        self,
-        host: str,
-        port: int = 0,
-        family: socket.AddressFamily = socket.AF_UNSPEC,  # noqa: ARG002 - always AF_UNSPEC here
-    ) -> list[ResolveResult]:
-        addresses = await vetted(self._resolver, self._guard, host, port)
-        return [_resolved(host, address, port) for address in addresses]
-
-    async def close(self) -> None:
-        """Nothing is held."""
+def _head(request: Request) -> bytes:
+    """The request line and header: the host, what was given, and the length, in this order."""
+    target = request.target
+    host = f"[{target.host}]" if ":" in target.host else target.host
+    port = "" if target.port == _DEFAULT_PORTS[target.scheme] else f":{target.port}"
+    lines = [f"{request.method} {target.path} HTTP/1.1", f"Host: {host}{port}"]
+    lines += [f"{name}: {value}" for name, value in request.headers]
+    lines += [f"Content-Length: {len(request.body)}", "", ""]
+    head = "\r\n".join(lines)
+    if head.count("\n") != len(lines) - 1 or head.count("\r") != len(lines) - 1:
+        raise ValueError("a header holds a line break")  # a bug of ours: all of it was checked on its way in
+    return head.encode("latin-1")
 
 
-def _resolved(host: str, address: str, port: int) -> ResolveResult:
-    family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    return ResolveResult(
-        hostname=host,
-        host=address,
-        port=port,
-        family=family,
-        proto=socket.IPPROTO_TCP,
-        flags=socket.AI_NUMERICHOST,
-    )
-
-
-async def _read(response: ClientResponse, received: bytearray) -> bool:
-    """Read the body into *received*; False when there is more of it than is kept."""
-    while chunk := await response.content.readany():
-        received += chunk
-        if len(received) > MAX_ANSWER:
-            return False
-    return True
-
-
-def _kept(response: ClientResponse) -> Headers:
-    """The headers, as far as a reader of evidence can use them."""
+def _kept(headers: list[tuple[bytes, bytes]]) -> Headers:
+    """The headers, as far as a reader of evidence can use them; bytes that are not UTF-8 are escaped."""
     kept, size = [], 0
-    for name, value in response.headers.items():
+    for name, value in headers:
         size += len(name) + len(value)
         if size > MAX_KEPT_HEADERS:
             break
-        kept.append((str(name), _readable(value)))
+        kept.append((name.decode("latin-1"), value.decode("utf-8", "backslashreplace")))
     return tuple(kept)
-
-
-def _readable(value: str) -> str:
-    """A header's value that can be stored: bytes that are not UTF-8 are escaped."""
-    if value.isascii():
-        return value
-    return value.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-
-
-@lru_cache(maxsize=4096)
-def _url(target: Target) -> URL:
-    return URL(target.origin + target.path, encoded=True)

@@ -10,6 +10,8 @@ from typing import Protocol
 from redrive.delivery.guard import Guard
 
 LOOKUP_SECONDS = 5.0
+KEPT_SECONDS = 10.0
+NAMES_KEPT = 10_000
 
 
 class Resolver(Protocol):
@@ -42,13 +44,31 @@ class SystemResolver:
         self._threads.shutdown(wait=False, cancel_futures=True)
 
 
+class KeptNames:
+    """A resolver that asks another once for many: it keeps what it was told for a few seconds.
+
+    What it gives is still judged at every connection.
+    """
+
+    def __init__(self, resolver: Resolver) -> None:
+        self._resolver = resolver
+        self._kept: dict[str, tuple[float, asyncio.Task[Sequence[str]]]] = {}
+
+    async def __call__(self, host: str) -> Sequence[str]:
+        """The addresses of *host*; a lookup that is under way is waited for."""
+        now = asyncio.get_running_loop().time()
+        until, lookup = self._kept.get(host, (0.0, None))
+        if lookup is None or now >= until or (lookup.done() and lookup.exception() is not None):
+            if len(self._kept) >= NAMES_KEPT:
+                self._kept.clear()
+            lookup = asyncio.create_task(_look_up_once(self._resolver, host))
+            self._kept[host] = (now + KEPT_SECONDS, lookup)
+        return await asyncio.shield(lookup)
+
+
 async def vetted(resolver: Resolver, guard: Guard, host: str, port: int) -> Sequence[str]:
     """The addresses of *host*, all allowed on *port*. Raises Refused or socket.gaierror."""
-    try:
-        async with asyncio.timeout(LOOKUP_SECONDS):
-            addresses = await resolver(host)
-    except TimeoutError:
-        raise socket.gaierror(socket.EAI_AGAIN, f"no answer within {LOOKUP_SECONDS:g} s") from None
+    addresses = await resolver(host)
     for address in addresses:
         if (why := guard.judge(address, port)) is not None:
             raise Refused(why)  # one denied answer blocks all: the next lookup may put it first
@@ -66,6 +86,14 @@ def is_local(address: str) -> bool:
     except OSError as error:  # any other error does not prove that it is another machine's
         return error.errno not in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
     return True
+
+
+async def _look_up_once(resolver: Resolver, host: str) -> Sequence[str]:
+    try:
+        async with asyncio.timeout(LOOKUP_SECONDS):
+            return await resolver(host)
+    except TimeoutError:
+        raise socket.gaierror(socket.EAI_AGAIN, f"no answer within {LOOKUP_SECONDS:g} s") from None
 
 
 def _look_up(host: str) -> list[str]:

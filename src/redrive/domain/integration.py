@@ -12,8 +12,8 @@ from redrive.domain.retry import RetryPolicy
 from redrive.domain.target import parse_target
 
 INTEGRATION_ID: Final = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,62}[a-z0-9])?", re.ASCII)
-_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,128}", re.ASCII)
-_HEADER_VALUE = re.compile(r"[\x21-\x7e](?:[\x20-\x7e\t]{0,4094}[\x21-\x7e])?", re.ASCII)
+HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,128}", re.ASCII)
+HEADER_VALUE = re.compile(r"[\x21-\x7e](?:[\x20-\x7e\t]{0,4094}[\x21-\x7e])?", re.ASCII)
 _RESERVED = frozenset(
     """host content-length transfer-encoding connection keep-alive te trailer upgrade expect
     proxy-authorization proxy-connection traceparent tracestate x-request-id user-agent
@@ -154,11 +154,11 @@ def check_headers(headers: dict[str, str], pointer: str = "/headers") -> list[Fa
         faults.append(Fault(pointer, "a header name stands twice (names ignore case)"))
     for name, value in headers.items():
         at = f"{pointer}/{name.replace('~', '~0').replace('/', '~1')}"
-        if not _HEADER_NAME.fullmatch(name):
+        if not HEADER_NAME.fullmatch(name):
             faults.append(Fault(at, "not a header name"))
         elif name.lower() in _RESERVED or name.lower().startswith("webhook-"):
             faults.append(Fault(at, "this header is set by redrive or by the connection"))
-        elif not _HEADER_VALUE.fullmatch(value):
+        elif not HEADER_VALUE.fullmatch(value):
             faults.append(Fault(at, "1–4096 visible ASCII characters, spaces only inside"))
     return faults
 

@@ -1,5 +1,6 @@
 """What came of one attempt, and what that means: every HTTP status and network error has one class."""
 
+import re
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
@@ -17,6 +18,7 @@ RETRYABLE_NETWORK_CODES: Final = (
     "ETIMEDOUT",
     "EAI_AGAIN",
 )
+_HTTP = re.compile(r"HTTP_([0-9]{3})", re.ASCII)
 
 
 class Reach(StrEnum):
@@ -88,8 +90,8 @@ def is_retryable_status(status: int) -> bool:
 
 def is_retryable(code: str, network_codes: frozenset[str]) -> bool:
     """Whether a failure under *code* is worth another attempt, given the integration's own codes."""
-    if code.startswith("HTTP_"):
-        return is_retryable_status(int(code[5:]))
+    if match := _HTTP.fullmatch(code):
+        return is_retryable_status(int(match[1]))
     return code in ALWAYS_RETRYABLE or (code in network_codes and code not in NEVER_RETRYABLE)
 
 

@@ -17,7 +17,7 @@ _HTTP_DATES = (
     re.compile(rf"{_LONG_DAY}, (?P<d>[0-9]{{2}})-(?P<m>{_MONTH})-(?P<y>[0-9]{{2}}) {_TIME} GMT", re.ASCII),
     re.compile(rf"{_DAY} (?P<m>{_MONTH}) (?P<d>[ 0-9][0-9]) {_TIME} (?P<y>[0-9]{{4}})", re.ASCII),
 )
-_SECONDS = re.compile(r"[0-9]{1,18}", re.ASCII)
+_SECONDS = re.compile(r"[0-9]{1,1000}", re.ASCII)  # int() refuses far longer ones
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,14 +55,14 @@ def _http_date(text: str, now: datetime) -> datetime | None:
     if match is None:
         return None
     year = int(match["y"])
-    if len(match["y"]) == 2:  # RFC 850: a year that seems over 50 years ahead is in the past
-        year += now.year // 100 * 100
-        if year > now.year + 50:
-            year -= 100
+    if len(match["y"]) == 2:  # RFC 850: the latest year of that name that is at most 50 years ahead
+        latest = now.year + 50
+        year = latest - (latest - year) % 100
+    second = int(match["S"])
     try:
         return datetime(
             year, _MONTHS.index(match["m"]) + 1, int(match["d"]),
-            int(match["H"]), int(match["M"]), min(int(match["S"]), 59), tzinfo=UTC,
+            int(match["H"]), int(match["M"]), 59 if second == 60 else second, tzinfo=UTC,
         )  # fmt: skip
-    except ValueError:  # 31 February, hour 25
+    except ValueError:  # 31 February, hour 25; second 60 is a leap second
         return None

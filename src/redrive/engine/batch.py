@@ -30,6 +30,11 @@ class Batcher(Generic[Given, Got]):
             self._running = asyncio.create_task(self._run())
         return await future
 
+    async def idle(self) -> None:
+        """Return once nothing is queued or being flushed."""
+        while self._running is not None:
+            await asyncio.wait([self._running])
+
     async def close(self, seconds: float) -> None:
         """Return once nothing is queued or being flushed, or give up on it after *seconds*."""
         if self._running is not None:

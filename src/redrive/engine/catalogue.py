@@ -73,6 +73,11 @@ class Catalogue:
     async def update(self, call: Call, integration_id: str, changes: dict[str, Any]) -> Integration:
         """Change some fields; None puts a policy field back to the default."""
         call.require(Permission.OPERATE)
+        if not changes:
+            raise InvalidPayload(Fault("", "name at least one field to change"))
+        check_integration(changes, allow_http=self.allow_http)
+        if changes.get("secret") is not None:
+            check_secret(changes["secret"])
         while True:  # until nobody changed it between our reading and our writing
             old = self.find(integration_id)
             new = self._changed(old, changes)
@@ -87,6 +92,7 @@ class Catalogue:
     async def _create(self, call: Call, fields: dict[str, Any], key: Key | None) -> Integration:
         check_integration(fields, allow_http=self.allow_http)
         self._check_policy(fields)
+        fields = {"name": fields["integration_id"]} | fields
         now = self.clock.now()
         secrets = _secrets(fields.get("auth_mode", "hmac"), fields.get("secret"))
         integration = Integration(
@@ -103,9 +109,6 @@ class Catalogue:
         return integration
 
     def _changed(self, old: Integration, changes: dict[str, Any]) -> Integration:
-        if not changes:
-            raise InvalidPayload(Fault("", "name at least one field to change"))
-        check_integration(changes, allow_http=self.allow_http)
         new = replace(old, updated_at=self.clock.now(), version=old.version + 1, **_values(changes))
         self._check_policy({name: getattr(new, name) for name in ("base_delay_seconds", "max_delay_seconds")})
         if changes.get("secret") is not None or (new.auth_mode == "hmac" and not new.secrets):

@@ -119,7 +119,9 @@ class Operate:
             source_request_id=call.request_id,
             after=item_state(given.status, cycle=1, attempt_count=given.attempt_count, failure_code=code),
         )
-        item = Import(delivery, intake.fingerprint, given.status, given.attempt_count, last, event)
+        # The whole body, evidence and all: a key that a mere delivery used is another request.
+        fingerprint = b"" if key is None else key.fingerprint
+        item = Import(delivery, fingerprint, given.status, given.attempt_count, last, event)
         result = Receipt(delivery.id)
         verdict = await self.store.hand_over(item, _answered(key, result, self.clock.now()))
         result = receipt(intake, verdict)

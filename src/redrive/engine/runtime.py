@@ -78,6 +78,8 @@ class Engine:
     async def drain(self, *, at_once: bool = False) -> int:
         """Claim no more and finish what is in flight, unless *at_once*; how many attempts were cut off."""
         self.announce(DrainStarted(self.worker.in_flight))
+        await self.worker.stop_claiming()
+        await self.ingest.batcher.idle()  # what it was storing as ours is in flight now
         return await self.worker.drain(0 if at_once else self.limits.drain_seconds)
 
     async def close(self, reason: str, aborted: int) -> None:

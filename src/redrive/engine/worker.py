@@ -60,6 +60,9 @@ class Worker:
         self.recorder: Batcher[Result, bool] = Batcher(self._record)
         self.stopping = True
         self._attempts: set[asyncio.Task[None]] = set()
+        self._aborted = 0
+        self._at_once = False
+        self._claiming = asyncio.Lock()
         self._wake = asyncio.Event()
         self._targets: dict[str, Target] = {}
         catalogue.on_change = self.configure
@@ -114,7 +117,8 @@ class Worker:
                     polled_at = self.clock.elapsed()
                     for number, at in (await self.store.next_due()).items():
                         self.lanes.due(number, at)
-                await self._claim()
+                async with self._claiming:
+                    await self._claim()
             except StoreUnavailable as error:
                 self.health.failed("claim", error)
                 await self.clock.sleep(self.health.pause_seconds)
@@ -138,23 +142,29 @@ class Worker:
             self.announce(LeasesLost(adopted))
         return adopted
 
+    async def stop_claiming(self) -> None:
+        """Claim no more, and return once what was just being claimed is in flight or given back."""
+        self.stopping = True
+        self._wake.set()
+        async with self._claiming:
+            pass
+
     async def drain(self, seconds: float) -> int:
-        """Claim no more, let what is in flight finish for *seconds*, abort the rest; how many were aborted.
+        """Let what is in flight finish for *seconds*, abort the rest; how many were aborted.
 
         An aborted attempt was, or may have been, sent: its claim stays, to be recorded as LEASE_EXPIRED.
         """
-        self.stopping = True
-        self._wake.set()
         if self._attempts:
-            await asyncio.wait(self._attempts, timeout=seconds)
+            await asyncio.wait(self._attempts, timeout=0 if self._at_once else seconds)
         late = list(self._attempts)
         self.abort()
         await asyncio.gather(*late, return_exceptions=True)
         await self.recorder.close(RECORDING_SECONDS)
-        return len(late)
+        return self._aborted
 
     def abort(self) -> None:
-        """Cut off what is in flight."""
+        """Cut off what is in flight, and let a drain wait for nothing more."""
+        self._at_once = True
         for task in self._attempts:
             task.cancel()
 
@@ -322,7 +332,9 @@ class Worker:
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._attempts.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
+        if task.cancelled():
+            self._aborted += 1
+        elif (error := task.exception()) is not None:
             self.announce(LoopFailed("attempt", error))
 
     def _lost(self, why: str) -> tuple[Outcome, datetime, timedelta, str]:

@@ -6,8 +6,8 @@ lock, cost 0.4 to 0.9 µs. So events must be announced from one thread, the even
 
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from itertools import accumulate
 from typing import Final
 
@@ -23,7 +23,6 @@ from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
 from redrive import __version__
-from redrive.domain.item import Status
 from redrive.telemetry import events
 from redrive.telemetry.bus import Bus
 
@@ -35,12 +34,11 @@ _METHODS: Final = frozenset("GET HEAD POST PUT PATCH DELETE OPTIONS".split())
 
 @dataclass(frozen=True, slots=True)
 class Polled:
-    """What is read at the moment of a scrape. None and no items: the store could not tell."""
+    """What is read at the moment of a scrape. None: the store could not tell."""
 
     in_flight: int = 0
     due: int | None = None
     oldest_due_seconds: float | None = None  # how long the oldest due work has been due; 0: none is
-    items: Mapping[Status, int] = field(default_factory=dict)
 
 
 class Metrics:
@@ -155,12 +153,8 @@ class _Scrape(Collector):
 
 def _polled(polled: Polled) -> Iterator[Metric]:
     yield _gauge("attempts_in_flight", "Attempts being made now.", polled.in_flight)
-    yield _gauge("due_backlog", "Items that are due and wait, up to a bound.", polled.due)
+    yield _gauge("due_backlog", "Items that are due and wait.", polled.due)
     yield _gauge("oldest_due_seconds", "How long the oldest of them has waited.", polled.oldest_due_seconds)
-    items = GaugeMetricFamily("redrive_items", "Items by status.", labels=["status"])
-    for status, count in polled.items.items():
-        items.add_metric([status], count)
-    yield items
 
 
 def _count(name: str, meaning: str, count: int) -> Metric:

@@ -217,3 +217,13 @@ async def test_an_item_belongs_to_its_integration(store: StoreUnderTest, number:
 
     assert await store.item(number + 1, given.id) is None
     assert await store.item(number, ItemId(given.id + 1)) is None
+
+
+@pytest.mark.parametrize("size", [0, 1, 2, 3, 63, 64, 65, 127, 200])
+async def test_a_batch_of_any_size_is_stored_whole(store: StoreUnderTest, number: int, size: int) -> None:
+    given = [a_delivery(number, payload=b"%d" % n, headers=(("n", f"{n}"),)) for n in range(size)]
+
+    verdicts = await store.accept([an_intake(delivery) for delivery in given])
+
+    assert list(verdicts) == [Accepted(claimed=False)] * size
+    assert [claim.delivery for claim in await claim_all(store, await store.enter(), number, 500)] == given

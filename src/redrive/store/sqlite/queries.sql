@@ -131,7 +131,7 @@ DELETE FROM signing_secret WHERE integration = ?
 INSERT INTO signing_secret (integration, position, value) VALUES (?, ?, ?)
 
 -- name: integrations
-SELECT number, version, config FROM integration ORDER BY integration_id
+SELECT number, lifecycle, version, config FROM integration ORDER BY integration_id
 
 -- name: secrets
 SELECT integration, value FROM signing_secret ORDER BY integration, position
@@ -147,10 +147,10 @@ SELECT id, integration, event_type, request_id, traceparent, tracestate, idempot
   FROM delivery WHERE id = ?
 
 -- name: live
-SELECT status, cycle, attempt, max_attempts, due_at, claimed_by FROM live WHERE id = ?
+SELECT integration, status, cycle, attempt, max_attempts, due_at, claimed_by FROM live WHERE id = ?
 
 -- name: dead
-SELECT status, cycle, attempt, max_attempts, died_at, resolved_at, resolved_by, resolved_reason
+SELECT integration, status, cycle, attempt, max_attempts, resolved_at, resolved_by, resolved_reason
   FROM dead WHERE id = ?
 
 -- name: cycles
@@ -158,7 +158,13 @@ SELECT cycle, request_id, max_attempts, opened_at, opened_by FROM cycle WHERE it
 
 -- name: last_attempt
 SELECT cycle, attempt, started_at, duration_us, failure_code, failure_detail, retryable, reach,
-       retry_after_ms, span_id, http_status, headers, truncated, body
+       retry_after_ms, span_id, http_status, headers, truncated, body, length(body)
+  FROM attempt WHERE item = ? ORDER BY cycle DESC, attempt DESC LIMIT 1
+
+-- name: last_attempt_without_body
+-- For lists: length() leaves the overflow pages of a body alone.
+SELECT cycle, attempt, started_at, duration_us, failure_code, failure_detail, retryable, reach,
+       retry_after_ms, span_id, http_status, headers, truncated, iif(body IS NULL, NULL, x''), length(body)
   FROM attempt WHERE item = ? ORDER BY cycle DESC, attempt DESC LIMIT 1
 
 -- name: attempts
@@ -167,7 +173,13 @@ SELECT cycle, attempt, started_at, duration_us, failure_code, failure_detail, re
   FROM attempt WHERE item = ? ORDER BY cycle, attempt
 
 -- name: imported
-SELECT failure_code, failure_detail, retryable, occurred_at, http_status, headers, truncated, body
+SELECT failure_code, failure_detail, retryable, occurred_at, http_status, headers, truncated, body,
+       length(body)
+  FROM imported WHERE item = ?
+
+-- name: imported_without_body
+SELECT failure_code, failure_detail, retryable, occurred_at, http_status, headers, truncated,
+       iif(body IS NULL, NULL, x''), length(body)
   FROM imported WHERE item = ?
 
 -- name: queue_of_live

@@ -12,13 +12,14 @@ from redrive.domain.delivery import Attempt, Delivery, Evidence, Item, Resolutio
 from redrive.domain.ids import EventId, ItemId, first_id_at
 from redrive.domain.integration import Integration
 from redrive.domain.item import DEAD, OPEN, Status
-from redrive.domain.outcome import Failed
+from redrive.domain.outcome import Failed, Succeeded
 from redrive.store.port import EventFilter, Page, QueueFilter, StoreInconsistent, Token
 from redrive.store.sqlite.connection import ask
 from redrive.store.sqlite.rows import (
     Row,
     from_ms,
     to_attempt,
+    to_choice,
     to_delivery,
     to_event,
     to_evidence,
@@ -46,7 +47,7 @@ def item(connection: apsw.Connection, integration: int, item_id: ItemId) -> Item
     rows = ask(connection, SQL["delivery"], (item_id,))
     if not rows or rows[0][1] != integration:
         return None
-    return _item(connection, rows[0])
+    return _item(connection, rows[0], whole=True)
 
 
 def attempts(connection: apsw.Connection, item_id: ItemId) -> list[Attempt]:
@@ -77,7 +78,7 @@ def queue(
         row = ask(connection, SQL["delivery_without_payload"], (number,))
         if not row:
             raise StoreInconsistent(f"item {number} is queued but was never stored")
-        candidate = _item(connection, row[0])
+        candidate = _item(connection, row[0], whole=False)
         if _matches(candidate, wanted):
             found.append(candidate)
     return Page(found, next_below=None)
@@ -113,7 +114,7 @@ def to_token(row: Row) -> Token:
     return Token(
         token_id=token_id,
         subject=subject,
-        permissions=frozenset(Permission(name) for name in permissions.split()),
+        permissions=frozenset(to_choice(Permission, name) for name in permissions.split()),
         created_at=from_ms(created),
         expires_at=None if expires is None else from_ms(expires),
         revoked_at=None if revoked is None else from_ms(revoked),
@@ -156,38 +157,45 @@ def _matches(item: Item, wanted: QueueFilter) -> bool:
 
 
 def _conditions(wanted: EventFilter, below: EventId | None) -> tuple[str, list[Any]]:
-    given = {
-        "request_id = ?": wanted.request_id,
-        "event_type = ?": None if wanted.event_type is None else wanted.event_type.value,
-        "integration_id = ?": wanted.integration_id,
-        "target_id = ?": wanted.target_id,
-        "actor = ?": wanted.actor,
+    named = {  # the most selective first
+        "request_id": wanted.request_id,
+        "target_id": wanted.target_id,
+        "integration_id": wanted.integration_id,
+        "actor": wanted.actor,
+        "event_type": None if wanted.event_type is None else wanted.event_type.value,
+    }
+    bounds = {
         "id >= ?": None if wanted.since is None else first_id_at(wanted.since),
         "id < ?": None if wanted.until is None else first_id_at(wanted.until),
         "id < ? ": below,
     }
-    used = {text: value for text, value in given.items() if value is not None}
-    return " AND ".join(used) or "1", list(used.values())
+    columns = [column for column, value in named.items() if value is not None]
+    # `+` hides a column from the planner, which otherwise takes the index that was made last.
+    used = [f"{column} = ?" for column in columns[:1]] + [f"+{column} = ?" for column in columns[1:]]
+    used += [text for text, value in bounds.items() if value is not None]
+    values = [value for value in (*named.values(), *bounds.values()) if value is not None]
+    return " AND ".join(used) or "1", values
 
 
-def _item(connection: apsw.Connection, row: Row) -> Item:
+def _item(connection: apsw.Connection, row: Row, *, whole: bool) -> Item:
     """Put an item together from where it is: live, dead, or neither, which means it succeeded."""
     *columns, payload_size = row
     delivery = to_delivery(tuple(columns))
-    last_rows = ask(connection, SQL["last_attempt"], (delivery.id,))
-    last_attempt = to_attempt(last_rows[0]) if last_rows else None
+    last, last_size = _last_attempt(connection, delivery, whole=whole)
     cycles = ask(connection, SQL["cycles"], (delivery.id,))
-    place = _place(connection, delivery, last_attempt)
+    place = _place(connection, delivery, last, cycles)
+    _check(delivery, place, last, cycles)
     touched = [(delivery.created_at, delivery.created_by)]
     request_id = delivery.request_id
     for _, cycle_request_id, _, opened_ms, opened_by in cycles:
         touched.append((from_ms(opened_ms), opened_by))
         request_id = cycle_request_id
-    if last_attempt is not None:
-        touched.append((last_attempt.started_at + last_attempt.duration, "redrive"))
+    if last is not None:
+        touched.append((last.started_at + last.duration, "redrive"))
     if place.resolution is not None:
         touched.append((place.resolution.resolved_at, place.resolution.resolved_by))
     updated_at, updated_by = max(touched, key=lambda pair: pair[0])
+    evidence = _imported(connection, delivery, whole=whole) if last is None else _evidence(last, last_size)
     return Item(
         delivery=delivery,
         payload_size=payload_size,
@@ -197,7 +205,7 @@ def _item(connection: apsw.Connection, row: Row) -> Item:
         max_attempts=place.max_attempts,
         request_id=request_id,
         next_retry_at=place.next_retry_at,
-        last=_evidence(connection, delivery, last_attempt),
+        last=evidence,
         resolution=place.resolution,
         updated_by=updated_by,
         updated_at=updated_at,
@@ -207,10 +215,11 @@ def _item(connection: apsw.Connection, row: Row) -> Item:
 class _Place:
     """Where an item is, and what that place says of it."""
 
-    __slots__ = ("attempt", "cycle", "max_attempts", "next_retry_at", "resolution", "status")
+    __slots__ = ("attempt", "cycle", "integration", "max_attempts", "next_retry_at", "resolution", "status")
 
-    def __init__(self, status: str, cycle: int, attempt: int, max_attempts: int) -> None:
-        self.status = Status(status)
+    def __init__(self, integration: int, status: str, cycle: int, attempt: int, max_attempts: int) -> None:
+        self.integration = integration
+        self.status = to_choice(Status, status)
         self.cycle = cycle
         self.attempt = attempt
         self.max_attempts = max_attempts
@@ -218,7 +227,9 @@ class _Place:
         self.resolution: Resolution | None = None
 
 
-def _place(connection: apsw.Connection, delivery: Delivery, last: Attempt | None) -> _Place:
+def _place(
+    connection: apsw.Connection, delivery: Delivery, last: Attempt | None, cycles: list[Row]
+) -> _Place:
     live = ask(connection, SQL["live"], (delivery.id,))
     dead = ask(connection, SQL["dead"], (delivery.id,))
     if live and dead:
@@ -230,23 +241,49 @@ def _place(connection: apsw.Connection, delivery: Delivery, last: Attempt | None
             place.next_retry_at = from_ms(due_ms)
         return place
     if dead:
-        status, cycle, attempt, max_attempts, _, at, by, why = dead[0]
-        place = _Place(status, cycle, attempt, max_attempts)
+        *where, at, by, why = dead[0]
+        place = _Place(*where)
         if at is not None:
+            if by is None or why is None:
+                raise StoreInconsistent(f"{delivery.id} was resolved by nobody, or for no reason")
             place.resolution = Resolution(from_ms(at), by, why)
         return place
     if last is None or isinstance(last.outcome, Failed):
         raise StoreInconsistent(f"{delivery.id} is neither unfinished nor dead, and did not succeed")
-    max_attempts = delivery.max_attempts
-    if last.cycle > 1:
-        max_attempts = ask(connection, SQL["cycles"], (delivery.id,))[-1][2]
-    return _Place(Status.SUCCEEDED, last.cycle, last.attempt, max_attempts)
+    max_attempts = cycles[-1][2] if cycles else delivery.max_attempts
+    return _Place(delivery.integration, Status.SUCCEEDED, last.cycle, last.attempt, max_attempts)
 
 
-def _evidence(connection: apsw.Connection, delivery: Delivery, last: Attempt | None) -> Evidence:
+def _check(delivery: Delivery, place: _Place, last: Attempt | None, cycles: list[Row]) -> None:
+    """What the tables say of one item must agree, or it is not served."""
+    if place.integration != delivery.integration:
+        raise StoreInconsistent(f"{delivery.id} is stored under two integrations")
+    if [row[0] for row in cycles] != list(range(2, place.cycle + 1)):
+        raise StoreInconsistent(f"{delivery.id} is in a cycle that was not opened")
     if last is None:
-        known = ask(connection, SQL["imported"], (delivery.id,))
-        return to_evidence(known[0]) if known else Evidence()
+        return
+    if (last.cycle, last.attempt) > (place.cycle, place.attempt):
+        raise StoreInconsistent(f"{delivery.id} has more attempts than were counted")
+    if isinstance(last.outcome, Succeeded) is not (place.status is Status.SUCCEEDED):
+        raise StoreInconsistent(f"{delivery.id} is {place.status}, its last attempt says otherwise")
+
+
+def _last_attempt(
+    connection: apsw.Connection, delivery: Delivery, *, whole: bool
+) -> tuple[Attempt | None, int]:
+    rows = ask(connection, SQL["last_attempt" if whole else "last_attempt_without_body"], (delivery.id,))
+    if not rows:
+        return None, 0
+    *columns, size = rows[0]
+    return to_attempt(tuple(columns)), size or 0
+
+
+def _imported(connection: apsw.Connection, delivery: Delivery, *, whole: bool) -> Evidence:
+    known = ask(connection, SQL["imported" if whole else "imported_without_body"], (delivery.id,))
+    return to_evidence(known[0]) if known else Evidence()
+
+
+def _evidence(last: Attempt, answer_size: int) -> Evidence:
     outcome = last.outcome
     answer = outcome.answer
     failed = outcome if isinstance(outcome, Failed) else None
@@ -257,5 +294,5 @@ def _evidence(connection: apsw.Connection, delivery: Delivery, last: Attempt | N
         retryable=last.retryable,
         occurred_at=last.started_at,
         answer=answer,
-        answer_size=0 if answer is None else len(answer.body),
+        answer_size=answer_size,
     )

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from enum import StrEnum
 from typing import Any, TypeVar
 
 import msgspec
@@ -15,6 +16,7 @@ from redrive.store.port import StoreInconsistent
 
 Row = tuple[Any, ...]
 Value = TypeVar("Value")
+Choice = TypeVar("Choice", bound=StrEnum)
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MILLISECOND = timedelta(milliseconds=1)
 _encoder = msgspec.json.Encoder()
@@ -30,7 +32,18 @@ def to_ms(instant: datetime) -> int:
 
 def from_ms(milliseconds: int) -> datetime:
     """The instant *milliseconds* after 1970."""
-    return EPOCH + milliseconds * MILLISECOND
+    try:
+        return EPOCH + milliseconds * MILLISECOND
+    except OverflowError as error:
+        raise StoreInconsistent(f"{milliseconds} is stored as an instant") from error
+
+
+def to_choice(kind: type[Choice], text: str) -> Choice:
+    """The member of *kind* that is stored as *text*."""
+    try:
+        return kind(text)
+    except ValueError as error:
+        raise StoreInconsistent(f"{text!r} is stored as a {kind.__name__.lower()}") from error
 
 
 def delivery_row(d: Delivery) -> Row:
@@ -77,7 +90,7 @@ def attempt_row(item: int, attempt: Attempt) -> Row:
 
 
 def to_attempt(row: Row) -> Attempt:
-    """From the columns of `last_attempt` and `attempts`."""
+    """From the columns of `attempts`."""
     (
         cycle,
         number,
@@ -127,8 +140,8 @@ def imported_row(item: int, last: Evidence) -> Row:
 
 
 def to_evidence(row: Row) -> Evidence:
-    """From the columns of `imported`."""
-    code, detail, retryable, occurred_at, *answer = row
+    """From the columns of `imported`, with the size of its body."""
+    code, detail, retryable, occurred_at, *answer, size = row
     known = to_answer(answer)
     return Evidence(
         failure_code=code,
@@ -137,7 +150,7 @@ def to_evidence(row: Row) -> Evidence:
         retryable=None if retryable is None else bool(retryable),
         occurred_at=None if occurred_at is None else from_ms(occurred_at),
         answer=known,
-        answer_size=0 if known is None else len(known.body),
+        answer_size=0 if known is None else size,
     )
 
 
@@ -163,8 +176,10 @@ def pack_integration(integration: Integration) -> str:
 
 def to_integration(row: Row, secrets: tuple[str, ...]) -> Integration:
     """From the columns of `integrations`."""
-    number, version, config = row
+    number, lifecycle, version, config = row
     found = _decode(_integration, config)
+    if found.lifecycle_status != lifecycle:
+        raise StoreInconsistent(f"{found.integration_id} is stored as {lifecycle} and as something else")
     return replace(found, number=number, version=version, secrets=secrets)
 
 
@@ -176,7 +191,7 @@ def _outcome(
             raise StoreInconsistent("a successful attempt is stored without its answer")
         return Succeeded(answer)
     asked = None if retry_after is None else timedelta(milliseconds=retry_after)
-    return Failed(code, detail or "", Reach(reach), answer, asked)
+    return Failed(code, detail or "", to_choice(Reach, reach), answer, asked)
 
 
 def _decode(decoder: msgspec.json.Decoder[Value], text: str) -> Value:

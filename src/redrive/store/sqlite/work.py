@@ -20,6 +20,7 @@ from redrive.store.port import (
     KeyReused,
     Refused,
     Result,
+    StoreInconsistent,
     Verdict,
 )
 from redrive.store.sqlite.connection import ask, insert
@@ -29,6 +30,7 @@ from redrive.store.sqlite.rows import (
     event_row,
     from_ms,
     imported_row,
+    to_choice,
     to_delivery,
     to_ms,
 )
@@ -176,7 +178,7 @@ def renew(connection: apsw.Connection, owner: int, now: datetime) -> bool:
 def lifecycle(connection: apsw.Connection, number: int) -> Lifecycle:
     """The lifecycle in force; an integration that is not there accepts nothing."""
     rows = ask(connection, SQL["lifecycle"], (number,))
-    return Lifecycle(rows[0][0]) if rows else Lifecycle.RETIRED
+    return to_choice(Lifecycle, rows[0][0]) if rows else Lifecycle.RETIRED
 
 
 def _refusal(connection: apsw.Connection, intake: Intake, lifecycle: Lifecycle) -> Verdict | None:
@@ -195,8 +197,12 @@ def _refusal(connection: apsw.Connection, intake: Intake, lifecycle: Lifecycle) 
 
 
 def _claimed(connection: apsw.Connection, owner: int, number: int) -> Claim:
-    [row] = ask(connection, SQL["claimed"], (number,))
-    cycle, attempt, max_attempts, request_id, *columns = row
+    rows = ask(connection, SQL["claimed"], (number,))
+    if not rows:
+        raise StoreInconsistent(f"item {number} is unfinished but was never stored")
+    cycle, attempt, max_attempts, request_id, *columns = rows[0]
+    if cycle > 1 and request_id is None:
+        raise StoreInconsistent(f"item {number} is in cycle {cycle}, which nobody opened")
     delivery = to_delivery(tuple(columns))
     return Claim(delivery, owner, cycle, attempt, max_attempts, request_id or delivery.request_id)
 

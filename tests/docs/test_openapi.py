@@ -1,0 +1,194 @@
+"""The API is what its description says: held by validators that were written by others."""
+
+import json
+import re
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from jsonschema import Draft202012Validator  # type: ignore[import-untyped]  # it has no types
+from openapi_spec_validator import validate
+
+from redrive.api import openapi, problems
+from redrive.api.routes import routes
+from redrive.client import Answer, Client, ProblemError
+from redrive.telemetry.metrics import Metrics
+from tests.docs.service import PATIENCE, Service, serving
+
+CHECKS = "not_a_server_error,status_code_conformance,response_schema_conformance,content_type_conformance"
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    quick = {"REDRIVE_MAX_ATTEMPTS": "2", "REDRIVE_BASE_DELAY_SECONDS": "0.01"}
+    directory = tmp_path_factory.mktemp("described")
+    with serving(directory, REDRIVE_ALLOW_HTTP="true", REDRIVE_ALLOW_TARGETS="127.0.0.0/8", **quick) as found:
+        yield found
+
+
+@pytest.fixture
+def client(service: Service) -> Iterator[Client]:
+    with service.client() as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def description(service: Service) -> Any:
+    with urllib.request.urlopen(f"{service.url}/openapi.json") as answer:
+        assert answer.headers["content-type"] == "application/json"
+        return json.load(answer)
+
+
+def test_the_description_is_valid_openapi(description: Any) -> None:
+    validate(description)
+
+
+def test_the_description_has_every_route_of_the_table(description: Any) -> None:
+    described = {
+        (method.upper(), path) for path, methods in description["paths"].items() for method in methods
+    }
+
+    assert described == {(route.method, route.path) for route in routes(Metrics())}
+
+
+def test_every_operation_names_its_permission(description: Any) -> None:
+    for route in routes(Metrics()):
+        operation = description["paths"][route.path][route.method.lower()]
+        needed = [] if route.permission is None else [{"bearer": [route.permission.value]}]
+
+        assert operation["security"] == needed
+
+
+def test_every_error_has_its_schema(description: Any) -> None:
+    schemas = description["components"]["schemas"]
+
+    assert schemas["Problem"]["properties"]["error_code"]["enum"] == [k.code for k in problems.STATUS]
+    for kind, status in problems.STATUS.items():
+        [_, fixed] = schemas[kind.__name__]["allOf"]
+        assert fixed["properties"]["status"] == {"const": status}
+
+
+def test_no_answer_says_more_or_less_than_its_schema(client: Client, description: Any) -> None:
+    """Strictly: what an answer holds beyond its schema is a fault here, although a caller may not mind."""
+    made = client.create_integration(integration_id="strict", url="http://127.0.0.1:9/hooks")
+    accepted = client.deliver("strict", event_type="invoice.paid", payload={"id": 7})
+    recovery_id = accepted["recovery_id"]
+    dead = _wait_for_status(client, recovery_id, "dlq")
+    replayed = client.replay("strict", recovery_id, "the receiver is back")
+    _wait_for_status(client, recovery_id, "dlq")
+    batch = client.deliver_batch("strict", [{"event_type": "a", "payload": 1}, b'{"payload":1}'])
+    imported = client.import_delivery("strict", {"event_type": "a", "payload": 1, "status": "failed"})
+    resolved = client.resolve("strict", recovery_id, "not needed any more")
+
+    for name, answer in {
+        "CreatedIntegration": made,
+        "Accepted": accepted,
+        "Recovery": dead,
+        "Replayed": replayed,
+        "AcceptedBatch": batch,
+        "Imported": imported,
+        "Resolved": resolved,
+        "RecoveryQueue": client.queue("strict"),
+        "Integrations": client.integrations(),
+        "ShownIntegration": client.update_integration("strict", name="Strictly"),
+        "AuditEvents": client.audit_events(integration_id="strict"),
+        "Alive": client.health(),
+        "Ready": client.ready(),
+    }.items():
+        _check(description, name, answer)
+
+
+def test_a_conflict_is_the_problem_that_is_described(client: Client, description: Any) -> None:
+    client.create_integration(integration_id="conflict", url="http://127.0.0.1:9/hooks")
+    recovery_id = client.import_delivery("conflict", {"event_type": "a", "payload": 1, "status": "dlq"})[
+        "recovery_id"
+    ]
+    client.replay("conflict", recovery_id, "first")
+
+    with pytest.raises(ProblemError) as refused:
+        client.create_integration(integration_id="conflict", url="http://127.0.0.1:9/hooks")
+
+    _check(description, "Conflict", refused.value.problem)
+
+
+def test_a_refused_body_is_the_problem_that_is_described(client: Client, description: Any) -> None:
+    with pytest.raises(ProblemError) as refused:
+        client.create_integration(integration_id="-", url="ftp://127.0.0.1")
+
+    _check(description, "InvalidPayload", refused.value.problem)
+
+
+def test_an_unknown_handler_cannot_join_the_table_undescribed() -> None:
+    described = {route.handler.__name__ for route in routes(Metrics())}
+
+    assert described == set(openapi.OPERATIONS)
+
+
+@pytest.mark.parametrize("seed", [1])
+def test_schemathesis_finds_no_answer_that_is_not_described(service: Service, seed: int) -> None:
+    _fuzz(service, seed=seed, examples=8)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("seed", range(2, 5))
+def test_schemathesis_finds_nothing_in_a_longer_search(service: Service, seed: int) -> None:
+    _fuzz(service, seed=seed, examples=100)
+
+
+def _fuzz(service: Service, *, seed: int, examples: int) -> None:
+    words = f"--max-examples {examples} --seed {seed} --no-color --checks {CHECKS}"
+    found = subprocess.run(
+        [
+            str(Path(sys.executable).with_name("schemathesis")),
+            "run",
+            f"{service.url}/openapi.json",
+            "--header",
+            f"Authorization: Bearer {service.token}",
+            *words.split(),
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert found.returncode == 0, found.stdout[-6000:] + found.stderr
+    counted = re.search(r"([0-9]+) generated, ([0-9]+) passed", found.stdout)
+    assert counted is not None
+    assert int(counted[1]) == int(counted[2]) >= 300
+
+
+def _wait_for_status(client: Client, recovery_id: str, status: str) -> Answer:
+    deadline = time.monotonic() + PATIENCE
+    while time.monotonic() < deadline:
+        found = client.item("strict", recovery_id)
+        if found["recovery"]["status"] == status:
+            return found
+        time.sleep(0.02)
+    raise AssertionError(f"{recovery_id} is not {status}")
+
+
+def _check(description: Any, name: str, answer: Any) -> None:
+    schemas = description["components"]["schemas"]
+    strict = _strictly(schemas) | {"Problem": schemas["Problem"]}  # each error closes itself
+    schema = {"$ref": f"#/components/schemas/{name}", "components": {"schemas": strict}}
+    Draft202012Validator(schema, format_checker=Draft202012Validator.FORMAT_CHECKER).validate(dict(answer))
+
+
+def _strictly(schema: Any, *, part: bool = False) -> Any:
+    """The same schema with every open object closed; the parts of an allOf close together."""
+    if isinstance(schema, list):
+        return [_strictly(each) for each in schema]
+    if not isinstance(schema, dict):
+        return schema
+    found = {
+        key: [_strictly(each, part=True) for each in value] if key == "allOf" else _strictly(value)
+        for key, value in schema.items()
+    }
+    if "allOf" in found or ("properties" in found and isinstance(found.get("required"), list) and not part):
+        found["unevaluatedProperties"] = False
+    return found

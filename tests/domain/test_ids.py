@@ -1,0 +1,126 @@
+# ruff: noqa: RUF001 - digits of other scripts are what some cases are about
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from redrive.domain.ids import (
+    ID_EPOCH,
+    RECOVERY_ID,
+    IdSequence,
+    event_id,
+    first_id_at,
+    instant_of,
+    parse_event_id,
+    parse_recovery_id,
+    recovery_id,
+)
+from tests.domain.strategies import instants
+from tests.factories import NOW
+
+MILLISECOND = timedelta(milliseconds=1)
+ids = st.integers(0, (1 << 63) - 1)
+BOTH: list[tuple[Callable[[int], str], Callable[[str], int | None]]] = [
+    (recovery_id, parse_recovery_id),
+    (event_id, parse_event_id),
+]
+
+
+@pytest.mark.parametrize(("write", "parse"), BOTH)
+@given(number=ids)
+def test_an_id_survives_its_text(
+    write: Callable[[int], str], parse: Callable[[str], int | None], number: int
+) -> None:
+    text = write(number)
+
+    assert parse(text) == number
+    assert RECOVERY_ID.fullmatch(text)
+    assert len(text) == 17
+
+
+@given(ids, ids)
+def test_texts_sort_as_their_ids_do(one: int, other: int) -> None:
+    assert (recovery_id(one) < recovery_id(other)) == (one < other)
+
+
+@given(ids)
+def test_an_item_and_an_event_are_never_taken_for_each_other(number: int) -> None:
+    assert parse_event_id(recovery_id(number)) is None
+    assert parse_recovery_id(event_id(number)) is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "", "rec_", "rec_0",
+        "0" * 13, "rec_" + "0" * 12, "rec_" + "0" * 14, "rec_8" + "0" * 12, "rec_z" + "0" * 12,
+        "REC_" + "0" * 13, "rec-" + "0" * 13, "rec_" + "A" + "0" * 12, "rec_0" + "i" * 12, "rec_0" + "l" * 12,
+        "rec_0" + "o" * 12, "rec_0" + "u" * 12, "rec_" + "٠" * 13, " rec_" + "0" * 13,
+        "rec_" + "0" * 13 + "\n",
+        "rec_rec_" + "0" * 13, "rec_" + "-" * 13,
+    ],
+)  # fmt: skip
+def test_what_no_item_can_be_called_is_none(text: str) -> None:
+    assert parse_recovery_id(text) is None
+
+
+@given(st.text(max_size=20) | st.from_regex(r"rec_[0-9a-z]{13}", fullmatch=True))
+def test_a_text_names_one_id_or_none(text: str) -> None:
+    number = parse_recovery_id(text)
+
+    assert number is None or recovery_id(number) == text
+
+
+@given(instants)
+def test_the_first_id_of_an_instant_is_the_smallest_made_then_or_later(instant: datetime) -> None:
+    first = first_id_at(instant)
+
+    assert instant_of(first) >= instant
+    assert instant_of(first) - instant < MILLISECOND
+    assert first == 0 or instant_of(first - 1) < instant
+
+
+@given(instants, st.integers(0, 1023))
+def test_an_id_knows_when_it_was_made(instant: datetime, slot: int) -> None:
+    made = IdSequence(slot).next(instant)
+
+    assert instant_of(made) <= instant < instant_of(made) + MILLISECOND
+    assert made >= first_id_at(instant_of(made))
+
+
+def test_an_instant_outside_the_range_of_ids_is_their_end() -> None:
+    assert first_id_at(ID_EPOCH - timedelta(days=1)) == 0
+    assert first_id_at(ID_EPOCH) == 0
+    assert first_id_at(ID_EPOCH + timedelta(days=365 * 1_000)) < 1 << 63
+
+
+@given(st.lists(st.integers(-5_000, 5_000), max_size=50), st.integers(0, 1023))
+def test_ids_only_grow_also_when_the_clock_steps_back(steps: list[int], slot: int) -> None:
+    sequence, now, made = IdSequence(slot), NOW, []
+    for step in steps:
+        now += step * MILLISECOND
+        made.append(sequence.next(now))
+
+    assert all(before < after for before, after in pairwise(made))
+    assert all(number >> 12 & 0x3FF == slot for number in made)
+
+
+@pytest.mark.parametrize("before", [NOW, ID_EPOCH - timedelta(days=1)])
+def test_more_than_a_millisecond_holds_flow_into_the_next(before: datetime) -> None:
+    sequence = IdSequence()
+    first = sequence.next(NOW)
+    made = [first, *(sequence.next(before) for _ in range(10_000))]
+
+    assert all(one < other for one, other in pairwise(made))
+    assert instant_of(made[4095]) == NOW
+    assert instant_of(made[4096]) == NOW + MILLISECOND
+    assert instant_of(made[-1]) == NOW + 2 * MILLISECOND
+
+
+def test_sequences_of_two_slots_never_meet() -> None:
+    one, other = IdSequence(1), IdSequence(2)
+
+    assert not {one.next(NOW) for _ in range(5_000)} & {other.next(NOW) for _ in range(5_000)}

@@ -1,0 +1,119 @@
+from itertools import product
+from typing import Any
+
+import pytest
+
+from redrive.audit.record import Actor, AuditEvent, EventType
+from redrive.domain.ids import EventId
+from redrive.store.port import EventFilter
+from tests.factories import NOW, an_event
+from tests.store.under_test import StoreUnderTest
+
+VALUES: dict[str, tuple[Any, ...]] = {
+    "request_id": ("req-1", "req-2", None),
+    "event_type": (EventType.RESOLVED, EventType.REPLAYED),
+    "integration_id": ("acme", None),
+    "target_id": ("rec_1", "rec_2"),
+}
+FILTERS: dict[str, tuple[Any, ...]] = {
+    "request_id": (None, "req-1"),
+    "event_type": (None, EventType.RESOLVED),
+    "integration_id": (None, "acme"),
+    "target_id": (None, "rec_2", "nothing"),
+    "actor": (None, "ops"),
+}
+
+
+@pytest.fixture
+async def events(store: StoreUnderTest) -> list[AuditEvent]:
+    """Every combination of what can be asked for; newest first."""
+    made = [
+        an_event(**dict(zip(VALUES, values, strict=True)), actor=Actor(actor, "token"))
+        for values, actor in product(product(*VALUES.values()), ("ops", "shop"))
+    ]
+    await store.note(made)
+    return made[::-1]
+
+
+async def test_an_event_comes_back_as_it_was_written(store: StoreUnderTest) -> None:
+    given = an_event(
+        EventType.ACCESS_DENIED,
+        request_id=None,
+        traceparent=None,
+        integration_id=None,
+        source_request_id="req-0",
+        actor=Actor("é", "token", None),
+        target_type="route",
+        target_id="GET /platform",
+        result="denied",
+        before_state={"exists": False},
+        after_state={"deep": [1, 2.5, None, {"a": "é"}]},
+        metadata={"permission": "x"},
+    )
+
+    await store.note([given])
+
+    page = await store.events(EventFilter(), limit=10, below=None)
+    assert list(page.rows) == [given]
+
+
+async def test_every_combination_of_filters_gives_what_it_says(
+    store: StoreUnderTest, events: list[AuditEvent]
+) -> None:
+    for values in product(*FILTERS.values()):
+        wanted = EventFilter(**dict(zip(FILTERS, values, strict=True)))
+        expected = [event for event in events if matches(event, wanted)]
+
+        page = await store.events(wanted, limit=100, below=None)
+
+        assert list(page.rows) == expected, wanted
+        assert await store.count_events(wanted, most=100) == len(expected), wanted
+
+
+async def test_instants_bound_when_an_event_occurred(store: StoreUnderTest, events: list[AuditEvent]) -> None:
+    wanted = EventFilter(since=events[-2].occurred_at, until=events[0].occurred_at)
+
+    page = await store.events(wanted, limit=100, below=None)
+
+    assert list(page.rows) == events[1:-1]
+    assert await store.count_events(wanted, most=100) == len(events) - 2
+
+
+async def test_instants_and_a_cursor_hold_together(store: StoreUnderTest, events: list[AuditEvent]) -> None:
+    wanted = EventFilter(actor="ops", since=events[-1].occurred_at, until=NOW)
+
+    page = await store.events(wanted, limit=100, below=events[4].id)
+
+    assert list(page.rows) == [event for event in events[5:] if event.actor.id == "ops"]
+
+
+@pytest.mark.parametrize("limit", [1, 5, 23, 24, 25])
+async def test_pages_have_no_gap_and_no_repetition_while_new_events_arrive(
+    store: StoreUnderTest, events: list[AuditEvent], limit: int
+) -> None:
+    found: list[AuditEvent] = []
+    below: EventId | None = None
+    while True:
+        page = await store.events(EventFilter(actor="ops"), limit=limit, below=below)
+        found += page.rows
+        await store.note([an_event(actor=Actor("ops", "token"))])
+        if page.next_below is None:
+            break
+        below = EventId(page.next_below)
+
+    assert found == [event for event in events if event.actor.id == "ops"]
+
+
+@pytest.mark.parametrize("most", [1, 5, 47, 48, 49])
+async def test_a_count_stops_at_its_bound(store: StoreUnderTest, events: list[AuditEvent], most: int) -> None:
+    assert await store.count_events(EventFilter(), most=most) == min(most, 48)
+
+
+def matches(event: AuditEvent, wanted: EventFilter) -> bool:
+    return (
+        wanted.request_id in (None, event.request_id)
+        and wanted.event_type in (None, event.event_type)
+        and wanted.integration_id in (None, event.integration_id)
+        and wanted.target_id in (None, event.target_id)
+        and wanted.actor in (None, event.actor.id)
+    )

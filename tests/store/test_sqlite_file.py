@@ -1,0 +1,276 @@
+"""What is SQLite's own: the file, its owner, its settings and its schema."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from stat import S_IMODE
+
+import apsw
+import pytest
+
+from redrive.store.port import StoreOwned, StoreUnavailable
+from redrive.store.sqlite import migrate, store
+from redrive.store.sqlite.connection import connect, connect_to_read
+from tests.factories import a_delivery
+from tests.store.under_test import OffsetClock, SqliteUnderTest, accept, add_integration, sqlite_under_test
+
+HOLDER = """
+import asyncio, sys
+from pathlib import Path
+from redrive.clock import SystemClock
+from redrive.store.sqlite import SqliteStore
+
+async def hold():
+    store = await SqliteStore.open(Path(sys.argv[1]), SystemClock())
+    print(await store.enter(), flush=True)
+    sys.stdin.read()
+
+asyncio.run(hold())
+"""
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "redrive.db"
+
+
+# the owner
+
+
+async def test_a_second_owner_is_refused_and_told_who_the_first_is(tmp_path: Path, path: Path) -> None:
+    async with sqlite_under_test(tmp_path) as first, sqlite_under_test(tmp_path) as second:
+        await first.enter()
+
+        with pytest.raises(StoreOwned, match=rf"redrive serve, pid {os.getpid()}\b"):
+            await second.enter()
+
+
+async def test_a_store_cannot_be_entered_twice(tmp_path: Path) -> None:
+    async with sqlite_under_test(tmp_path) as first:
+        await first.enter()
+
+        with pytest.raises(StoreOwned):
+            await first.enter()
+
+
+async def test_whoever_is_refused_changes_nothing(tmp_path: Path, path: Path) -> None:
+    async with sqlite_under_test(tmp_path) as first, sqlite_under_test(tmp_path) as second:
+        owner = await first.enter()
+
+        with pytest.raises(StoreOwned):
+            await second.enter()
+
+        assert await first.is_alive(owner)
+        assert count(path, "incarnation") == 1
+
+
+@pytest.mark.parametrize("ending", ["leave", "close"])
+async def test_the_next_may_enter_when_the_owner_is_gone(tmp_path: Path, ending: str) -> None:
+    async with sqlite_under_test(tmp_path) as second:
+        async with sqlite_under_test(tmp_path) as first:
+            owner = await first.enter()
+            if ending == "leave":
+                await first.leave(owner)
+                assert await second.enter() > owner
+        if ending == "close":
+            assert await second.enter() > owner
+
+
+async def test_a_killed_owner_frees_the_file_and_leaves_its_work_to_the_next(
+    tmp_path: Path, path: Path
+) -> None:
+    async with sqlite_under_test(tmp_path) as store:
+        number = await add_integration(store)
+        await accept(store, delivery := a_delivery(number))
+        holder = await asyncio.to_thread(start_holder, path)
+        try:
+            other = int(await asyncio.to_thread(holder.stdout.readline))  # type: ignore[union-attr]  # piped
+            await store.claim(other, {number: 1})
+            with pytest.raises(StoreOwned, match=rf"redrive serve, pid {holder.pid}\b"):
+                await store.enter()
+        finally:
+            holder.send_signal(signal.SIGKILL)
+            holder.communicate()
+
+        owner = await store.enter()
+
+        assert [claim.delivery for claim in await store.adopt(owner, 10)] == [delivery]
+        assert not await store.is_alive(other)
+
+
+def start_holder(path: Path) -> subprocess.Popen[str]:
+    """Another process that enters the file and stays."""
+    return subprocess.Popen(
+        [sys.executable, "-c", HOLDER, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+
+
+# durability and access
+
+
+async def test_every_commit_is_synchronised_in_full_to_a_write_ahead_log(tmp_path: Path) -> None:
+    async with sqlite_under_test(tmp_path) as store:
+        settings = await store._writer.run(
+            lambda c: (c.pragma("journal_mode"), c.pragma("synchronous"), c.pragma("foreign_keys"))
+        )
+
+    assert settings == ("wal", 2, 1)
+
+
+def test_a_file_that_takes_no_write_ahead_log_is_refused() -> None:
+    with pytest.raises(StoreUnavailable, match="write-ahead log") as caught:
+        connect(Path(":memory:"))
+
+    assert caught.value.fatal
+
+
+@pytest.mark.parametrize("umask", [0o000, 0o022, 0o077])
+async def test_only_its_owner_may_read_any_of_its_files(tmp_path: Path, umask: int) -> None:
+    before = os.umask(umask)
+    try:
+        async with sqlite_under_test(tmp_path / "data") as store:
+            await store.enter()
+            await add_integration(store)
+            modes = {file.name: S_IMODE(file.stat().st_mode) for file in (tmp_path / "data").iterdir()}
+    finally:
+        os.umask(before)
+
+    assert set(modes) == {"redrive.db", "redrive.db-wal", "redrive.db-shm", "redrive.db.lock"}
+    assert set(modes.values()) == {0o600}
+    assert S_IMODE((tmp_path / "data").stat().st_mode) == 0o700
+
+
+async def test_a_reader_cannot_write(tmp_path: Path, path: Path) -> None:
+    async with sqlite_under_test(tmp_path):
+        reader = connect_to_read(path)
+
+        with pytest.raises(apsw.ReadOnlyError):
+            reader.execute("DELETE FROM integration")
+
+        reader.close()
+
+
+def test_what_is_not_a_database_is_refused_for_good(path: Path) -> None:
+    path.write_bytes(b"something else altogether" * 100)
+
+    with pytest.raises(StoreUnavailable) as caught:
+        store.prepare(path, OffsetClock())
+
+    assert caught.value.fatal
+
+
+@pytest.mark.parametrize("how", ["moved", "deleted", "replaced"])
+async def test_a_file_that_went_away_is_noticed_and_fatal(tmp_path: Path, path: Path, how: str) -> None:
+    async with sqlite_under_test(tmp_path) as store:
+        owner = await store.enter()
+        lose(path, how)
+
+        with pytest.raises(StoreUnavailable, match="moved, deleted or replaced") as caught:
+            await store.is_alive(owner)
+
+    assert caught.value.fatal
+
+
+def lose(path: Path, how: str) -> None:
+    path.rename(path.with_suffix(".elsewhere"))
+    if how == "deleted":
+        path.with_suffix(".elsewhere").unlink()
+    if how == "replaced":
+        path.write_bytes(b"")
+
+
+async def test_what_was_written_is_there_after_a_restart(tmp_path: Path) -> None:
+    async with sqlite_under_test(tmp_path) as store:
+        number = await add_integration(store)
+        secret = await store.secret("cursor")
+        await accept(store, delivery := a_delivery(number))
+
+    async with sqlite_under_test(tmp_path) as store:
+        item = await store.item(number, delivery.id)
+
+        assert item is not None
+        assert item.delivery == delivery
+        assert await store.secret("cursor") == secret
+
+
+async def test_a_closed_store_takes_no_work(tmp_path: Path) -> None:
+    async with sqlite_under_test(tmp_path) as store:
+        pass
+
+    with pytest.raises(StoreUnavailable):
+        await add_integration(store)
+
+
+# migrations
+
+
+def test_a_new_file_gets_every_step_and_an_old_one_what_it_lacks(path: Path) -> None:
+    first = store.prepare(path, OffsetClock())
+    again = store.prepare(path, OffsetClock())
+
+    assert first == [step.name for step in migrate.migrations()]
+    assert again == []
+
+
+def test_steps_are_numbered_without_a_gap() -> None:
+    numbers = [step.number for step in migrate.migrations()]
+
+    assert numbers == list(range(1, len(numbers) + 1))
+
+
+def test_a_step_that_was_edited_after_it_was_applied_is_refused(path: Path) -> None:
+    store.prepare(path, OffsetClock())
+    by_hand(path, "UPDATE migration SET checksum = 'another'")
+
+    with pytest.raises(StoreUnavailable, match=r"0001_\w+\.sql is not the one") as caught:
+        store.prepare(path, OffsetClock())
+
+    assert caught.value.fatal
+
+
+def test_a_schema_from_a_newer_version_is_refused(path: Path) -> None:
+    store.prepare(path, OffsetClock())
+    by_hand(path, "INSERT INTO migration VALUES (9999, 'from the future', 'x', 0)")
+
+    with pytest.raises(StoreUnavailable, match="schema step 9999") as caught:
+        store.prepare(path, OffsetClock())
+
+    assert caught.value.fatal
+
+
+def test_a_step_that_fails_leaves_nothing_of_itself(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store.prepare(path, OffsetClock())
+    broken = migrate.Migration(9999, "9999_broken.sql", "CREATE TABLE half (x); CREATE TABLE half (x);")
+    steps = [*migrate.migrations(), broken]
+    monkeypatch.setattr(migrate, "migrations", lambda: steps)
+
+    with pytest.raises(StoreUnavailable):
+        store.prepare(path, OffsetClock())
+
+    assert count(path, "sqlite_schema WHERE name = 'half'") == 0
+    assert count(path, "migration") == len(steps) - 1
+
+
+async def test_many_may_open_a_new_file_at_once(path: Path) -> None:
+    stores = await asyncio.gather(*(SqliteUnderTest.open(path, OffsetClock()) for _ in range(8)))
+
+    for opened in stores:
+        await opened.close()
+
+    assert count(path, "migration") == len(migrate.migrations())
+
+
+def by_hand(path: Path, sql: str) -> None:
+    connection = apsw.Connection(str(path))
+    connection.execute(sql)
+    connection.close()
+
+
+def count(path: Path, table: str) -> int:
+    connection = apsw.Connection(str(path))
+    [(number,)] = connection.execute(f"SELECT count(*) FROM {table}")
+    connection.close()
+    return int(number)
