@@ -3,7 +3,6 @@
 import re
 
 from redrive.docs.markdown import code
-from redrive.domain.item import Status
 from redrive.telemetry import events
 from redrive.telemetry.bus import Bus
 from redrive.telemetry.metrics import Metrics, Polled
@@ -35,5 +34,5 @@ def _scraped() -> str:
     bus(events.AuditWritten("an event type", 1))
     bus(events.RequestHandled("GET", "/healthz", 200, 0.001, "req-42"))
     bus(events.LoopFailed("a loop", RuntimeError()))
-    everything = Polled(1, 1, 1.0, dict.fromkeys(Status, 1))
+    everything = Polled(1, 1, 1.0)
     return metrics.render(everything)[0].decode()

@@ -165,7 +165,9 @@ def check_headers(headers: dict[str, str], pointer: str = "/headers") -> list[Fa
 
 def is_line(text: str, most: int) -> bool:
     """1 to *most* characters without control characters, line breaks, or space at either end."""
-    return 1 <= len(text) <= most and text == text.strip() and all(_is_plain(c) for c in text)
+    if not 1 <= len(text) <= most or text != text.strip():
+        return False
+    return text.isprintable() or all(_is_plain(character) for character in text)
 
 
 def _is_plain(character: str) -> bool:

@@ -10,6 +10,7 @@ from redrive.delivery.signing import check_secret, new_secret
 from redrive.domain.access import Call, Permission
 from redrive.domain.errors import Conflict, Fault, IntegrationNotFound, InvalidPayload
 from redrive.domain.integration import Defaults, Integration, Lifecycle, check_integration
+from redrive.domain.retry import RetryPolicy
 from redrive.engine.evidence import integration_state, of_person
 from redrive.engine.once import Again, Key, idempotent
 from redrive.engine.tools import Tools
@@ -35,6 +36,7 @@ class Catalogue:
         self.on_change: Callable[[Integration], None] = lambda _: None
         self._by_id: dict[str, Integration] = {}
         self._by_number: dict[int, Integration] = {}
+        self._policies: dict[int, RetryPolicy] = {}
 
     async def load(self) -> None:
         """Read everything anew."""
@@ -47,6 +49,10 @@ class Catalogue:
         if found is None:
             raise IntegrationNotFound(f"there is no integration {integration_id!r}")
         return found
+
+    def policy(self, number: int) -> RetryPolicy:
+        """The retry policy in force for the integration behind *number*."""
+        return self._policies[number]
 
     def numbered(self, number: int) -> Integration:
         """The integration behind a number of the store."""
@@ -144,6 +150,7 @@ class Catalogue:
     def _keep(self, integration: Integration) -> None:
         self._by_id[integration.integration_id] = integration
         self._by_number[integration.number] = integration
+        self._policies[integration.number] = self.defaults.policy(integration)
         self.on_change(integration)
 
 

@@ -88,6 +88,11 @@ class Lanes:
         return lane
 
     @property
+    def is_waiting(self) -> bool:
+        """Whether a lane has due work that found no room."""
+        return bool(self._ready)
+
+    @property
     def in_flight(self) -> int:
         """HTTP exchanges that are under way."""
         return sum(lane.in_flight for lane in self._lanes.values() if lane.in_flight)

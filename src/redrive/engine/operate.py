@@ -107,7 +107,7 @@ class Operate:
         intake = self.ingest.intake(call, integration, given.submission)
         delivery = intake.delivery
         code = given.last.failure_code
-        codes = self.catalogue.defaults.policy(integration).network_codes
+        codes = self.catalogue.policy(integration.number).network_codes
         last = replace(given.last, retryable=None if code is None else is_retryable(code, codes))
         event = of_person(
             self.next_id,

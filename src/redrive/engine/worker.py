@@ -203,6 +203,10 @@ class Worker:
             if at is not None:
                 self.lanes.due(number, at)
 
+    def _made_room(self) -> None:
+        if self.lanes.is_waiting:
+            self._wake.set()
+
     def _is_stopping(self) -> bool:
         return self.stopping  # asked again after an await: it may have changed
 
@@ -218,6 +222,7 @@ class Worker:
         """Send, decide, record, announce."""
         lane = self.lanes.lane(claim.delivery.integration)
         span_id = self.unique_bytes(8)
+        await self.clock.sleep(0)  # whoever handed this over is answered first: they wait for nothing but us
         started_at, started = self.clock.now(), self.clock.elapsed()
         outcome: Outcome
         try:
@@ -231,7 +236,7 @@ class Worker:
         finally:
             self.lanes.sent(lane)
             lane.widen()
-            self._wake.set()
+            self._made_room()
         duration = timedelta(seconds=self.clock.elapsed() - started)
         try:
             await self._finish(claim, outcome, started_at, duration, span_id.hex())
@@ -262,7 +267,7 @@ class Worker:
         self, claim: Claim, outcome: Outcome, started_at: datetime, duration: timedelta, span_id: str
     ) -> None:
         integration = self.catalogue.numbered(claim.delivery.integration)
-        policy = self.catalogue.defaults.policy(integration)
+        policy = self.catalogue.policy(integration.number)
         now = self.clock.now()
         step = next_step(outcome, claim.attempt, claim.max_attempts, policy, now=now, chance=self.chance())
         retryable = is_retryable(outcome.code, policy.network_codes) if isinstance(outcome, Failed) else None
@@ -272,7 +277,7 @@ class Worker:
             [recorded] = await self.recorder.submit((Result(claim, attempt, step, events, now),))
         finally:
             self.lanes.recorded()
-            self._wake.set()
+            self._made_room()
         if recorded:
             if isinstance(step, RetryAt):
                 self.due(claim.delivery.integration, step.due_at)
