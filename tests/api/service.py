@@ -5,7 +5,7 @@ import hashlib
 import json
 import secrets
 import socket
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from dataclasses import dataclass
 from datetime import timedelta
 from ipaddress import ip_network
@@ -54,6 +54,7 @@ class Service:
         self.receiver = receiver
         self.defaults = defaults
         self.port = 0
+        self._disk_is_full = False
         self.start()
         self.admin = self.caller(*EVERYTHING, subject="admin")
         self.nobody = Caller(lambda: self.port)
@@ -109,11 +110,11 @@ class Service:
         connection.close()
 
     def take_storage_away(self) -> None:
-        """From now on every write fails, as on a file system that became read-only."""
-        self._with_the_writer(lambda connection: connection.pragma("query_only", True))
+        """From now on no commit succeeds, as on a disk that is full."""
+        self._disk_is_full = True
 
     def give_storage_back(self) -> None:
-        self._with_the_writer(lambda connection: connection.pragma("query_only", False))
+        self._disk_is_full = False
 
     def rows(self) -> dict[str, int]:
         """How many rows each table has that a call, and nothing else, can write to."""
@@ -123,15 +124,11 @@ class Service:
         connection.close()
         return found
 
-    def _with_the_writer(self, act: Callable[[apsw.Connection], object]) -> None:
-        def attempt() -> bool:
-            try:
-                act(self.store._writer._connection)
-            except (apsw.ThreadingViolationError, apsw.BusyError):
-                return False  # the writer's thread is using it
-            return True
-
-        until(attempt)
+    def _check_disk(self) -> bool:
+        """Asked by SQLite before each commit of the service; what it raises undoes the commit."""
+        if self._disk_is_full:
+            raise apsw.FullError("database or disk is full")
+        return False
 
     async def _start(self) -> None:
         listener = socket.create_server(("127.0.0.1", 0))
@@ -141,6 +138,7 @@ class Service:
         guard = Guard(allow_targets=[ip_network("127.0.0.0/8")], allow_http=True, is_local=is_local)
         guard.protect([listener.getsockname()[:2]])
         self.store = await SqliteStore.open(self.path, clock)
+        await self.store._writer.run(lambda connection: connection.set_commit_hook(self._check_disk))
         tools = Tools(self.store, clock, chance, unique_bytes, IdSequence().next, bus)
         self._resolver = SystemResolver()
         deliverer = HttpDeliverer(guard, self._resolver, clock)

@@ -6,7 +6,7 @@ import pytest
 from redrive.audit.record import EventType
 from redrive.domain.integration import Integration, Lifecycle
 from redrive.store.port import EventFilter
-from tests.factories import NOW, an_event, an_integration
+from tests.factories import an_event, an_integration
 from tests.store.under_test import StoreUnderTest, add_integration, changed, events_of
 
 UPDATES = EventFilter(event_type=EventType.UPDATED)
@@ -69,11 +69,9 @@ async def test_integrations_come_by_their_id_each_with_its_own_secrets(store: St
     ]
 
 
-async def test_an_update_replaces_fields_and_secrets_and_leaves_its_events(
-    store: StoreUnderTest, number: int
-) -> None:
-    old = await the_only_one(store)
-    new = changed(old, name="New", secrets=("whsec_1",), updated_at=NOW)
+async def test_an_update_replaces_fields_and_secrets_and_leaves_its_events(store: StoreUnderTest) -> None:
+    await add_integration(store, secrets=("whsec_1", "whsec_2"))
+    new = changed(await the_only_one(store), name="New", secrets=("whsec_3",))
     event = an_event(EventType.LIFECYCLE_CHANGED)
 
     updated = await store.update_integration(new, [event], None)

@@ -6,7 +6,7 @@ from itertools import product
 
 import pytest
 
-from redrive.domain.delivery import Item, Resolution
+from redrive.domain.delivery import Delivery, Item, Resolution
 from redrive.domain.ids import ItemId
 from redrive.domain.item import Finish, Status
 from redrive.domain.outcome import Failed, Reach
@@ -19,6 +19,7 @@ from tests.factories import (
     a_replay,
     a_result,
     an_event,
+    an_id,
     an_import,
     an_intake,
     later,
@@ -117,7 +118,7 @@ async def test_an_empty_queue_is_one_empty_page(store: StoreUnderTest, number: i
 async def test_pages_have_no_gap_and_no_repetition_while_new_items_arrive(
     store: StoreUnderTest, number: int, limit: int
 ) -> None:
-    given = [a_delivery(number) for _ in range(10)]
+    given = in_a_row(number, 10)
     await accept(store, *given)
 
     found: list[ItemId] = []
@@ -131,6 +132,15 @@ async def test_pages_have_no_gap_and_no_repetition_while_new_items_arrive(
             break
 
     assert found == [delivery.id for delivery in reversed(given)]
+
+
+async def test_a_long_page_has_no_gap(store: StoreUnderTest, number: int) -> None:
+    given = in_a_row(number, 1_700)
+    await accept(store, *given)
+
+    page = await store.queue(number, ALL, limit=2_000, below=None)
+
+    assert [item.delivery.id for item in page.rows] == [delivery.id for delivery in reversed(given)]
 
 
 async def test_a_page_that_is_exactly_full_and_last_has_no_next(store: StoreUnderTest, number: int) -> None:
@@ -200,6 +210,12 @@ async def walk(store: StoreUnderTest, number: int, wanted: QueueFilter, limit: i
         found += page.rows
         if (below := page.next_below) is None:
             return found
+
+
+def in_a_row(number: int, count: int) -> list[Delivery]:
+    """With no id between two of theirs: made within one millisecond."""
+    first = an_id()
+    return [a_delivery(number, id=first + n) for n in range(count)]
 
 
 def matches(item: Item, wanted: QueueFilter) -> bool:
