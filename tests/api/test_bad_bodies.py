@@ -329,7 +329,7 @@ IMPORTS: list[tuple[str, dict[str, Any], list[str]]] = [
       for snapshot, pointer in [
           (1, "/response_snapshot"),
           ([], "/response_snapshot"),
-          ({}, "/response_snapshot"),
+          ({}, "/response_snapshot/body"),
           ({"body": "x", "more": 1}, "/response_snapshot"),
           ({"body": 1}, "/response_snapshot/body"),
           ({"body": "x", "encoding": "hex"}, "/response_snapshot/encoding"),

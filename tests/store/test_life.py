@@ -45,6 +45,7 @@ from tests.factories import (
 from tests.store.under_test import SqliteUnderTest, add_integration, sqlite_under_test
 
 Answer = TypeVar("Answer")
+MOST_ITEMS = 4  # few, so that much happens to each
 
 
 @dataclass
@@ -78,6 +79,9 @@ class Life:
         self.status = status
 
 
+users = st.sampled_from([None, None, None, 0, 1])  # None: the process that made the claim
+
+
 class LifeOfItems(RuleBasedStateMachine):
     """Two processes, of which one at a time may be dead, and a person."""
 
@@ -104,6 +108,7 @@ class LifeOfItems(RuleBasedStateMachine):
 
     # what happens
 
+    @precondition(lambda self: len(self.lives) < MOST_ITEMS)
     @rule(max_attempts=st.integers(1, 3))
     def accept(self, max_attempts: int) -> None:
         delivery = a_delivery(self.number, max_attempts=max_attempts)
@@ -111,6 +116,7 @@ class LifeOfItems(RuleBasedStateMachine):
         assert verdict == Accepted(claimed=False)
         self.keep(Life(delivery, max_attempts=max_attempts))
 
+    @precondition(lambda self: len(self.lives) < MOST_ITEMS)
     @rule(target=claims, which=st.integers(0, 1), max_attempts=st.integers(1, 3))
     def accept_as_mine(self, which: int, max_attempts: int) -> Claim:
         owner = self.owners[which]
@@ -121,6 +127,7 @@ class LifeOfItems(RuleBasedStateMachine):
         self.keep(life)
         return Claim(delivery, owner, 1, 1, max_attempts, delivery.request_id)
 
+    @precondition(lambda self: len(self.lives) < MOST_ITEMS)
     @rule(status=st.sampled_from(sorted(DEAD)))
     def hand_over(self, status: Status) -> None:
         given = an_import(a_delivery(self.number, max_attempts=3), status, attempt_count=2)
@@ -145,9 +152,10 @@ class LifeOfItems(RuleBasedStateMachine):
             assert claim.max_attempts == life.max_attempts
         return multiple(*claimed.claims)
 
-    @rule(claim=claims, step=st.sampled_from([DONE, REFUSED, EXHAUSTED, later(0), later(60)]))
-    def record(self, claim: Claim, step: Step) -> None:
-        """Whatever claim there ever was; a stale one must change nothing."""
+    @rule(claim=claims, by=users, step=st.sampled_from([DONE, REFUSED, EXHAUSTED, later(0), later(60)]))
+    def record(self, claim: Claim, by: int | None, step: Step) -> None:
+        """Whatever claim there ever was, by whoever; one that does not stand must change nothing."""
+        claim = self.used_by(claim, by)
         life = self.lives[claim.delivery.id]
         if claim.attempt >= claim.max_attempts and not isinstance(step, Finish):
             step = EXHAUSTED  # as next_step decides
@@ -164,8 +172,9 @@ class LifeOfItems(RuleBasedStateMachine):
             if not isinstance(step, Finish):
                 life.due_at = step.due_at
 
-    @rule(claim=claims, pause=st.none() | st.integers(0, 60))
-    def give_back(self, claim: Claim, pause: int | None) -> None:
+    @rule(claim=claims, by=users, pause=st.none() | st.integers(0, 60))
+    def give_back(self, claim: Claim, by: int | None, pause: int | None) -> None:
+        claim = self.used_by(claim, by)
         life = self.lives[claim.delivery.id]
         due_at = None if pause is None else NOW + timedelta(seconds=pause)
 
@@ -302,6 +311,9 @@ class LifeOfItems(RuleBasedStateMachine):
             found = [(item.delivery.id, item.status) for item in page.rows]
             lives = [(n, life.status) for n, life in self.lives.items() if wanted in (None, life.status)]
             assert found == sorted(lives, reverse=True)
+
+    def used_by(self, claim: Claim, which: int | None) -> Claim:
+        return claim if which is None else replace(claim, owner=self.owners[which])
 
     def keep(self, life: Life) -> None:
         life.due_at = life.delivery.created_at

@@ -168,7 +168,7 @@ async def test_a_commit_that_fails_on_a_full_database_is_undone_for_all_that_sha
     store: SqliteUnderTest,
 ) -> None:
     number = await add_integration(store)
-    await store._writer.run(lambda c: c.pragma("max_page_count", c.pragma("page_count")))
+    await store._writer.run(lambda c: c.pragma("max_page_count", c.pragma("page_count") + 20))
     small, large = a_delivery(number), a_delivery(number, payload=b"x" * 200_000)
     commits = Commits()
     held = await commits.hold(store)

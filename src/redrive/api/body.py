@@ -1,6 +1,7 @@
 """Strict JSON: UTF-8, one value, no duplicate names, no unknown fields, nothing nested without end."""
 
 import json
+import re
 from difflib import get_close_matches
 from typing import Any, TypeVar
 
@@ -11,6 +12,7 @@ from redrive.domain.errors import Fault, InvalidPayload
 Value = TypeVar("Value")
 Members = dict[str, msgspec.Raw]
 _members = msgspec.json.Decoder(Members)
+_MISSING = re.compile(r"Object missing required field `(\w+)`")
 _SHORTEST_PAIR = 6  # ,"":0 and one character of a name
 
 
@@ -74,6 +76,8 @@ def fault(error: msgspec.ValidationError, pointer: str = "") -> Fault:
     """Msgspec's `… - at `$.a[0].b`` as a pointer and a sentence."""
     told, _, path = str(error).partition(" - at `$")
     steps = path.rstrip("`").replace("[...]", "").replace("[", ".").replace("]", "").split(".")
+    if (missing := _MISSING.fullmatch(told)) is not None:
+        steps, told = [*steps, missing[1]], "is missing"
     return Fault(pointer + "".join(f"/{_token(step)}" for step in steps if step), told[:1].lower() + told[1:])
 
 

@@ -8,7 +8,7 @@ from typing import TypeVar
 from redrive.audit.record import EventType
 from redrive.domain.access import Call, Permission
 from redrive.domain.delivery import Evidence, Item, Resolution, item_state
-from redrive.domain.errors import Conflict, RecoveryNotFound
+from redrive.domain.errors import Conflict, DependencyUnavailable, RecoveryNotFound
 from redrive.domain.ids import parse_recovery_id
 from redrive.domain.integration import Integration
 from redrive.domain.item import Status, check_replay, check_resolve
@@ -23,6 +23,7 @@ from redrive.store.port import Import, Once, Replay
 from redrive.telemetry.events import AuditWritten, Operated
 
 Result = TypeVar("Result")
+TURNS = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,9 +213,10 @@ def _answered(key: Key | None, result: object, now: datetime) -> Once | None:
 
 async def _until_written(act: Callable[[], Awaitable[Result | None]]) -> Result:
     """Decide anew each time the item moved on between reading and writing; a decision then says why not."""
-    while (result := await act()) is None:
-        pass
-    return result
+    for _ in range(TURNS):
+        if (result := await act()) is not None:
+            return result
+    raise DependencyUnavailable("contention", "the item changed each time it was about to be written")
 
 
 def _next_cycle(item: Item, call: Call, now: datetime, max_attempts: int) -> Item:
