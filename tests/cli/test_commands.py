@@ -32,6 +32,17 @@ def test_these_are_the_commands() -> None:
     }  # fmt: skip
 
 
+def test_help_ends_on_a_terminal_one_column_wide() -> None:
+    narrow = {**os.environ, "COLUMNS": "1"}
+
+    done = subprocess.run(
+        [sys.executable, "-m", "redrive", "deliver", "--help"],
+        env=narrow, capture_output=True, timeout=60, check=False,
+    )  # fmt: skip
+
+    assert (done.returncode, done.stdout.split()[:2]) == (0, [b"Usage:", b"redrive"])
+
+
 @pytest.mark.parametrize("words", commands(), ids=" ".join)
 def test_the_help_of_a_command_says_what_it_does_and_gives_an_example(
     terminal: Terminal, words: tuple[str, ...]

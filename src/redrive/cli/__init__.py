@@ -2,6 +2,7 @@
 
 import io
 import os
+import shutil
 import sys
 from collections.abc import Sequence
 
@@ -10,6 +11,7 @@ from cyclopts import App, CycloptsError
 from redrive import __version__
 from redrive.cli.errors import ExitCode, Stop, report
 
+NARROWEST = 40
 app = App(
     name="redrive",
     help="Deliver a platform's calls to its partners, retry, dead-letter, replay, and prove it.",
@@ -71,6 +73,8 @@ def run(arguments: Sequence[str]) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+    if shutil.get_terminal_size().columns < NARROWEST:
+        os.environ["COLUMNS"] = str(NARROWEST)  # cyclopts wraps its help for ever below a few columns
     try:
         code = app(arguments, exit_on_error=False, print_error=False, result_action="return_value")
         sys.stdout.flush()
