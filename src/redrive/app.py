@@ -116,7 +116,7 @@ async def _serve(settings: Settings, listener: socket.socket) -> int:
     guard.protect([listener.getsockname()[:2]])
     store = await SqliteStore.open(_sqlite_path(settings), clock, readers=settings.readers)
     resolver = SystemResolver()
-    tools = Tools(store, clock, chance, unique_bytes, IdSequence().next, bus)
+    tools = Tools(store, clock, chance, unique_bytes, IdSequence(), bus)
     engine = Engine(
         tools,
         HttpDeliverer(guard, resolver, clock),

@@ -139,7 +139,7 @@ class Service:
         guard.protect([listener.getsockname()[:2]])
         self.store = await SqliteStore.open(self.path, clock)
         await self.store._writer.run(lambda connection: connection.set_commit_hook(self._check_disk))
-        tools = Tools(self.store, clock, chance, unique_bytes, IdSequence().next, bus)
+        tools = Tools(self.store, clock, chance, unique_bytes, IdSequence(), bus)
         self._resolver = SystemResolver()
         deliverer = HttpDeliverer(guard, self._resolver, clock)
         self.engine = Engine(tools, deliverer, self.defaults, Limits(drain_seconds=5), allow_http=True)

@@ -1,6 +1,7 @@
 """From a target to a connection: names, verdicts, TLS, and what fails on the way. Nothing was sent."""
 
 import asyncio
+import errno
 import os
 import resource
 import socket
@@ -205,6 +206,22 @@ async def test_a_connection_that_is_not_taken_runs_into_the_timeout(deliverer: H
             filler.close()
 
     assert the_failure(outcome).code == "ETIMEDOUT"
+
+
+async def test_a_lookup_without_file_handles_is_a_fault_of_our_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    def not_found(*_: object, **__: object) -> None:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")  # so says glibc out of handles
+
+    def no_handles(*_: object) -> int:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    resolver = SystemResolver()
+    monkeypatch.setattr(socket, "getaddrinfo", not_found)
+    async with a_deliverer(resolver) as deliverer:
+        monkeypatch.setattr(os, "open", no_handles)
+        with pytest.raises(OwnFault):
+            await deliverer.send(a_request(443, host="partner.test"))
+    resolver.close()
 
 
 async def test_running_out_of_file_handles_is_a_fault_of_our_own(deliverer: HttpDeliverer) -> None:

@@ -89,7 +89,7 @@ def test_whatever_arrives_the_exchange_ends_with_a_status_or_an_error(
 
     connection, _ = asyncio.run(exchanged(pieces, end=True))
 
-    assert connection.status or isinstance(connection.error, ProtocolError | OSError)
+    assert connection.status is not None or isinstance(connection.error, ProtocolError | OSError)
     assert len(connection.body) <= MAX_ANSWER + 1
 
 

@@ -120,6 +120,14 @@ def test_more_than_a_millisecond_holds_flow_into_the_next(before: datetime) -> N
     assert instant_of(made[-1]) == NOW + 2 * MILLISECOND
 
 
+def test_a_sequence_starts_above_what_is_in_use() -> None:
+    used = IdSequence().next(NOW + timedelta(hours=1))
+    sequence = IdSequence()
+    sequence.start_above(used)
+
+    assert used < sequence.next(NOW) < sequence.next(NOW)
+
+
 def test_sequences_of_two_slots_never_meet() -> None:
     one, other = IdSequence(1), IdSequence(2)
 

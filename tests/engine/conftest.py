@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import pytest
 
-from redrive.clock import SystemClock, unique_bytes
+from redrive.clock import Clock, SystemClock, unique_bytes
 from redrive.delivery.port import Request
 from redrive.domain.access import Call, Permission, Principal
 from redrive.domain.delivery import Item
@@ -71,12 +71,12 @@ class Deliverer:
 class Harness:
     """An engine under test, with what a test asks of it."""
 
-    def __init__(self, store: Store, slots: int = 64) -> None:
+    def __init__(self, store: Store, slots: int = 64, clock: Clock | None = None) -> None:
         self.store = store
         self.deliverer = Deliverer()
         self.events: list[Event] = []
         self.engine = Engine(
-            Tools(store, SystemClock(), lambda: 0.5, unique_bytes, IdSequence().next, self.events.append),
+            Tools(store, clock or SystemClock(), lambda: 0.5, unique_bytes, IdSequence(), self.events.append),
             self.deliverer,
             Defaults(base_delay_seconds=0.01, max_delay_seconds=0.05),
             Limits(slots=slots, drain_seconds=5.0),

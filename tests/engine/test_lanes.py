@@ -84,20 +84,45 @@ def test_the_last_slot_is_given_to_a_lane_that_has_none() -> None:
 
 def test_a_rate_starts_empty_and_fills_with_time() -> None:
     lanes = Lanes(100)
-    lane = a_lane(lanes, 1, rate=10.0)
+    lane = a_lane(lanes, 1, rate=100.0)
 
-    assert lanes.allowance(lane, 100.0) == 0
-    assert lanes.allowance(lane, 100.5) == 5
+    assert lanes.allowance(lane, 200.0) == 0
+    assert lanes.allowance(lane, 200.05) == 5
     lanes.take(lane, 5)
-    assert lanes.allowance(lane, 100.5) == 0
+    assert lanes.allowance(lane, 200.05) == 0
 
 
-def test_a_rate_saves_up_no_more_than_a_second() -> None:
+def test_a_rate_saves_up_no_more_than_a_tenth_of_a_second() -> None:
     lanes = Lanes(100)
-    lane = a_lane(lanes, 1, rate=10.0)
+    lane = a_lane(lanes, 1, rate=100.0)
     lanes.allowance(lane, 100.0)
 
     assert lanes.allowance(lane, 200.0) == 10
+
+
+def test_a_lane_that_waits_for_slots_and_not_for_its_rate_asks_for_no_time() -> None:
+    lanes = Lanes(1)
+    hanging, limited = a_lane(lanes, 1), a_lane(lanes, 2, rate=50.0)
+    lanes.allowance(limited, 100.0)
+    lanes.take(hanging)
+    lanes.due(2, NOW)
+
+    assert list(lanes.collect(NOW)) == [limited]
+    assert lanes.allowance(limited, 101.0) == 0
+    assert lanes.seconds_to_next(NOW, 101.0) is None
+
+
+def test_timeouts_halve_what_may_be_in_flight_and_answers_widen_it_again() -> None:
+    lane = Lane(1)
+    lane.configure(16, None, sends=True)
+
+    rooms = []
+    for _ in range(5):
+        lane.narrow()
+        rooms.append(lane.room(0.0))
+    lane.widen()
+
+    assert (rooms, lane.room(0.0)) == ([8, 4, 2, 1, 1], 2)
 
 
 def test_a_lane_that_waits_for_its_rate_says_when_to_look_again() -> None:

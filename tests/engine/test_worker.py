@@ -1,9 +1,12 @@
 """What happens to a delivery, and what a lane may take from others."""
 
 import asyncio
+from datetime import datetime, timedelta
+from typing import Any
 
 import pytest
 
+from redrive.clock import SystemClock
 from redrive.delivery.port import OwnFault, Request
 from redrive.domain.item import Status
 from redrive.domain.outcome import Failed, Outcome, Reach
@@ -206,6 +209,74 @@ async def test_results_wait_for_a_store_that_fails(harness: Harness, monkeypatch
     ]
 
 
+async def test_a_claim_is_given_back_although_the_store_fails_at_first(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await harness.integration("faulty")
+    give_back, failures = harness.store.give_back, iter(range(2))
+
+    def refuse(_: Request) -> Outcome:
+        raise OwnFault("no file handles")
+
+    async def fail_first(*given: Any) -> None:
+        if next(failures, None) is not None:
+            raise StoreUnavailable("the disk is full")
+        await give_back(*given)
+
+    harness.deliverer.scripts["/faulty"] = refuse
+    monkeypatch.setattr(harness.store, "give_back", fail_first)
+
+    [recovery_id] = await harness.deliver("faulty")
+
+    await eventually(lambda: _when(next(failures, None) is None))
+    assert await eventually(lambda: _unspent(harness, recovery_id)) == (Status.PENDING, 0)
+
+
+async def test_a_process_whose_clock_lies_behind_still_makes_new_ids(store: Store) -> None:
+    before = Harness(store)
+    await before.engine.start()
+    await before.integration("early")
+    first = await before.deliver("early", 20)
+    before.engine.worker.stopping = True
+
+    after = Harness(store, clock=Behind())
+    await store.leave(before.engine.worker.owner)
+    await after.engine.start()
+    second = await after.deliver("early", 20)
+
+    assert max(first) < min(second)
+    for recovery_id in second:
+        await after.status("early", recovery_id, Status.SUCCEEDED)
+    await after.close()
+
+
+async def test_a_receiver_that_hangs_is_given_fewer_attempts_at_once(harness: Harness) -> None:
+    await harness.integration("hangs", concurrency=8, max_attempts=1)
+    harness.deliverer.scripts["/hangs"] = lambda _: Failed("RESPONSE_TIMEOUT", "no answer", Reach.SENT)
+
+    recovery_ids = await harness.deliver("hangs", 8)
+
+    for recovery_id in recovery_ids:
+        await harness.status("hangs", recovery_id, Status.DLQ)
+    assert harness.engine.worker.lanes.lane(harness.engine.catalogue.find("hangs").number).window == 1.0
+
+
+async def test_an_older_reading_does_not_undo_a_change(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await harness.integration("changed")
+    older = await harness.store.integrations()
+    await harness.engine.catalogue.update(harness.call(), "changed", {"name": "new"})
+
+    async def read_before() -> Any:
+        return older
+
+    monkeypatch.setattr(harness.store, "integrations", read_before)
+    await harness.engine.catalogue.load()
+
+    assert harness.engine.catalogue.find("changed").name == "new"
+
+
 async def test_a_drain_lets_what_is_in_flight_finish_and_claims_no_more(harness: Harness) -> None:
     await harness.integration("drained", concurrency=1)
     gate = asyncio.Event()
@@ -232,6 +303,13 @@ async def test_every_recorded_attempt_is_announced_once(harness: Harness) -> Non
     await harness.status("told", recovery_id, Status.DLQ)
     finished = [e for e in harness.events if isinstance(e, AttemptFinished)]
     assert [(e.claim.attempt, e.recorded) for e in finished] == [(1, True), (2, True)]
+
+
+class Behind(SystemClock):
+    """A clock that was set back an hour."""
+
+    def now(self) -> datetime:
+        return super().now() - timedelta(hours=1)
 
 
 def _after(gate: asyncio.Event):  # type: ignore[no-untyped-def]  # a script, see Deliverer

@@ -193,7 +193,7 @@ class LifeOfItems(RuleBasedStateMachine):
         self.do(self.store.expire(dead))
 
         adopted: list[Claim] = []
-        while part := self.do(self.store.adopt(survivor, limit)):
+        while part := self.do(self.store.adopt(survivor, limit)).claims:
             assert len(part) <= limit
             adopted += part
 
@@ -345,9 +345,11 @@ QUIET = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow, Hea
 
 
 def test_a_store_and_its_model_live_the_same_lives() -> None:
-    run_state_machine_as_test(LifeOfItems, settings=settings(QUIET, max_examples=60, stateful_step_count=30))
+    run_state_machine_as_test(LifeOfItems, settings=settings(QUIET, max_examples=150, stateful_step_count=30))
 
 
 @pytest.mark.long
 def test_a_store_and_its_model_live_the_same_long_lives() -> None:
-    run_state_machine_as_test(LifeOfItems, settings=settings(QUIET, max_examples=600, stateful_step_count=60))
+    run_state_machine_as_test(
+        LifeOfItems, settings=settings(QUIET, max_examples=1500, stateful_step_count=60)
+    )

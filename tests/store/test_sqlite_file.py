@@ -97,7 +97,7 @@ async def test_a_killed_owner_frees_the_file_and_leaves_its_work_to_the_next(
 
         owner = await store.enter()
 
-        assert [claim.delivery for claim in await store.adopt(owner, 10)] == [delivery]
+        assert [claim.delivery for claim in (await store.adopt(owner, 10)).claims] == [delivery]
         assert not await store.is_alive(other)
 
 

@@ -1,5 +1,6 @@
 """The command line. Each command's module is imported when it runs, so that every one answers at once."""
 
+import errno
 import io
 import os
 import shutil
@@ -12,6 +13,7 @@ from redrive import __version__
 from redrive.cli.errors import ExitCode, Stop, report
 
 NARROWEST = 40
+_CANNOT_WRITE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF}
 app = App(
     name="redrive",
     help="Deliver a platform's calls to its partners, retry, dead-letter, replay, and prove it.",
@@ -73,25 +75,54 @@ def run(arguments: Sequence[str]) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
-    if shutil.get_terminal_size().columns < NARROWEST:
-        os.environ["COLUMNS"] = str(NARROWEST)  # cyclopts wraps its help for ever below a few columns
+    _set_width()
     try:
-        code = app(arguments, exit_on_error=False, print_error=False, result_action="return_value")
+        code = _run(arguments)
         sys.stdout.flush()
-    except CycloptsError as error:
-        return report(_usage(error))
-    except Stop as stop:
-        return report(stop)
     except KeyboardInterrupt:
         return ExitCode.INTERRUPTED
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # the flush at exit finds somewhere to go
+        _give_up_stdout()
         return ExitCode.BROKEN_PIPE
+    except OSError as error:
+        if error.filename is not None or error.errno not in _CANNOT_WRITE:
+            raise
+        _give_up_stdout()
+        wrong = f"cannot write the output: {error.strerror}"
+        return report(Stop(ExitCode.UNAVAILABLE, wrong, "check where standard output goes"))
+    return code
+
+
+def _run(arguments: Sequence[str]) -> int:
+    try:
+        code = app(arguments, exit_on_error=False, print_error=False, result_action="return_value")
+    except CycloptsError as error:
+        return report(_usage(error, arguments))
+    except Stop as stop:
+        return report(stop)
     return code if isinstance(code, int) else ExitCode.OK
 
 
-def _usage(error: CycloptsError) -> Stop:
+def _set_width() -> None:
+    """Cyclopts and rich believe any COLUMNS; a width of 0, or of a few columns, breaks their wrapping."""
+    width = shutil.get_terminal_size().columns  # which takes a COLUMNS that makes no sense for none
+    if "COLUMNS" in os.environ or width < NARROWEST:
+        os.environ["COLUMNS"] = str(max(width, NARROWEST))
+
+
+def _give_up_stdout() -> None:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # the flush at exit finds somewhere to go
+
+
+def _usage(error: CycloptsError, arguments: Sequence[str]) -> Stop:
     text = str(error)
     wrong = text if text.endswith("...") else text.removesuffix(".")
     command = " ".join(["redrive", *(error.command_chain or ())])
+    if command == "redrive integration add" and "TARGET_URL" in text and _has_url(arguments):
+        advice = "--url is the service's address; the destination is TARGET_URL, after INTEGRATION_ID"
+        return Stop(ExitCode.USAGE, wrong, advice)
     return Stop(ExitCode.USAGE, wrong, f"`{command} --help` shows how it is used")
+
+
+def _has_url(arguments: Sequence[str]) -> bool:
+    return any(word.partition("=")[0] == "--url" for word in arguments)

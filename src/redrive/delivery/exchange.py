@@ -37,7 +37,7 @@ class Connection(asyncio.Protocol):
         self._received = self._head_size = self._interim = 0
         self._may_keep = False
         self._fields: list[tuple[bytes, bytes]] = []
-        self.status = 0  # 0: no complete header yet
+        self.status: int | None = None  # until there is a complete header
         self.headers: list[tuple[bytes, bytes]] = []
         self.body = bytearray()
         self.is_whole = False
@@ -53,7 +53,7 @@ class Connection(asyncio.Protocol):
     async def exchange(self, head: bytes, body: bytes, deadline: float) -> None:
         """Send a request and wait for its answer, at most until *deadline* (loop time).
 
-        Afterwards `status` is 0 and `error` says why, or the answer is in `status`, `headers` and `body`;
+        Afterwards `status` is None and `error` says why, or the answer is in `status`, `headers` and `body`;
         not `is_whole`: there was, or may have been, more of the body.
         """
         self._reset()
@@ -113,7 +113,7 @@ class Connection(asyncio.Protocol):
         if self._done is None or self._done.done():
             self.abort()
             return
-        if not self.status:
+        if self.status is None:
             self._received += len(data)
         try:
             self._parser.feed_data(data)
@@ -121,7 +121,7 @@ class Connection(asyncio.Protocol):
             told = error.__context__ if isinstance(error.__context__, ProtocolError) else error
             self._fail(told if isinstance(told, ProtocolError) else ProtocolError(str(told)))
             return
-        if not self.status and self._received > MAX_HEAD * (self._interim + 1):
+        if self.status is None and self._received > MAX_HEAD * (self._interim + 1):
             self._fail(ProtocolError(f"its header is longer than {MAX_HEAD} bytes"))
         elif len(self.body) > MAX_ANSWER:
             self._settle()  # not whole: the connection is cut
@@ -132,7 +132,7 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Gone. A body whose length nothing announced ends so."""
-        if self.status and exc is None and not self._announced:
+        if self.status is not None and exc is None and not self._announced:
             self.is_whole = len(self.body) <= MAX_ANSWER
         self._fail(exc or ConnectionResetError())
 
@@ -140,7 +140,7 @@ class Connection(asyncio.Protocol):
 
     def on_message_begin(self) -> None:
         """Another answer: fine after an interim one, poison after the one that was asked for."""
-        if self.status:
+        if self.status is not None:
             self.is_whole = False
             raise ProtocolError("a second answer came")
 
@@ -150,7 +150,7 @@ class Connection(asyncio.Protocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """One header, or trailer."""
-        if self.status:
+        if self.status is not None:
             return
         self._measure(len(name) + len(value))
         self._fields.append((name, value))
@@ -177,7 +177,7 @@ class Connection(asyncio.Protocol):
 
     def on_message_complete(self) -> None:
         """The whole answer is here, if the header was that of an answer."""
-        if self.status:
+        if self.status is not None:
             self.is_whole = len(self.body) <= MAX_ANSWER
             self._may_keep = self._announced and self._parser.should_keep_alive()
             self._loop.call_soon(self._settle)  # first let what follows in this packet be seen

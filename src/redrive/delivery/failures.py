@@ -6,12 +6,12 @@ import ssl
 from typing import Final
 
 from redrive.delivery.exchange import ProtocolError
-from redrive.delivery.names import Refused
+from redrive.delivery.names import EXHAUSTED, Refused
 from redrive.delivery.port import OwnFault
 from redrive.domain.outcome import Failed, Reach
 from redrive.domain.target import Target
 
-_OURS: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL})
+_OURS: Final = EXHAUSTED | {errno.EADDRNOTAVAIL}
 _NEAREST: Final = {
     errno.ENETDOWN: "ENETUNREACH",
     errno.EAFNOSUPPORT: "ENETUNREACH",  # an IPv6 address, and no IPv6 here

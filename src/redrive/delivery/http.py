@@ -4,6 +4,7 @@ import asyncio
 import socket
 import ssl
 from collections import deque
+from functools import cache
 from typing import Final
 
 from redrive.clock import Clock
@@ -35,7 +36,7 @@ class HttpDeliverer:
         self._guard = guard
         self._names = KeptNames(resolver)
         self._clock = clock
-        self._tls = tls
+        self._tls = tls or _system_trust()
         self._loop = asyncio.get_running_loop()
         self._idle: dict[_Origin, deque[Connection]] = {}
         self._sweeper = self._loop.call_later(_IDLE_SECONDS, self._sweep)
@@ -54,10 +55,10 @@ class HttpDeliverer:
             except OSError as error:  # TimeoutError, gaierror and SSLError are among them
                 return failure(error, target, sent=False, timeout_seconds=timeout_seconds)
         await connection.exchange(_head(request), request.body, deadline)
-        if not connection.status:
+        if connection.status is None:
             lost = connection.error or ConnectionResetError()
             return failure(lost, target, sent=True, timeout_seconds=timeout_seconds)
-        return self._judge(connection)
+        return self._judge(connection, connection.status)
 
     async def close(self) -> None:
         """Close every kept connection."""
@@ -107,7 +108,7 @@ class HttpDeliverer:
             _, connection = await self._loop.create_connection(
                 lambda: Connection(self._loop, kept.append),
                 sock=peer,
-                ssl=self._context() if target.scheme == "https" else None,
+                ssl=self._tls if target.scheme == "https" else None,
                 server_hostname=target.host.rstrip(".") if target.scheme == "https" else None,
             )
         except BaseException:
@@ -115,14 +116,7 @@ class HttpDeliverer:
             raise
         return connection
 
-    def _context(self) -> ssl.SSLContext:
-        """Made when first needed: reading the system's trust takes 20 ms."""
-        if self._tls is None:
-            self._tls = ssl.create_default_context()
-        return self._tls
-
-    def _judge(self, connection: Connection) -> Outcome:
-        status = connection.status
+    def _judge(self, connection: Connection, status: int) -> Outcome:
         body = bytes(connection.body[:MAX_ANSWER])
         answer = Answer(status, _kept(connection.headers), body, truncated=not connection.is_whole)
         if not is_retryable_status(status):
@@ -139,6 +133,12 @@ class HttpDeliverer:
                 kept.popleft().abort()
         self._idle = {origin: kept for origin, kept in self._idle.items() if kept}
         self._sweeper = self._loop.call_later(_IDLE_SECONDS, self._sweep)
+
+
+@cache
+def _system_trust() -> ssl.SSLContext:
+    """Read once, at start: read while no file handle is left it would be empty, without an error."""
+    return ssl.create_default_context()
 
 
 def _head(request: Request) -> bytes:

@@ -2,6 +2,7 @@
 
 import asyncio
 import errno
+import os
 import socket
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -9,6 +10,7 @@ from typing import Protocol
 
 from redrive.delivery.guard import Guard
 
+EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 LOOKUP_SECONDS = 5.0
 KEPT_SECONDS = 10.0
 NAMES_KEPT = 10_000
@@ -83,7 +85,9 @@ def is_local(address: str) -> bool:
     try:
         with socket.socket(family, socket.SOCK_DGRAM) as probe:
             probe.bind((address, 0))
-    except OSError as error:  # any other error does not prove that it is another machine's
+    except OSError as error:
+        if error.errno in EXHAUSTED:
+            raise  # our own fault, which must not be taken for a verdict
         return error.errno not in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
     return True
 
@@ -98,5 +102,9 @@ async def _look_up_once(resolver: Resolver, host: str) -> Sequence[str]:
 
 def _look_up(host: str) -> list[str]:
     # As bytes, for Python would apply IDNA to a str; the grammar of a target is ASCII already.
-    found = socket.getaddrinfo(host.encode("ascii"), None, type=socket.SOCK_STREAM)
+    try:
+        found = socket.getaddrinfo(host.encode("ascii"), None, type=socket.SOCK_STREAM)
+    except socket.gaierror:
+        os.close(os.open(os.devnull, os.O_RDONLY))  # no handles left look like no such name: then this raises
+        raise
     return list(dict.fromkeys(str(sockaddr[0]) for *_, sockaddr in found))

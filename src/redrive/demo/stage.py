@@ -17,6 +17,7 @@ from redrive.client import Client, ServiceUnreachable
 _USUAL_PORT = 8080
 _TRIES = 5
 _STARTED = re.compile(r'"address": "([0-9.:]+)".*"event": "started"')
+_REASON = "redrive: "  # how a command that cannot go on begins
 _START_SECONDS = 20.0
 _STOP_SECONDS = 15.0
 _SETTINGS = {
@@ -135,7 +136,8 @@ class Stage:
 
     def _last_words(self) -> str:
         lines = self.log.read_text("utf-8", "replace").strip().splitlines()
-        return lines[-1] if lines else "it said nothing"
+        reasons = [line.removeprefix(_REASON) for line in lines if line.startswith(_REASON)]
+        return (reasons or lines or ["it said nothing"])[-1]
 
     async def _stop(self) -> None:
         if self._service is None or self._service.returncode is not None:

@@ -64,6 +64,10 @@ class IdSequence:
         self._last = 0
         self._sequence = 0
 
+    def start_above(self, number: int) -> None:
+        """Never make *number*, which is in use, nor anything before it."""
+        self._last = max(self._last, (number >> TIME_SHIFT) + 1)
+
     def next(self, now: datetime) -> int:
         """The next id, stamped *now* or, when that many were made in a millisecond, just after."""
         milliseconds = (now - ID_EPOCH) // timedelta(milliseconds=1)

@@ -148,6 +148,10 @@ class Catalogue:
         )
 
     def _keep(self, integration: Integration) -> None:
+        """Unless it is older than what is held: what was read may have been changed since."""
+        held = self._by_number.get(integration.number)
+        if held is not None and held.version > integration.version:
+            return
         self._by_id[integration.integration_id] = integration
         self._by_number[integration.number] = integration
         self._policies[integration.number] = self.defaults.policy(integration)

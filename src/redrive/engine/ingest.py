@@ -142,7 +142,7 @@ class Ingest:
                     Claim(delivery, intake.owner, 1, 1, delivery.max_attempts, delivery.request_id)
                 )
             elif isinstance(verdict, Accepted):
-                self.worker.due(delivery.integration, delivery.created_at)
+                self.worker.due(delivery.integration, min(delivery.created_at, self.clock.now()))
             accepted += isinstance(verdict, Accepted)
             duplicates += isinstance(verdict, Duplicate)
         self.announce(DeliveriesAccepted(accepted, duplicates))

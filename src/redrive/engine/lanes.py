@@ -54,16 +54,21 @@ class Lane:
         if elapsed < self.suspended_until:
             return self.suspended_until - elapsed
         if self.rate_per_second is not None and self.in_flight < int(self.window):
-            return max(0.0, (1.0 - self.tokens) / self.rate_per_second)
+            missing = 1.0 - self.tokens
+            return missing / self.rate_per_second if missing > 0 else None  # else slots are missing, not time
         return None
 
     def widen(self) -> None:
         """An attempt ended: a ramp grows by one, which doubles it each round, up to the concurrency."""
         self.window = min(float(self.concurrency), self.window + 1)
 
+    def narrow(self) -> None:
+        """An attempt timed out: halve what may be in flight, so that hanging receivers hold few slots."""
+        self.window = max(1.0, self.window // 2)
+
     def _refill(self, elapsed: float) -> None:
         assert self.rate_per_second is not None  # noqa: S101 - asked by room()
-        burst = max(1.0, self.rate_per_second)  # at most what a second allows
+        burst = max(1.0, self.rate_per_second / 10)  # what a tenth of a second allows, however long idle
         if self.refilled_at == 0.0:
             self.refilled_at = elapsed  # empty at first: a restart must not allow more than the rate
         gained = (elapsed - self.refilled_at) * self.rate_per_second

@@ -46,6 +46,7 @@ class Engine:
     ) -> None:
         self.store = tools.store
         self.clock = tools.clock
+        self._ids = tools.ids
         self.announce = tools.announce
         self.deliverer = deliverer
         self.limits = limits
@@ -64,6 +65,7 @@ class Engine:
         """Enter the store, settle what a predecessor left, and go to work; our incarnation."""
         owner = await self.store.enter()
         self.worker.owner = owner
+        self._ids.start_above(await self.store.last_id())
         await self.catalogue.load()
         await self.look.load()
         await self.worker.adopt()

@@ -25,11 +25,13 @@ from redrive.telemetry.events import (
     LeasesLost,
     LoopFailed,
     SendingSuspended,
+    StoreFailed,
 )
 
 POLL_SECONDS = 2.0  # waking is a hint; the store's due times are the truth
 SUSPENDED_SECONDS = 5.0
 ADOPTED_AT_ONCE = 500
+TIMEOUTS = frozenset({"RESPONSE_TIMEOUT", "ETIMEDOUT"})
 RECORDING_SECONDS = 5.0  # what is known when the process stops is written down, if the store lets us
 DIED = "the process that made this attempt died; nobody knows whether it was received"
 
@@ -131,7 +133,12 @@ class Worker:
     async def adopt(self) -> int:
         """Record what dead processes left unfinished as LEASE_EXPIRED; how many there were."""
         adopted = 0
-        while claims := await self.store.adopt(self.owner, ADOPTED_AT_ONCE):
+        while True:
+            taken = await self.store.adopt(self.owner, ADOPTED_AT_ONCE)
+            self._report(taken)
+            claims = taken.claims
+            if not claims:
+                break
             adopted += len(claims)
             for claim in claims:
                 lane = self.lanes.lane(claim.delivery.integration)
@@ -194,7 +201,12 @@ class Worker:
         for claim in claimed.claims:
             self.start(claim)
 
+    def _report(self, claimed: Claimed) -> None:
+        for why in claimed.set_aside:
+            self.announce(StoreFailed("claim", why))
+
     def _settle(self, wants: dict[int, int], claimed: Claimed) -> None:
+        self._report(claimed)
         for claim in claimed.claims:
             wants[claim.delivery.integration] -= 1
         for number, unused in wants.items():
@@ -235,15 +247,29 @@ class Worker:
             outcome = _unknown("redrive failed while it made this attempt")
         finally:
             self.lanes.sent(lane)
-            lane.widen()
             self._made_room()
         duration = timedelta(seconds=self.clock.elapsed() - started)
+        if isinstance(outcome, Failed) and outcome.code in TIMEOUTS:
+            lane.narrow()
+        else:
+            lane.widen()
         try:
             await self._finish(claim, outcome, started_at, duration, span_id.hex())
         except Exception as error:  # noqa: BLE001 - our bug: the attempt must still not be forgotten
             self.announce(LoopFailed("record", error))
+            await self._write_off(claim)
+
+    async def _write_off(self, claim: Claim) -> None:
+        """Record an attempt as unknown, until that succeeds: a claim that nobody ends would never be free."""
+        while True:
             self.lanes.retake()
-            await self._finish(claim, *self._lost("redrive could not write down what came of this attempt"))
+            try:
+                await self._finish(claim, *self._lost("redrive could not write down what came of it"))
+            except Exception as error:  # noqa: BLE001 - our bug, told each time
+                self.announce(LoopFailed("record", error))
+                await self.clock.sleep(SUSPENDED_SECONDS)
+            else:
+                return
 
     def _request(self, claim: Claim, now: datetime, span_id: bytes) -> Request:
         integration = self.catalogue.numbered(claim.delivery.integration)
@@ -327,10 +353,16 @@ class Worker:
             lane = self.lanes.lane(claim.delivery.integration)
             if not sent:
                 self.lanes.sent(lane)
-        try:
-            await self.store.give_back(self.owner, claims, None)
-        except StoreUnavailable as error:  # they stay claimed and will be recorded as LEASE_EXPIRED
-            self.health.failed("give_back", error)
+        while True:
+            try:
+                await self.store.give_back(self.owner, claims, None)
+            except StoreUnavailable as error:
+                self.health.failed("give_back", error)
+                if self._is_stopping():
+                    break  # they stay claimed; the next start records them as LEASE_EXPIRED
+                await self.clock.sleep(self.health.pause_seconds)
+            else:
+                break
         for claim in claims:
             self.lanes.recorded()
             self.due(claim.delivery.integration, self.clock.now())

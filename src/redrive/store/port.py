@@ -92,10 +92,14 @@ class Once:
 
 @dataclass(frozen=True, slots=True)
 class Claimed:
-    """What a claim gave, and when the next unclaimed item of each lane asked for is due (None: never)."""
+    """What a claim gave, and when the next unclaimed item of each lane asked for is due (None: never).
+
+    `set_aside` says of damaged records why they were not claimed; they are looked at again in an hour.
+    """
 
     claims: Sequence[Claim]
     next_due: Mapping[int, datetime | None]
+    set_aside: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,6 +214,10 @@ class Store(Protocol):
         """Give up the lease; whatever is still claimed becomes adoptable."""
         ...
 
+    async def last_id(self) -> int:
+        """The greatest id that an item or an event has; 0 when there is none."""
+        ...
+
     async def close(self) -> None:
         """Finish what was handed over and let go of every file and connection."""
         ...
@@ -243,7 +251,7 @@ class Store(Protocol):
         """Undo claims that were surely not sent, with their count; due as before, or at *due_at*."""
         ...
 
-    async def adopt(self, owner: int, limit: int) -> Sequence[Claim]:
+    async def adopt(self, owner: int, limit: int) -> Claimed:
         """Take over claims whose owner is dead, at most *limit*; their attempts ended, nobody knows how."""
         ...
 

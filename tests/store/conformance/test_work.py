@@ -7,7 +7,6 @@ import pytest
 
 from redrive.audit.record import EventType
 from redrive.domain.delivery import Delivery
-from redrive.domain.ids import instant_of
 from redrive.domain.integration import Lifecycle
 from redrive.domain.item import Finish, RetryAt, Status
 from redrive.domain.outcome import Answer, Failed, Reach, Succeeded
@@ -93,14 +92,15 @@ async def test_each_integration_gets_its_own_share(store: StoreUnderTest, number
 
 
 async def test_what_is_not_due_yet_is_not_claimed(store: StoreUnderTest, number: int, owner: int) -> None:
-    future = a_delivery(number, id=an_id(NOW + timedelta(seconds=60)))
+    future, later = a_delivery(number), NOW + timedelta(seconds=60)
     await accept(store, future)
+    await store.give_back(owner, (await store.claim(owner, {number: 1})).claims, later)
 
     early = await store.claim(owner, {number: 10})
     store.clock.move(60)
     on_time = await store.claim(owner, {number: 10})
 
-    assert (early.claims, early.next_due) == ([], {number: instant_of(future.id)})
+    assert (early.claims, early.next_due) == ([], {number: later})
     assert [claim.delivery for claim in on_time.claims] == [future]
     assert on_time.next_due == {number: None}
 
@@ -114,6 +114,17 @@ async def test_a_claim_tells_when_the_first_of_the_rest_is_due(
     claimed = await store.claim(owner, {number: 1})
 
     assert claimed.next_due == {number: second.created_at}
+
+
+async def test_what_is_accepted_under_an_id_ahead_of_the_clock_is_due_at_once(
+    store: StoreUnderTest, number: int, owner: int
+) -> None:
+    ahead = a_delivery(number, id=an_id(NOW + timedelta(seconds=60)))
+    await accept(store, ahead)
+
+    claimed = await store.claim(owner, {number: 1})
+
+    assert [claim.delivery for claim in claimed.claims] == [ahead]
 
 
 @pytest.mark.parametrize("lifecycle", [Lifecycle.DRAFT, Lifecycle.PAUSED, Lifecycle.RETIRED])
@@ -264,7 +275,7 @@ async def test_a_process_that_lost_its_claim_records_nothing(
     [late] = await claim_all(store, owner, number)
     await store.expire(owner)
     other = await store.join()
-    [fresh] = await store.adopt(other, 10)
+    [fresh] = (await store.adopt(other, 10)).claims
 
     lost = await store.record(owner, [a_result(late, events=(an_event(),))])
     kept = await store.record(other, [a_result(fresh, REFUSED)])
@@ -481,10 +492,10 @@ async def test_the_claims_of_the_dead_are_adopted_with_the_attempt_they_were_mak
     await store.expire(owner)
     other = await store.join()
 
-    adopted = await store.adopt(other, 10)
+    adopted = (await store.adopt(other, 10)).claims
 
     assert list(adopted) == [replace(claim, owner=other)]
-    assert list(await store.adopt(other, 10)) == []
+    assert list((await store.adopt(other, 10)).claims) == []
 
 
 async def test_what_a_process_that_left_was_doing_is_adopted(
@@ -493,7 +504,7 @@ async def test_what_a_process_that_left_was_doing_is_adopted(
     [claim] = await claim_all(store, owner, number)
     await store.leave(owner)
 
-    adopted = await store.adopt(await store.enter(), 10)
+    adopted = (await store.adopt(await store.enter(), 10)).claims
 
     assert [(c.delivery, c.attempt) for c in adopted] == [(delivery, claim.attempt)]
 
@@ -509,7 +520,7 @@ async def test_only_the_claims_of_the_dead_are_adopted(
     other = await store.join()
     await store.accept([an_intake(mine, owner=other), an_intake(free)])
 
-    adopted = await store.adopt(other, 10)
+    adopted = (await store.adopt(other, 10)).claims
 
     assert [claim.delivery for claim in adopted] == [of_the_dead]
     assert {claim.delivery for claim in await claim_all(store, other, number)} == {retried, free}
@@ -524,7 +535,7 @@ async def test_adoption_takes_no_more_than_its_limit_at_a_time(
     await store.expire(owner)
     other = await store.join()
 
-    parts = [await store.adopt(other, 2) for _ in range(4)]
+    parts = [(await store.adopt(other, 2)).claims for _ in range(4)]
 
     assert [len(part) for part in parts] == [2, 2, 1, 0]
     assert {claim.delivery for part in parts for claim in part} == set(given)
@@ -538,7 +549,7 @@ async def test_a_process_without_a_lease_adopts_nothing(
     await store.expire(owner)
     await store.expire(other)
 
-    assert list(await store.adopt(other, 10)) == []
+    assert list((await store.adopt(other, 10)).claims) == []
 
 
 async def test_an_adopted_claim_can_be_recorded(
@@ -547,7 +558,7 @@ async def test_an_adopted_claim_can_be_recorded(
     await claim_all(store, owner, number)
     await store.expire(owner)
     other = await store.join()
-    [claim] = await store.adopt(other, 10)
+    [claim] = (await store.adopt(other, 10)).claims
 
     recorded = await store.record(other, [a_result(claim, later(0), OUTAGE)])
 
@@ -577,7 +588,9 @@ async def test_the_backlog_is_what_is_due_and_unclaimed(
 ) -> None:
     other = await add_integration(store, "other")
     first, second, third = a_delivery(number), a_delivery(other), a_delivery(number)
-    await accept(store, first, second, third, a_delivery(number, id=an_id(NOW + timedelta(seconds=60))))
+    await accept(store, a_delivery(number))
+    await store.give_back(owner, (await store.claim(owner, {number: 1})).claims, NOW + timedelta(seconds=60))
+    await accept(store, first, second, third)
     await claim_all(store, owner, number, limit=1)
 
     waiting = await store.backlog()
@@ -592,6 +605,17 @@ async def test_the_backlog_of_an_empty_store_is_nothing(store: StoreUnderTest) -
 
 
 # leases
+
+
+async def test_the_last_id_is_the_greatest_of_items_and_events(store: StoreUnderTest, number: int) -> None:
+    delivery = a_delivery(number, id=an_id(NOW + timedelta(seconds=60)))
+    assert await store.last_id() < delivery.id
+
+    await accept(store, delivery)
+    assert await store.last_id() == delivery.id
+
+    await store.note([event := an_event(id=an_id(NOW + timedelta(seconds=90)))])
+    assert await store.last_id() == event.id
 
 
 async def test_incarnations_are_never_used_twice(store: StoreUnderTest) -> None:

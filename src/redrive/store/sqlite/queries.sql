@@ -1,3 +1,6 @@
+-- name: last_id
+SELECT max(coalesce((SELECT max(id) FROM delivery), 0), coalesce((SELECT max(id) FROM audit), 0))
+
 -- name: alive
 SELECT 1 FROM incarnation WHERE id = ?
 
@@ -60,6 +63,9 @@ UPDATE live SET status = 'retrying', due_at = ?, claimed_by = NULL
 -- name: give_back
 UPDATE live SET claimed_by = NULL, attempt = attempt - 1, due_at = coalesce(?, due_at)
  WHERE id = ? AND claimed_by = ? AND cycle = ? AND attempt = ?
+
+-- name: set_aside
+UPDATE live SET claimed_by = NULL, attempt = attempt - 1, due_at = ? WHERE id = ?
 
 -- name: orphans
 -- A scan of unfinished work, once a start: whoever else claimed from this file is dead by then.

@@ -64,7 +64,7 @@ class SqliteStore:
     async def open(cls, path: Path, clock: Clock, *, readers: int = 2) -> Self:
         """Open or create *path* and bring its schema up to date."""
         await asyncio.to_thread(prepare, path, clock)
-        return cls(path, clock, await asyncio.to_thread(Writer, path), readers)
+        return cls(path, clock, await asyncio.to_thread(Writer, path, _identity), readers)
 
     async def enter(self) -> int:
         """Take the file's lock and a fresh incarnation. The lock goes with the process, however it ends."""
@@ -87,6 +87,11 @@ class SqliteStore:
         await self._write(_execute, "leave", (owner,))
         self._unlock()
 
+    async def last_id(self) -> int:
+        """The greatest id in use."""
+        [(number,)] = await self._read(ask, SQL["last_id"])
+        return int(number)
+
     async def close(self) -> None:
         """Commit what was handed over and close the file."""
         await asyncio.to_thread(self._writer.close)
@@ -101,7 +106,7 @@ class SqliteStore:
         """Store deliveries."""
 
         def accept(connection: apsw.Connection) -> list[Verdict]:
-            verdicts = work.accept(connection, intakes)
+            verdicts = work.accept(connection, intakes, self._clock.now())
             if answer is not None:
                 operate.remember(connection, answer(verdicts))
             return verdicts
@@ -131,9 +136,9 @@ class SqliteStore:
         """Undo claims that were not sent."""
         await self._write(work.give_back, owner, claims, due_at)
 
-    async def adopt(self, owner: int, limit: int) -> Sequence[Claim]:
+    async def adopt(self, owner: int, limit: int) -> Claimed:
         """Take over the claims of dead owners."""
-        return await self._write(work.adopt, owner, limit)
+        return await self._write(work.adopt, owner, limit, self._clock.now())
 
     async def next_due(self) -> Mapping[int, datetime]:
         """The earliest due time of each integration."""

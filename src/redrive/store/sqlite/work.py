@@ -1,7 +1,7 @@
 """What the engine does with deliveries, inside a write transaction: accept, claim, record, give back."""
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import apsw
 
@@ -36,10 +36,11 @@ from redrive.store.sqlite.rows import (
 )
 
 SQL = load_queries("redrive.store.sqlite")
+SET_ASIDE = timedelta(hours=1)
 
 
-def accept(connection: apsw.Connection, intakes: Sequence[Intake]) -> list[Verdict]:
-    """One verdict each; what is accepted is inserted in three batches."""
+def accept(connection: apsw.Connection, intakes: Sequence[Intake], now: datetime) -> list[Verdict]:
+    """One verdict each; what is accepted is due at once, also when its id runs ahead of the clock."""
     lifecycles: dict[int, Lifecycle] = {}
     living: dict[int, bool] = {}
     verdicts: list[Verdict] = []
@@ -64,7 +65,7 @@ def accept(connection: apsw.Connection, intakes: Sequence[Intake]) -> list[Verdi
                 number,
                 int(owner is not None),
                 delivery.max_attempts,
-                to_ms(delivery.created_at),
+                to_ms(min(delivery.created_at, now)),
                 owner,
             )
         )
@@ -103,8 +104,8 @@ def claim(connection: apsw.Connection, owner: int, wants: Mapping[int, int], now
         if lifecycle(connection, number) is Lifecycle.ACTIVE:
             ids += [row[0] for row in ask(connection, SQL["due"], (number, due_ms, most))]
     connection.executemany(SQL["stamp"], [(owner, number) for number in ids])
-    claims = [_claimed(connection, owner, number) for number in ids]
-    return Claimed(claims, {number: _next_due(connection, number) for number in wants})
+    claims, set_aside = _claims(connection, owner, ids, now)
+    return Claimed(claims, {number: _next_due(connection, number) for number in wants}, set_aside)
 
 
 def record(connection: apsw.Connection, owner: int, results: Sequence[Result]) -> list[bool]:
@@ -149,15 +150,16 @@ def give_back(
     )
 
 
-def adopt(connection: apsw.Connection, owner: int, limit: int) -> list[Claim]:
+def adopt(connection: apsw.Connection, owner: int, limit: int, now: datetime) -> Claimed:
     """Claims of dead owners become ours, with the attempt they were making."""
     if not is_alive(connection, owner):
-        return []
+        return Claimed((), {})
     ids = [row[0] for row in ask(connection, SQL["orphans"], (owner, limit))]
     connection.executemany(SQL["adopt"], [(owner, number) for number in ids])
     if len(ids) < limit:
         connection.execute(SQL["forget_dead_owners"], (owner,))
-    return [_claimed(connection, owner, number) for number in ids]
+    claims, set_aside = _claims(connection, owner, ids, now)
+    return Claimed(claims, {}, set_aside)
 
 
 def write_events(connection: apsw.Connection, events: Sequence[AuditEvent]) -> None:
@@ -194,6 +196,21 @@ def _refusal(connection: apsw.Connection, intake: Intake, lifecycle: Lifecycle) 
     if delivery.idempotency_key is not None:
         connection.execute(SQL["take_key"], (*key, delivery.id, intake.fingerprint))
     return None
+
+
+def _claims(
+    connection: apsw.Connection, owner: int, ids: Sequence[int], now: datetime
+) -> tuple[list[Claim], list[str]]:
+    """The claims, and why some were set aside: one damaged record must not stop all the others."""
+    claims: list[Claim] = []
+    set_aside: list[str] = []
+    for number in ids:
+        try:
+            claims.append(_claimed(connection, owner, number))
+        except StoreInconsistent as error:
+            connection.execute(SQL["set_aside"], (to_ms(now + SET_ASIDE), number))
+            set_aside.append(str(error))
+    return claims, set_aside
 
 
 def _claimed(connection: apsw.Connection, owner: int, number: int) -> Claim:
