@@ -255,7 +255,7 @@ def test_a_step_that_fails_leaves_nothing_of_itself(path: Path, monkeypatch: pyt
 
 
 async def test_many_may_open_a_new_file_at_once(path: Path) -> None:
-    stores = await asyncio.gather(*(SqliteUnderTest.open(path, OffsetClock()) for _ in range(8)))
+    stores = await asyncio.gather(*(SqliteUnderTest.open(path, OffsetClock()) for _ in range(32)))
 
     for opened in stores:
         await opened.close()

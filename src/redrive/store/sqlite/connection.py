@@ -1,10 +1,10 @@
 """Opening the file: what every connection is set to, and what its errors mean."""
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 import apsw
@@ -13,7 +13,6 @@ from redrive.store.port import StoreInconsistent, StoreUnavailable
 
 BUSY_MILLISECONDS = 5_000  # `redrive token create` writes beside a running service
 MOST_ROWS = 64
-_FATAL = (apsw.CorruptError, apsw.NotADBError)
 # A failed sync may have lost what it reports as written, and a second one may lie: only a restart is honest.
 _FATAL_EXTENDED = {
     apsw.SQLITE_IOERR_FSYNC,
@@ -76,15 +75,28 @@ def _of_many(sql: str, size: int) -> str:
     return head + values + ", ".join([row] * size)
 
 
-@contextmanager
-def translated() -> Iterator[None]:
-    """Turn the driver's exceptions into the port's."""
-    try:
-        yield
-    except _FATAL as error:
-        raise StoreUnavailable(f"the database file is damaged: {error}", fatal=True) from error
-    except apsw.ConstraintError as error:
-        raise StoreInconsistent(f"a write would break a rule of the store: {error}") from error
-    except apsw.Error as error:
-        fatal = getattr(error, "extendedresult", 0) in _FATAL_EXTENDED
-        raise StoreUnavailable(f"the database file cannot be used: {error}", fatal=fatal) from error
+class _Translated:
+    """A class, not a generator: it is entered for every unit of work."""
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        match error:
+            case apsw.CorruptError() | apsw.NotADBError():
+                raise StoreUnavailable(f"the database file is damaged: {error}", fatal=True) from error
+            case apsw.ConstraintError():
+                raise StoreInconsistent(f"a write would break a rule of the store: {error}") from error
+            case apsw.Error():
+                fatal = getattr(error, "extendedresult", 0) in _FATAL_EXTENDED
+                raise StoreUnavailable(f"the database file cannot be used: {error}", fatal=fatal) from error
+
+
+_TRANSLATED = _Translated()
+
+
+def translated() -> _Translated:
+    """A context that turns the driver's exceptions into the port's."""
+    return _TRANSLATED

@@ -5,7 +5,7 @@ import contextlib
 import fcntl
 import os
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from pathlib import Path
@@ -324,12 +324,24 @@ def prepare(path: Path, clock: Clock) -> list[str]:
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     with contextlib.suppress(FileExistsError), open(path, "xb", opener=_private):
         pass
-    connection = connect(path)
+    with _alone(path.parent):
+        connection = connect(path)
+        try:
+            with translated():
+                return migrate(connection, to_ms(clock.now()))
+        finally:
+            connection.close()
+
+
+@contextlib.contextmanager
+def _alone(directory: Path) -> Iterator[None]:
+    """One set-up at a time: SQLite does not wait for another's switch of a new file to its log, it fails."""
+    handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        with translated():
-            return migrate(connection, to_ms(clock.now()))
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
     finally:
-        connection.close()
+        os.close(handle)
 
 
 def _private(path: str, flags: int) -> int:
