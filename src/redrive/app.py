@@ -2,12 +2,15 @@
 
 import asyncio
 import contextlib
+import fcntl
+import http.client
 import resource
 import signal
 import socket
 import sys
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import uvicorn
@@ -76,13 +79,11 @@ def migrate(settings: Settings) -> list[str]:
 
 
 def doctor(settings: Settings) -> list[Finding]:
-    """Look at the settings and the store without changing anything but the schema."""
-    findings = [Finding("role", True, settings.role)]
-    try:
-        facts = asyncio.run(_describe(settings))
-        findings += [Finding(name, True, str(value)) for name, value in facts.items()]
-    except StoreUnavailable as error:
-        findings.append(Finding("database", False, str(error)))
+    """Look at the settings and the store without changing anything but the schema of one that exists."""
+    check_role(settings)
+    path = _sqlite_path(settings).absolute()
+    findings = [Finding("role", True, settings.role), *_look_at_database(settings, path)]
+    findings += [_look_for_owner(path), _look_at_port(settings)]
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     needed = settings.slots + 256
     enough = hard == resource.RLIM_INFINITY or hard >= needed
@@ -97,7 +98,7 @@ def check_role(settings: Settings) -> None:
         raise BadSettings("database: this version stores in SQLite only (sqlite:///path.db)")
     if settings.role != "all":
         raise BadSettings(
-            f"role: {settings.role} needs PostgreSQL; one process owns a SQLite database and does everything"
+            f"role: {settings.role} is not there in this version; one process owns a SQLite database and does it all"
         )
 
 
@@ -246,9 +247,59 @@ def _trace(settings: Settings, bus: Bus) -> Any:
     return spans
 
 
-async def _describe(settings: Settings) -> dict[str, Any]:
-    async with open_store(settings) as store:
-        return dict(store.describe())
+def _look_at_database(settings: Settings, path: Path) -> list[Finding]:
+    if not path.exists():
+        advice = "is this the directory that `redrive serve` runs in? (it makes one when it starts)"
+        return [Finding("database", False, f"there is no database at {path}; {advice}")]
+
+    async def version() -> str:
+        async with open_store(settings) as store:
+            return str(store.describe()["version"])
+
+    try:
+        return [Finding("SQLite", True, asyncio.run(version())), Finding("database", True, str(path))]
+    except StoreUnavailable as error:
+        return [Finding("database", False, str(error))]
+
+
+def _look_for_owner(path: Path) -> Finding:
+    """Whether a process holds the lock beside the file; ours is shared, and gone at once."""
+    try:
+        with Path(f"{path}.lock").open("rb") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                holder = lock.read(64).decode("ascii", "replace").strip() or "another process"
+                return Finding("service", True, f"runs on this database ({holder})")
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        return Finding("service", False, f"cannot read {path}.lock: {error.strerror}")
+    return Finding("service", True, "none runs on this database")
+
+
+def _look_at_port(settings: Settings) -> Finding:
+    where = f"{settings.host}:{settings.port}"
+    try:
+        with _listening(settings):
+            return Finding("port", True, f"{where} is free")
+    except CannotStart as error:
+        if _is_redrive(settings.host, settings.port):
+            return Finding("port", True, f"{where} is answered by a redrive service")
+        return Finding("port", False, str(error))
+
+
+def _is_redrive(host: str, port: int) -> bool:
+    anywhere = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - told apart, not listened on
+    connection = http.client.HTTPConnection(anywhere.get(host, host), port, timeout=2)
+    try:
+        connection.request("GET", "/healthz")
+        answer = connection.getresponse()
+        return answer.status == 200 and answer.read(1024).startswith(b'{"status":"ok"')
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
 
 
 def _sqlite_path(settings: Settings) -> Any:

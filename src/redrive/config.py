@@ -135,7 +135,10 @@ def _list(word: str, read_one: Callable[[str], Any]) -> Kind:
 _TEXT = Kind("text on one line, without space at either end", _text)
 _PATH = Kind("a path", lambda text: Path(_text(text)))
 _FLAG = Kind("true or false", _flag, (bool,))
-_DATABASE = Kind("sqlite:///relative.db, sqlite:////absolute.db or postgresql://…", _database)
+_DATABASE = Kind(
+    "sqlite:///relative.db, sqlite:////absolute.db or postgresql://… (PostgreSQL: not in this version)",
+    _database,
+)
 _NETWORKS = _list("ranges such as 10.0.0.0/8", _network)
 _PORTS = _list("ports", _integer(1, 65535).read)
 _CODES = _list(f"codes among {' '.join(RETRYABLE_NETWORK_CODES)}", _choice(RETRYABLE_NETWORK_CODES).read)

@@ -1,16 +1,20 @@
 """What every command has in common: help, exit codes, and quiet ends."""
 
 import os
+import re
 import signal
+import socket
 import subprocess
 import sys
 import time
 from itertools import chain
+from pathlib import Path
 
 import pytest
 from cyclopts import App
 
 from redrive.cli import app
+from redrive.demo.story import told_attempts
 from tests.cli.terminal import Terminal
 from tests.client.peer import Canned, Peer, closed_port
 
@@ -32,8 +36,9 @@ def test_these_are_the_commands() -> None:
     }  # fmt: skip
 
 
-def test_help_ends_on_a_terminal_one_column_wide() -> None:
-    narrow = {**os.environ, "COLUMNS": "1"}
+@pytest.mark.parametrize("columns", ["1", "0", "-1", "many", "²"])
+def test_help_ends_whatever_the_terminal_says_of_its_width(columns: str) -> None:
+    narrow = {**os.environ, "COLUMNS": columns}
 
     done = subprocess.run(
         [sys.executable, "-m", "redrive", "deliver", "--help"],
@@ -181,6 +186,52 @@ def test_an_interrupt_exits_130_quietly(peer: Peer) -> None:
         out, err = process.communicate(timeout=20)
 
     assert (process.returncode, out, err) == (130, b"", b"")
+
+
+@pytest.mark.parametrize("words", [("deliver", "b", "--file", "-"), ("queue", "import", "b", "--file", "-")])
+def test_an_interrupt_halfway_tells_what_was_done(peer: Peer, words: tuple[str, ...]) -> None:
+    command = [sys.executable, "-m", "redrive", *words, "--key-prefix", "p"]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        assert process.stdin
+        process.stdin.write(b"not json\n" * 101)  # a batch of 100 is sent when a further line comes
+        process.stdin.flush()
+        _wait_until_reading(process.pid)
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=20)
+
+    assert process.returncode == 130
+    assert re.search(rb"rejected    10[01]\n", out)
+    assert re.search(rb"\n1-10[01]  not a JSON object", out)
+    assert b"run the same command again" in err
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
+def test_output_that_cannot_be_written_is_told_in_two_lines() -> None:
+    with Path("/dev/full").open("w") as full:
+        ended = subprocess.run(
+            [sys.executable, "-m", "redrive", "--help"], stdout=full, stderr=subprocess.PIPE, check=False
+        )
+
+    assert (ended.returncode, len(ended.stderr.splitlines())) == (8, 2)
+    assert b"cannot write the output: No space left on device" in ended.stderr
+
+
+def test_a_demo_whose_port_is_taken_says_so() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        command = [sys.executable, "-m", "redrive", "demo", "--once", "--port", str(port)]
+        ended = subprocess.run(command, capture_output=True, text=True, check=False)
+
+    assert ended.returncode == 8
+    assert f"cannot listen on 127.0.0.1:{port} (Address already in use)" in ended.stderr
+
+
+def test_the_status_line_of_the_demo_fits_a_terminal() -> None:
+    counts = dict.fromkeys(("retrying", "dlq", "failed"), 9_999) | {"succeeded": 99_999}
+
+    assert len(told_attempts(counts)) < 78
 
 
 def test_a_reader_that_has_seen_enough_ends_it_quietly(peer: Peer) -> None:

@@ -1,11 +1,14 @@
 """Commands that work on the machine: what they hand to the server side, and what they print."""
 
+import fcntl
 import hashlib
+import socket
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -16,6 +19,7 @@ from redrive.config import BadSettings, Settings
 from redrive.domain.access import Permission
 from redrive.store.port import StoreOwned, StoreUnavailable, Token
 from tests.cli.terminal import Terminal
+from tests.client.peer import Canned, Peer
 
 
 @dataclass(frozen=True)
@@ -32,7 +36,7 @@ class FakeApp:
         self.settings: Settings | None = None
         self.kept: dict[bytes, Token] = {}
         self.findings = [Finding("database", True, "sqlite, \x1b[2J")]
-        self.applied = ["applied 0001_initial"]
+        self.applied = ["0001_initial.sql"]
         self.is_down = False
         self.error: Exception | None = None
 
@@ -71,10 +75,13 @@ class FakeApp:
 
 
 @pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch) -> FakeApp:
+def server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> FakeApp:
     fake = FakeApp()
     monkeypatch.setitem(sys.modules, "redrive.app", fake)
     monkeypatch.setattr(redrive, "app", fake, raising=False)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "redrive-data").mkdir()
+    (tmp_path / "redrive-data/redrive.db").touch()
     return fake
 
 
@@ -131,14 +138,14 @@ def test_demo_ends_as_the_demonstration_does(terminal: Terminal, monkeypatch: py
 @pytest.mark.parametrize(
     ("applied", "said"),
     [
-        (["applied 0001_initial"], "applied 0001_initial\n"),
-        ([], "nothing to do: the database is at this version\n"),
+        (["0001_initial.sql"], "applied 0001_initial.sql to {database}\n"),
+        ([], "nothing to do: {database} is at this version\n"),
     ],
 )
 def test_migrate_says_what_it_did(server: FakeApp, terminal: Terminal, applied: list[str], said: str) -> None:
     server.applied = applied
 
-    assert terminal.run("migrate").out == said
+    assert terminal.run("migrate").out == said.format(database=Path("redrive-data/redrive.db").absolute())
 
 
 def test_doctor_exits_6_when_something_is_wrong(server: FakeApp, terminal: Terminal) -> None:
@@ -212,3 +219,89 @@ def test_a_database_that_cannot_be_used_is_told(
 
     assert (ended.code, ended.out) == (code, "")
     assert told in ended.err
+
+
+@pytest.mark.parametrize("words", [("list",), ("revoke", "tok_1")], ids=" ".join)
+def test_looking_makes_no_database(
+    terminal: Terminal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    ended = terminal.run("token", *words)
+
+    assert ended.code == 3
+    assert f"there is no database at {tmp_path}/redrive-data/redrive.db" in ended.err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_making_a_token_says_when_it_made_the_database_too(
+    terminal: Terminal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    words = ("token", "create", "--subject", "s", "--permission", "view")
+
+    first, second = terminal.run(*words), terminal.run(*words)
+
+    assert (first.code, second.code) == (0, 0)
+    assert f"new database: {tmp_path}/redrive-data/redrive.db" in first.err
+    assert "new database" not in second.err
+
+
+def test_a_token_given_for_its_id_is_not_repeated(server: FakeApp, terminal: Terminal) -> None:
+    ended = terminal.run("token", "revoke", "rdr_very-secret")
+
+    assert ended.code == 2
+    assert "its id starts with tok_" in ended.err
+    assert "very-secret" not in ended.err
+
+
+def test_doctor_finds_no_database_and_makes_none(
+    terminal: Terminal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    findings = _findings(terminal, 6)
+
+    assert findings["database"].startswith(f"there is no database at {tmp_path}/redrive-data/redrive.db")
+    assert findings["service"] == "none runs on this database"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_doctor_says_who_owns_the_database_and_the_port(
+    terminal: Terminal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    terminal.run("migrate")
+    database = tmp_path / "redrive-data/redrive.db"
+    with socket.create_server(("127.0.0.1", 0)) as other, Path(f"{database}.lock").open("w") as lock:
+        other.settimeout(0)  # it never answers
+        monkeypatch.setenv("REDRIVE_PORT", str(other.getsockname()[1]))
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        print("redrive serve, pid 7", file=lock, flush=True)
+
+        findings = _findings(terminal, 6)
+
+    assert findings["database"] == str(database)
+    assert findings["service"] == "runs on this database (redrive serve, pid 7)"
+    assert "Address already in use" in findings["port"]
+    assert findings["SQLite"][0].isdigit()
+
+
+def test_doctor_knows_a_service_when_it_answers(
+    peer: Peer, terminal: Terminal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    terminal.run("migrate")
+    port = peer.url.rpartition(":")[2]
+    monkeypatch.setenv("REDRIVE_PORT", port)
+    peer.answers.append(Canned(200, b'{"status":"ok","request_id":"req-1"}'))
+
+    findings = _findings(terminal, 0)
+
+    assert findings["port"] == f"127.0.0.1:{port} is answered by a redrive service"
+
+
+def _findings(terminal: Terminal, code: int) -> dict[str, str]:
+    ended = terminal.run("doctor", "--output", "json")
+    assert ended.code == code
+    return {finding["name"]: finding["detail"] for finding in ended.json()["findings"]}

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from redrive.cli.lines import Line, Rejection, read_lines
-from tests.cli.terminal import Terminal
+from tests.cli.terminal import Terminal, on_a_terminal
 from tests.client.peer import Canned, Peer
 
 TAKEN = {"recovery_id": "rec_1", "status": "pending"}
@@ -44,6 +44,45 @@ def test_one_delivery_goes_byte_for_byte(peer: Peer, terminal: Terminal) -> None
     assert peer.last.body == b'{"event_type":"t","payload":{ "n": 1.00 },"headers":{"X-Team":"a:b"}}'
     assert peer.last.headers["idempotency-key"] == "k"
     assert peer.last.headers["x-request-id"] == "req-1"
+
+
+def test_a_key_that_was_used_before_is_told(peer: Peer, terminal: Terminal) -> None:
+    body = json.dumps({**TAKEN, "request_id": "req-1"}).encode()
+    peer.answers.append(Canned(202, body, {"Idempotency-Replayed": "true"}))
+
+    ended = terminal.run("deliver", "b", "--event-type", "t", "--payload", "1", "--idempotency-key", "k")
+
+    assert "duplicate    yes\n" in ended.out
+
+
+@pytest.mark.parametrize("given", ["event-type", "payload"])
+def test_what_is_missing_of_a_delivery_is_named(terminal: Terminal, given: str) -> None:
+    ended = terminal.run("deliver", "b", f"--{given}", "1")
+
+    [missing] = {"event-type", "payload"} - {given}
+    assert f"--{missing} is missing" in ended.err
+
+
+def test_a_person_is_told_how_to_look_at_the_delivery(peer: Peer) -> None:
+    peer.answer({**TAKEN, "request_id": "req-1"}, 202)
+
+    printed = on_a_terminal("deliver", "b", "--event-type", "t", "--payload", "1")
+
+    assert "next: redrive queue show b rec_1" in printed
+
+
+def test_rejections_for_one_reason_are_told_once(peer: Peer, terminal: Terminal, file: Path) -> None:
+    file.write_bytes(lines_of("1", "2", "3", "4"))
+    for detail in ("bad", "bad", "worse"):
+        peer.problem(400, "INT-400-INVALID-PAYLOAD", errors=[{"pointer": "/status", "detail": detail}])
+    peer.answer(TAKEN, 201)
+
+    ended = terminal.run("queue", "import", "b", "--file", str(file))
+
+    assert [line.split() for line in ended.out.splitlines()[-2:]] == [
+        ["1-2", "/status:", "bad", "INT-400-INVALID-PAYLOAD"],
+        ["3", "/status:", "worse", "INT-400-INVALID-PAYLOAD"],
+    ]
 
 
 def test_a_payload_that_is_not_json_goes_as_base64(peer: Peer, terminal: Terminal, file: Path) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from redrive.cli.tables import Fit, column, fitted
 from tests.cli.terminal import Terminal, on_a_terminal
 from tests.client.peer import Canned, Peer
 
@@ -125,21 +126,29 @@ def test_a_replay_says_what_changed_and_carries_a_key(peer: Peer, terminal: Term
     assert ended.err == ""
 
 
-def test_a_replay_that_failed_can_be_repeated_with_curl_under_the_same_key(
+def test_a_replay_of_unknown_outcome_can_be_repeated_with_curl_under_the_same_key(
     peer: Peer, terminal: Terminal
 ) -> None:
-    peer.problem(409, "INT-409-RECOVERY-REPLAY-CONFLICT", "it is pending")
+    peer.problem(503, "INT-503-DEPENDENCY-UNAVAILABLE", "the disk is full")
 
     ended = terminal.run("queue", "replay", "billing", "rec_1", "--reason", "it's fixed")
 
-    curl, *error = ended.err.splitlines()
+    *error, curl = ended.err.splitlines()
     words = shlex.split(curl)
-    assert ended.code == 5
+    assert ended.code == 8
     assert words[:4] == ["curl", "-X", "POST", f"{peer.url}{peer.last.path}"]
     assert "Authorization: Bearer $REDRIVE_TOKEN" in words
     assert f"Idempotency-Key: {peer.last.headers['idempotency-key']}" in words
     assert json.loads(words[-1]) == {"reason": "it's fixed"}
     assert len(error) == 2
+
+
+def test_a_replay_that_was_refused_says_no_more_than_why(peer: Peer, terminal: Terminal) -> None:
+    peer.problem(409, "INT-409-RECOVERY-REPLAY-CONFLICT", "it is pending")
+
+    ended = terminal.run("queue", "replay", "billing", "rec_1", "--reason", "why")
+
+    assert (ended.code, len(ended.err.splitlines())) == (5, 2)
 
 
 def test_a_replay_whose_answer_was_lost_names_its_key(peer: Peer, terminal: Terminal) -> None:
@@ -148,7 +157,7 @@ def test_a_replay_whose_answer_was_lost_names_its_key(peer: Peer, terminal: Term
     ended = terminal.run("queue", "replay", "billing", "rec_1", "--reason", "why", "--idempotency-key", "k-1")
 
     assert ended.code == 8
-    assert "--idempotency-key k-1" in ended.err.splitlines()[-1]
+    assert "--idempotency-key k-1" in ended.err.splitlines()[1]
     assert [request.headers["idempotency-key"] for request in peer.received] == ["k-1", "k-1"]
 
 
@@ -166,8 +175,88 @@ def test_an_integration_is_added_with_what_was_said(peer: Peer, terminal: Termin
         "headers": {"X-A": "1"}, "max_attempts": 8, "retryable_network_codes": ["EPIPE", "ECONNRESET"],
         "lifecycle_status": "paused",
     }  # fmt: skip
-    assert "secret          whsec_x\n" in ended.out
+    assert "secret           whsec_x\n" in ended.out
     assert "shown once" in ended.err
+
+
+def test_adding_what_is_there_points_to_update(peer: Peer, terminal: Terminal) -> None:
+    peer.problem(409, "INT-409-CONFLICT", "there is one")
+
+    ended = terminal.run("integration", "add", "billing", "https://x.example")
+
+    assert (ended.code, "redrive integration update billing" in ended.err) == (5, True)
+
+
+def test_an_integration_shows_what_is_not_set_and_no_header_value(peer: Peer, terminal: Terminal) -> None:
+    peer.answer({"integration_id": "b", "headers": {"X-Key": "s3cret"}, "health_url": None})
+
+    ended = terminal.run("integration", "show", "b")
+
+    assert "headers          X-Key: [REDACTED]\n" in ended.out
+    assert "rate_per_second  -\n" in ended.out
+    assert "health_url       -\n" in ended.out
+    assert "s3cret" not in ended.out
+
+
+@pytest.mark.parametrize(
+    "words",
+    [("add", "billing", "--url", "https://x.example"), ("update", "billing", "--url", "https://x.example")],
+    ids=" ".join,
+)
+def test_the_address_of_the_service_is_not_the_destination(
+    terminal: Terminal, words: tuple[str, ...]
+) -> None:
+    ended = terminal.run("integration", *words)
+
+    assert (ended.code, ended.out) == (2, "")
+    assert "--url is the service's address" in ended.err
+
+
+def test_a_token_the_service_does_not_know_is_told_from_none(
+    peer: Peer, terminal: Terminal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for _ in range(2):
+        peer.problem(401, "AUTH-401-UNAUTHENTICATED")
+
+    unknown = terminal.run("integration", "list")
+    monkeypatch.delenv("REDRIVE_TOKEN")
+    none = terminal.run("integration", "list")
+    monkeypatch.setenv("REDRIVE_TOKEN", "")
+    empty = terminal.run("integration", "list")
+
+    assert (unknown.code, none.code, empty.code) == (4, 4, 2)
+    assert "this service does not know the token" in unknown.err
+    assert "set REDRIVE_TOKEN" in none.err
+    assert "is empty" in empty.err
+
+
+@pytest.mark.parametrize("width", [60, 80, 100, 140])
+def test_a_terminal_breaks_no_id_and_no_time(peer: Peer, monkeypatch: pytest.MonkeyPatch, width: int) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    item = an_item(
+        recovery_id="rec_0e7xk2m4q9v1c", failure_code="ECONNREFUSED", event_type="order." + "x" * 30
+    )
+    peer.answer(a_page(item))
+
+    printed = on_a_terminal("queue", "list", "billing").splitlines()[1]
+
+    assert printed.startswith("rec_0e7xk2m4q9v1c  ")
+    assert "ECONNREFUSED" in printed
+    assert "2026-01-02 03:04:05Z" in printed
+
+
+def test_what_tells_least_is_left_out_first() -> None:
+    columns = [
+        column("ID", "id"), column("EVENT", "event", fit=Fit.CUT),
+        column("CYCLE", "cycle", worth=2), column("NEXT", "next", worth=1),
+    ]  # fmt: skip
+    natural = [17, 40, 5, 20]
+
+    assert fitted(columns, natural, 100) == {0: 17, 1: 40, 2: 5, 3: 20}
+    assert fitted(columns, natural, 80) == {0: 17, 1: 32, 2: 5, 3: 20}
+    assert fitted(columns, natural, 60) == {0: 17, 1: 34, 2: 5}
+    assert fitted(columns, natural, 40) == {0: 17, 1: 21}
+    assert fitted(columns, natural, 10) == {0: 17, 1: 8}
 
 
 def test_an_update_sends_the_changes_alone(peer: Peer, terminal: Terminal) -> None:
@@ -201,6 +290,30 @@ def test_audit_events_are_listed_with_every_filter(peer: Peer, terminal: Termina
         "2026-01-02", "03:04:05Z", "recovery.replayed", "billing", "rec_1", "dlq", ">", "replayed",
         "success", "ops", "r-1",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["platform.integration.recovery.replayed", "recovery.replayed", "replayed"])
+def test_an_event_type_may_be_said_as_the_table_shows_it(peer: Peer, terminal: Terminal, name: str) -> None:
+    peer.answer({"events": [], "next_cursor": None})
+
+    terminal.run("audit", "list", "--event-type", name)
+
+    assert peer.last.path.endswith("event_type=platform.integration.recovery.replayed")
+
+
+def test_a_mistyped_event_type_is_told_the_nearest(terminal: Terminal) -> None:
+    ended = terminal.run("audit", "list", "--event-type", "recovery.replaid")
+
+    assert (ended.code, ended.out) == (2, "")
+    assert "did you mean recovery.replayed?" in ended.err
+
+
+def test_a_status_may_be_said_in_any_case(peer: Peer, terminal: Terminal) -> None:
+    peer.answer(a_page())
+
+    terminal.run("queue", "list", "billing", "--status", "DLQ")
+
+    assert peer.last.path.endswith("?status=dlq")
 
 
 def test_a_moment_may_be_said_as_so_long_ago(peer: Peer, terminal: Terminal) -> None:

@@ -3,6 +3,7 @@
 import os
 import re
 import signal
+import socket
 import subprocess
 from contextlib import suppress
 from pathlib import Path
@@ -62,6 +63,18 @@ def test_the_audit_trail_shows_what_the_replay_caused(printed: str) -> None:
 
     assert re.findall(r"recovery\.(\w+)", table) == ["reprocess_succeeded", "replayed"]
     assert table.count(_recovery_id(printed)) == table.count("first-replay") == 2
+
+
+def test_waiting_ends_when_the_service_could_not_start(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        ended = subprocess.run(
+            ["sh", "-c", _blocks("sh")[0].replace("8080", port)],
+            cwd=tmp_path, env=bare_environ() | {"REDRIVE_PORT": port},
+            capture_output=True, text=True, timeout=SECONDS, check=False,
+        )  # fmt: skip
+
+    assert f"cannot listen on 127.0.0.1:{port}" in ended.stdout
 
 
 def test_every_other_block_is_one_that_cannot_lie_unseen() -> None:

@@ -1,14 +1,16 @@
 """The audit trail, through a service."""
 
+from difflib import get_close_matches
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import App, Parameter
 
-from redrive.cli.errors import ExitCode
+from redrive.audit.record import EventType
+from redrive.cli.errors import ExitCode, Stop
 from redrive.cli.output import Output
 from redrive.cli.pages import print_all, print_page
 from redrive.cli.service import HERE, Service, calling
-from redrive.cli.tables import Column, Row, column, instant
+from redrive.cli.tables import Column, Fit, Row, column, instant
 from redrive.cli.values import moment
 
 if TYPE_CHECKING:
@@ -27,13 +29,13 @@ def _change(row: Row) -> str | None:
 
 _COLUMNS = [
     Column("WHEN", lambda row: instant(row.get("occurred_at"))),
-    Column("EVENT", lambda row: str(row.get("event_type")).removeprefix(_COMMON)),
-    column("INTEGRATION", "integration_id"),
+    Column("EVENT", lambda row: str(row.get("event_type")).removeprefix(_COMMON), fit=Fit.CUT),
+    column("INTEGRATION", "integration_id", worth=2),
     column("TARGET", "target_id"),
-    Column("STATUS", _change),
-    column("RESULT", "result"),
-    Column("ACTOR", lambda row: (row.get("actor") or {}).get("id")),
-    column("REQUEST ID", "request_id"),
+    Column("STATUS", _change, worth=5),
+    column("RESULT", "result", worth=1),
+    Column("ACTOR", lambda row: (row.get("actor") or {}).get("id"), worth=3),
+    column("REQUEST ID", "request_id", worth=4),
 ]
 
 
@@ -43,7 +45,7 @@ def list_(
     request_id: Annotated[str | None, Parameter(help="All that this one call caused.")] = None,
     event_type: Annotated[
         str | None,
-        Parameter(help="Such as platform.integration.recovery.replayed (recovery.replayed will do)."),
+        Parameter(help="Such as recovery.replayed, or just replayed."),
     ] = None,
     integration_id: Annotated[str | None, Parameter(help="Of one integration.")] = None,
     target_id: Annotated[str | None, Parameter(help="What it was done to, such as a recovery_id.")] = None,
@@ -59,11 +61,9 @@ def list_(
     output: Output = "table",
 ) -> int:
     """List audit events, newest first."""
-    if event_type is not None and not event_type.startswith(_COMMON):
-        event_type = _COMMON + event_type
     query: EventQuery = {
         "request_id": request_id,
-        "event_type": event_type,
+        "event_type": None if event_type is None else _event_type(event_type),
         "integration_id": integration_id,
         "target_id": target_id,
         "actor": actor,
@@ -78,3 +78,21 @@ def list_(
         else:
             print_page(client.audit_events(**query), "events", _COLUMNS, output)
     return ExitCode.OK
+
+
+def _event_type(text: str) -> str:
+    """The whole name of an event that is named in full, as the table does, or by its last word."""
+    names = {name: each.value for each in EventType for name in _names(each)}
+    if text in names:
+        return names[text]
+    near = get_close_matches(text, names, n=1)
+    advice = f"did you mean {near[0]}?" if near else f"choose from {', '.join(map(_short, EventType))}"
+    raise Stop(ExitCode.USAGE, f"--event-type: there is no {text!r}", advice)
+
+
+def _names(event_type: str) -> tuple[str, str, str]:
+    return event_type, _short(event_type), event_type.rpartition(".")[2]
+
+
+def _short(event_type: str) -> str:
+    return event_type.removeprefix(_COMMON)

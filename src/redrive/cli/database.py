@@ -3,11 +3,13 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final, TypeVar
 
 from cyclopts import Parameter
 
 from redrive.cli.errors import ExitCode, Stop
+from redrive.cli.output import note
 
 if TYPE_CHECKING:
     from redrive.config import Settings
@@ -15,7 +17,12 @@ if TYPE_CHECKING:
 
 Database = Annotated[
     str | None,
-    Parameter(help="sqlite:///path.db or postgresql://… [default: REDRIVE_DATABASE, else a file of its own]"),
+    Parameter(
+        help=(
+            "sqlite:///path.db (PostgreSQL: not in this version)"
+            " [default: REDRIVE_DATABASE, else a file of its own]"
+        )
+    ),
 ]
 DATABASE: Final[str | None] = None
 Answer = TypeVar("Answer")
@@ -29,9 +36,27 @@ def settings(**overrides: str | None) -> "Settings":
         return load(overrides)
 
 
-def ask_store(database: str | None, question: "Callable[[Store], Awaitable[Answer]]") -> Answer:
-    """Open the database beside whoever runs on it, and answer *question*."""
+def path_of(chosen: "Settings") -> Path:
+    """The file of the database that was chosen, from the root on."""
+    path = chosen.sqlite_path()
+    if path is None:
+        wrong = "this version stores in SQLite only (PostgreSQL: not in this version)"
+        raise Stop(ExitCode.USAGE, wrong, "choose --database sqlite:///path.db")
+    return path.absolute()
+
+
+def ask_store(
+    database: str | None, question: "Callable[[Store], Awaitable[Answer]]", *, may_make: bool = False
+) -> Answer:
+    """Open the database beside whoever runs on it, and answer *question*; only with *may_make* create it."""
     chosen = settings(database=database)
+    path = path_of(chosen)
+    is_new = not path.exists()
+    if is_new and not may_make:
+        advice = (
+            "is this the directory that `redrive serve` runs in? --database and REDRIVE_DATA_DIR lead there"
+        )
+        raise Stop(ExitCode.NOT_FOUND, f"there is no database at {path}", advice)
 
     async def ask() -> Answer:
         from redrive import app
@@ -40,7 +65,10 @@ def ask_store(database: str | None, question: "Callable[[Store], Awaitable[Answe
             return await question(store)
 
     with on_this_machine():
-        return asyncio.run(ask())
+        answer = asyncio.run(ask())
+    if is_new:
+        note(f"This made a new database: {path}")
+    return answer
 
 
 @contextmanager

@@ -1,12 +1,13 @@
 """`redrive deliver`: one delivery, or a file of them in batches."""
 
 import json
+import sys
 from typing import Annotated
 
 from cyclopts import Parameter
 
 from redrive.cli.errors import ExitCode, Stop
-from redrive.cli.output import Output, print_answer
+from redrive.cli.output import Output, note, print_answer
 from redrive.cli.service import HERE, UNCORRELATED, Correlation, IntegrationId, Service, calling
 from redrive.cli.tables import print_facts
 from redrive.cli.values import content, headers
@@ -67,7 +68,7 @@ def deliver(
             output=output,
         )
     if event_type is None or payload is None:
-        raise Stop(ExitCode.USAGE, "nothing to deliver was given", _HOW)
+        raise Stop(ExitCode.USAGE, _missing(event_type, payload), _HOW)
     body = content(payload)
     is_json = content_type is None
     if is_json:
@@ -84,13 +85,22 @@ def deliver(
             **correlation.ids(),
         )
     if output == "table":
-        print_facts({name: answer.get(name) for name in ("recovery_id", "status", "request_id")})
+        facts = {name: answer.get(name) for name in ("recovery_id", "status", "request_id")}
+        print_facts({**facts, "duplicate": True if answer.is_repeated else None})
+        if sys.stderr.isatty():
+            note(f"   next: redrive queue show {integration_id} {answer.get('recovery_id')}")
     else:
         print_answer(answer, output)
     return ExitCode.OK
 
 
 _HOW = "give --file FILE, or --event-type TYPE with --payload JSON"
+
+
+def _missing(event_type: str | None, payload: str | None) -> str:
+    if event_type is None and payload is None:
+        return "nothing to deliver was given"
+    return f"--{'event-type' if event_type is None else 'payload'} is missing"
 
 
 def _check_json(body: bytes) -> None:

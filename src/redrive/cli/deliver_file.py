@@ -41,7 +41,9 @@ def deliver_file(
                     done += sum(line.size for line in sendable)
                     bar.show(tally, done)
         except Stop as stop:
-            raise _halfway(stop, tally, key_prefix) from stop
+            raise tally.cut_short(stop, key_prefix) from stop
+        except KeyboardInterrupt:
+            raise tally.interrupted(key_prefix) from None
     return tally.tell()
 
 
@@ -107,17 +109,3 @@ def _faults(faults: Iterable[Mapping[str, Any]]) -> dict[int, str]:
             told = f"/{member}: {fault.get('detail')}" if member else str(fault.get("detail"))
             found[int(place)] = f"{found[int(place)]}; {told}" if int(place) in found else told
     return found
-
-
-def _halfway(stop: Stop, tally: Tally, key_prefix: str | None) -> Stop:
-    """The same end, after saying what was done before it."""
-    taken = tally.accepted + tally.duplicates
-    if not taken and not tally.rejected:
-        return stop
-    tally.tell()
-    again = "run the same command again: lines that were taken count as duplicates"
-    if key_prefix is None:
-        again = (
-            f"{taken} lines were taken: deliver only the others (with --key-prefix all could be run again)"
-        )
-    return Stop(stop.code, stop.wrong, again)

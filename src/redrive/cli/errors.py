@@ -26,33 +26,47 @@ class ExitCode(IntEnum):
 
 
 class Stop(Exception):
-    """The command ends here: with which code, what is wrong, and what to do next."""
+    """The command ends here: with which code, what is wrong, what to do next, and a line to copy."""
 
-    def __init__(self, code: ExitCode, wrong: str, advice: str) -> None:
+    def __init__(self, code: ExitCode, wrong: str, advice: str, *, line: str | None = None) -> None:
         super().__init__(wrong)
         self.code = code
         self.wrong = wrong
         self.advice = advice
+        self.line = line
 
 
 def report(stop: Stop) -> ExitCode:
     """Say on stderr what *stop* has to say, and answer its code."""
     print(f"redrive: {inert(stop.wrong)}\n   next: {inert(stop.advice)}", file=sys.stderr)
+    if stop.line is not None:
+        print(inert(stop.line), file=sys.stderr)
     return stop.code
 
 
-def refused(problem: "ProblemError") -> Stop:
-    """What an error of the service means for the person at the terminal."""
-    return Stop(_code(problem.status), describe(problem), _advice(problem))
+def refused(problem: "ProblemError", *, has_token: bool) -> Stop:
+    """What an error of the service means for the person at the terminal, who sent a token or none."""
+    advice = _advice(problem)
+    if problem.error_code == "AUTH-401-UNAUTHENTICATED" and has_token:
+        advice = (
+            "this service does not know the token (revoked, expired, or made for another database):"
+            " `redrive token create` where the service runs makes one"
+        )
+    return Stop(_code(problem.status), describe(problem), advice)
 
 
 def describe(problem: "ProblemError") -> str:
     """One line: what is wrong and where, under which code and request id."""
-    faults = [f"{fault.get('pointer') or '(the whole)'}: {fault.get('detail')}" for fault in problem.errors]
     names = [problem.error_code or f"HTTP {problem.status}"]
     if problem.request_id:
         names.append(f"request id {problem.request_id}")
-    return f"{'; '.join(faults) or problem.detail} ({', '.join(names)})"
+    return f"{describe_faults(problem)} ({', '.join(names)})"
+
+
+def describe_faults(problem: "ProblemError") -> str:
+    """What is wrong and where, and no more."""
+    faults = [f"{fault.get('pointer') or '(the whole)'}: {fault.get('detail')}" for fault in problem.errors]
+    return "; ".join(faults) or problem.detail
 
 
 def _code(status: int) -> ExitCode:

@@ -9,13 +9,14 @@ from cyclopts import App, Parameter
 from redrive.cli.errors import ExitCode, Stop
 from redrive.cli.output import Output, note, print_answer, print_lines
 from redrive.cli.service import HERE, UNCORRELATED, Correlation, IntegrationId, Service, calling
-from redrive.cli.tables import column, instant, print_facts, print_table
+from redrive.cli.tables import Fit, column, instant, print_facts, print_table, word
 from redrive.cli.values import content, headers
 
 if TYPE_CHECKING:
     from redrive.client import Answer
 
 app = App(name="integration", help_epilogue="Each command has its own --help, with an example.")
+REDACTED = "[REDACTED]"
 Unsettable = Literal[
     "timeout_seconds",
     "max_attempts",
@@ -30,10 +31,10 @@ Unsettable = Literal[
 _COLUMNS = [
     column("INTEGRATION", "integration_id"),
     column("LIFECYCLE", "lifecycle_status"),
-    column("METHOD", "method"),
-    column("URL", "url"),
-    column("AUTH", "auth_mode"),
-    column("NAME", "name"),
+    column("METHOD", "method", worth=1),
+    column("URL", "url", fit=Fit.CUT),
+    column("AUTH", "auth_mode", worth=2),
+    column("NAME", "name", fit=Fit.WRAP),
 ]
 
 
@@ -52,7 +53,12 @@ class Fields:
     ] = None
     secret: Annotated[
         str | None,
-        Parameter(help="Its signing secret, @file or @- (whsec_…); else one is made and shown once."),
+        Parameter(
+            help=(
+                "Its signing secret (whsec_…, @file or @-). Else `add` makes one and shows it once, and"
+                " with `update` it stays."
+            )
+        ),
     ] = None
     lifecycle_status: Annotated[
         Literal["draft", "active", "paused", "retired"] | None, Parameter(help="[default: active]")
@@ -96,14 +102,20 @@ def add(
     output: Output = "table",
 ) -> int:
     """Add an integration; the signing secret that is made for it is shown now and never again."""
-    with calling(service) as client:
-        answer = client.create_integration(
-            idempotency_key=idempotency_key,
-            **correlation.ids(),
-            integration_id=integration_id,
-            url=target_url,
-            **fields.given(),
-        )
+    try:
+        with calling(service) as client:
+            answer = client.create_integration(
+                idempotency_key=idempotency_key,
+                **correlation.ids(),
+                integration_id=integration_id,
+                url=target_url,
+                **fields.given(),
+            )
+    except Stop as stop:
+        if getattr(stop.__cause__, "error_code", None) != "INT-409-CONFLICT":
+            raise
+        advice = f"`redrive integration update {integration_id}` changes the one there is"
+        raise Stop(stop.code, stop.wrong, advice) from stop
     _print(answer, output)
     if "secret" in answer:
         note("The secret is shown once: hand it to the receiver now.")
@@ -160,7 +172,10 @@ def update(
         changes["url"] = target_url
     if not changes:
         raise Stop(
-            ExitCode.USAGE, "nothing to change was given", "`redrive integration update --help` lists it"
+            ExitCode.USAGE,
+            "nothing to change was given",
+            "`redrive integration update --help` lists what can be; --url is the service's address,"
+            " the destination is --target-url",
         )
     with calling(service) as client:
         answer = client.update_integration(integration_id, **correlation.ids(), **changes)
@@ -172,5 +187,7 @@ def _print(answer: "Answer", output: Output) -> None:
     if output != "table":
         print_answer(answer, output)
         return
-    instants = {name: instant(answer.get(name)) for name in ("created_at", "updated_at")}
-    print_facts({name: value for name, value in (answer | instants).items() if name != "request_id"})
+    facts = answer | {name: instant(answer.get(name)) for name in ("created_at", "updated_at")}
+    facts["headers"] = dict.fromkeys(answer.get("headers") or (), REDACTED)  # values may be credentials
+    facts |= {name: word(answer.get(name)) for name in ("rate_per_second", "health_url")}
+    print_facts({name: value for name, value in facts.items() if name != "request_id"})

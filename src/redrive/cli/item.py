@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from redrive.cli.inert import inert
-from redrive.cli.tables import Column, column, instant, print_facts, print_table
+from redrive.cli.tables import Column, Fit, column, instant, print_facts, print_table
 
 MAX_LINES = 20
 MAX_WIDTH = 200
@@ -17,8 +17,8 @@ _ATTEMPTS = [
     column("MS", "duration_ms", is_number=True),
     column("HTTP", "http_status", is_number=True),
     column("FAILURE", "failure_code"),
-    column("RETRYABLE", "retryable"),
-    column("DETAIL", "failure_detail"),
+    column("RETRYABLE", "retryable", worth=1),
+    column("DETAIL", "failure_detail", fit=Fit.WRAP),
 ]
 
 

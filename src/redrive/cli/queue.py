@@ -1,14 +1,15 @@
 """The recovery queue of an integration, through a service."""
 
-from typing import TYPE_CHECKING, Annotated, Literal
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Literal, get_args
 
-from cyclopts import App, Parameter
+from cyclopts import App, Parameter, Token
 
 from redrive.cli.errors import ExitCode, Stop
-from redrive.cli.output import Output, print_answer
+from redrive.cli.output import Output, note, print_answer
 from redrive.cli.pages import print_all, print_page
 from redrive.cli.service import HERE, UNCORRELATED, Correlation, IntegrationId, Service, calling
-from redrive.cli.tables import Column, column, instant, print_facts
+from redrive.cli.tables import Column, Fit, column, instant, print_facts
 from redrive.cli.values import moment
 
 if TYPE_CHECKING:
@@ -24,15 +25,29 @@ app.command(
 RecoveryId = Annotated[str, Parameter(help="Which item.")]
 Status = Literal["pending", "retrying", "succeeded", "failed", "dlq", "replayed"]
 YesNo = Literal["yes", "no"]
+
+
+def _any_case(_: object, tokens: Sequence[Token]) -> str:
+    status = tokens[0].value.lower()
+    if status not in get_args(Status):
+        raise ValueError(f"there is no status {tokens[0].value!r}; choose from {', '.join(get_args(Status))}")
+    return status
+
+
 _COLUMNS = [
     column("RECOVERY ID", "recovery_id"),
     column("STATUS", "status"),
-    column("EVENT", "event_type"),
-    Column("ATTEMPTS", lambda row: f"{row.get('attempt_count')}/{row.get('max_attempts')}", is_number=True),
-    column("CYCLE", "cycle", is_number=True),
+    column("EVENT", "event_type", fit=Fit.CUT),
+    Column(
+        "ATTEMPTS",
+        lambda row: f"{row.get('attempt_count')}/{row.get('max_attempts')}",
+        is_number=True,
+        worth=3,
+    ),
+    column("CYCLE", "cycle", is_number=True, worth=2),
     column("FAILURE", "failure_code"),
     Column("UPDATED", lambda row: instant(row.get("updated_at"))),
-    Column("NEXT RETRY", lambda row: instant(row.get("next_retry_at"))),
+    Column("NEXT RETRY", lambda row: instant(row.get("next_retry_at")), worth=1),
 ]
 
 
@@ -41,7 +56,10 @@ def list_(
     integration_id: IntegrationId,
     /,
     *,
-    status: Annotated[Status | None, Parameter(help="In this status.")] = None,
+    status: Annotated[
+        Status | None,
+        Parameter(help="In this status; in any without it.", converter=_any_case),
+    ] = None,
     failure_code: Annotated[
         str | None, Parameter(help="Whose last failure was this, such as HTTP_503.")
     ] = None,
@@ -58,7 +76,7 @@ def list_(
     service: Service = HERE,
     output: Output = "table",
 ) -> int:
-    """List an integration's items, newest first."""
+    """List an integration's items, newest first: all items; --status dlq for those that wait for a person."""
     query: QueueQuery = {
         "status": status,
         "failure_code": failure_code,
@@ -119,31 +137,42 @@ def replay(
     output: Output = "table",
 ) -> int:
     """Replay a failed or dlq item: the same payload, under the same webhook-id, in a new cycle."""
-    from redrive.cli.curl import say_curl
+    from redrive.cli.curl import curl_line
     from redrive.clock import random_bytes
 
     key = idempotency_key or f"cli-{random_bytes(16).hex()}"
     path = f"/platform/integrations/{integration_id}/recovery/queue/{recovery_id}/replay"
+    curl = curl_line(service.url, path, {"reason": reason}, key, correlation)
     if verbose:
-        say_curl(service.url, path, {"reason": reason}, key, correlation)
+        note(curl)
     try:
         with calling(service) as client:
             answer = client.replay(
                 integration_id, recovery_id, reason, idempotency_key=key, **correlation.ids()
             )
     except Stop as stop:
-        if not verbose:
-            say_curl(service.url, path, {"reason": reason}, key, correlation)
-        if stop.code is ExitCode.UNAVAILABLE:
-            advice = f"run it again with --idempotency-key {key}: however often, it replays once"
-            raise Stop(stop.code, stop.wrong, advice) from stop
-        raise
+        if not _is_outcome_unknown(stop):
+            raise
+        advice = f"run it again with --idempotency-key {key}: however often, it replays once"
+        raise Stop(stop.code, stop.wrong, advice, line=None if verbose else curl) from stop
     if output != "table":
         print_answer(answer, output)
     else:
         facts = {"recovery_id": recovery_id, "was": answer["previous_status"], "is": answer["current_status"]}
         print_facts({**facts, "reason": answer["reason"], "request_id": answer["request_id"]})
     return ExitCode.OK
+
+
+def _is_outcome_unknown(stop: Stop) -> bool:
+    from redrive.client import ProblemError, ServiceUnreachable
+
+    match stop.__cause__:
+        case ServiceUnreachable(maybe_sent=maybe_sent):
+            return maybe_sent
+        case ProblemError(status=status):
+            return status >= 500
+        case _:
+            return False
 
 
 def _flag(word: YesNo | None) -> bool | None:

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from redrive.cli.errors import describe
+from redrive.cli.errors import Stop, describe_faults
 from redrive.cli.lines import Line, Rejection, opened, read_lines
 from redrive.cli.output import Output
 from redrive.cli.patience import patiently
@@ -33,27 +33,36 @@ def import_(
     output: Output = "table",
 ) -> int:
     tally = Tally(output)
-    with opened(file) as lines, Bar(None) as bar, calling(service) as client:
-        for line in read_lines(lines, key_prefix):
-            if isinstance(line, Rejection):
-                tally.reject(line)
-                continue
-            try:
-                answer = _import(client, integration_id, line, correlation)
-            except ProblemError as problem:
-                if problem.status not in (400, 413, 422):
-                    tally.tell()
-                    raise
-                tally.reject(Rejection(line.number, problem.error_code, describe(problem)))
-            else:
-                tally.accept(
-                    line.number, answer["recovery_id"], answer["status"], is_duplicate=answer.is_repeated
-                )
-            bar.show(tally, 0)
+    with opened(file) as lines, Bar(None) as bar:
+        try:
+            with calling(service) as client:
+                for line in read_lines(lines, key_prefix):
+                    _import(client, integration_id, line, correlation, tally)
+                    bar.show(tally, 0)
+        except Stop as stop:
+            raise tally.cut_short(stop, key_prefix) from stop
+        except KeyboardInterrupt:
+            raise tally.interrupted(key_prefix) from None
     return tally.tell()
 
 
-def _import(client: Client, integration_id: str, line: Line, correlation: Correlation) -> Answer:
+def _import(
+    client: Client, integration_id: str, line: Line | Rejection, correlation: Correlation, tally: Tally
+) -> None:
+    if isinstance(line, Rejection):
+        tally.reject(line)
+        return
+    try:
+        answer = _hand_over(client, integration_id, line, correlation)
+    except ProblemError as problem:
+        if problem.status not in (400, 413, 422):
+            raise
+        tally.reject(Rejection(line.number, problem.error_code, describe_faults(problem)))
+    else:
+        tally.accept(line.number, answer["recovery_id"], answer["status"], is_duplicate=answer.is_repeated)
+
+
+def _hand_over(client: Client, integration_id: str, line: Line, correlation: Correlation) -> Answer:
     return patiently(
         lambda: client.import_delivery(
             integration_id, line.written(), idempotency_key=line.idempotency_key, **correlation.ids()

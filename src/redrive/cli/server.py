@@ -5,11 +5,11 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from redrive.cli.database import DATABASE, Database, on_this_machine, settings
+from redrive.cli.database import DATABASE, Database, on_this_machine, path_of, settings
 from redrive.cli.errors import ExitCode, Stop
 from redrive.cli.inert import inert
 from redrive.cli.output import Output, print_json, print_lines
-from redrive.cli.tables import column, print_table
+from redrive.cli.tables import Fit, column, print_table
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -18,7 +18,10 @@ if TYPE_CHECKING:
 def serve(
     *,
     database: Database = DATABASE,
-    role: Annotated[str | None, Parameter(help="all, api or worker. [default: all]")] = None,
+    role: Annotated[
+        str | None,
+        Parameter(help="all; api and worker need PostgreSQL (not in this version). [default: all]"),
+    ] = None,
     host: Annotated[str | None, Parameter(help="The address to listen on. [default: 127.0.0.1]")] = None,
     port: Annotated[str | None, Parameter(help="The port to listen on. [default: 8080]")] = None,
     data_dir: Annotated[
@@ -56,8 +59,11 @@ def migrate(*, database: Database = DATABASE) -> int:
 
     with on_this_machine():
         applied = app.migrate(chosen)
-    for sentence in applied or ["nothing to do: the database is at this version"]:
-        print(inert(sentence))
+    path = path_of(chosen)
+    for name in applied:
+        print(inert(f"applied {name} to {path}"))
+    if not applied:
+        print(inert(f"nothing to do: {path} is at this version"))
     return ExitCode.OK
 
 
@@ -78,6 +84,7 @@ def doctor(*, database: Database = DATABASE, output: Output = "table") -> int:
         case _:
             shown = [{**row, "state": "ok" if row["ok"] else "failed"} for row in rows]
             print_table(
-                [column("STATE", "state"), column("CHECK", "name"), column("DETAIL", "detail")], shown
+                [column("STATE", "state"), column("CHECK", "name"), column("DETAIL", "detail", fit=Fit.WRAP)],
+                shown,
             )
     return ExitCode.OK if all(finding.ok for finding in findings) else ExitCode.FAILURES

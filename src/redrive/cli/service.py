@@ -61,11 +61,17 @@ def calling(service: Service) -> Iterator["Client"]:
     """A client of *service*; what it raises ends the command."""
     from redrive.client import BadArgument, Client, ProblemError, ServiceUnreachable
 
+    if service.token is not None and not service.token.strip():
+        raise Stop(
+            ExitCode.USAGE,
+            "REDRIVE_TOKEN (or --token) is empty",
+            "set it to a token; `redrive token create` makes one, and says why when it cannot",
+        )
     try:
         with Client(service.url, service.token) as client:
             yield client
     except ProblemError as problem:
-        raise refused(problem) from problem
+        raise refused(problem, has_token=service.token is not None) from problem
     except BadArgument as error:
         raise Stop(ExitCode.USAGE, str(error), "correct it and run the command again") from error
     except ServiceUnreachable as error:

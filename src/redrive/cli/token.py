@@ -10,7 +10,7 @@ from cyclopts import App, Parameter
 from redrive.cli.database import DATABASE, Database, ask_store
 from redrive.cli.errors import ExitCode, Stop
 from redrive.cli.output import Output, note, print_json, print_lines
-from redrive.cli.tables import Column, column, instant, print_table
+from redrive.cli.tables import Column, Fit, column, instant, print_table
 from redrive.cli.values import duration
 from redrive.clock import SystemClock, random_bytes
 from redrive.domain.access import Permission
@@ -22,10 +22,10 @@ app = App(name="token", help_epilogue="Each command has its own --help, with an 
 TOKEN_PREFIX = "rdr_"  # noqa: S105  # what every token begins with, so that scanners know one
 _COLUMNS = [
     column("TOKEN ID", "token_id"),
-    column("SUBJECT", "subject"),
-    Column("MAY", lambda row: [_short(each) for each in row["permissions"]]),
+    column("SUBJECT", "subject", fit=Fit.WRAP),
+    Column("MAY", lambda row: [_short(each) for each in row["permissions"]], fit=Fit.WRAP),
     column("STATE", "state"),
-    Column("CREATED", lambda row: instant(row["created_at"])),
+    Column("CREATED", lambda row: instant(row["created_at"]), worth=1),
     Column("EXPIRES", lambda row: instant(row["expires_at"])),
 ]
 
@@ -58,7 +58,7 @@ def create(
     async def add(store: Store) -> None:
         await store.add_token(token, hashlib.sha256(secret.encode()).digest())
 
-    ask_store(database, add)
+    ask_store(database, add, may_make=True)
     print(secret)
     note(f"This is {token.token_id}. Keep it now: it is not stored and cannot be shown again.")
     return ExitCode.OK
@@ -93,6 +93,13 @@ def revoke(
     database: Database = DATABASE,
 ) -> int:
     """Revoke a token: calls with it are refused from now on."""
+    if token_id.startswith(TOKEN_PREFIX):
+        wrong = "that is the token itself; its id starts with tok_"
+        raise Stop(
+            ExitCode.USAGE,
+            wrong,
+            "`redrive token list` shows the ids; a token is best kept off the command line",
+        )
 
     async def end(store: Store) -> bool:
         return await store.revoke_token(token_id, SystemClock().now())

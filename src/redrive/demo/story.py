@@ -1,4 +1,4 @@
-"""The story: what a newcomer should have seen after half a minute, each part told once it is true."""
+"""The story: what a newcomer should have seen after twenty seconds, each part told once it is true."""
 
 import asyncio
 import re
@@ -179,11 +179,7 @@ class Story:
 
     async def _figures(self) -> str:
         scraped = await self.stage.metrics()
-        counts = {outcome: int(float(count)) for outcome, count in _ATTEMPTS.findall(scraped)}
-        return (
-            f"attempts so far: {counts['succeeded']} succeeded, {counts['retrying']} led to a retry, "
-            f"{counts['dlq']} to the recovery queue, {counts['failed']} failed for good"
-        )
+        return told_attempts({outcome: int(float(count)) for outcome, count in _ATTEMPTS.findall(scraped)})
 
     # --- asking ----------------------------------------------------------------------------------
 
@@ -222,6 +218,14 @@ class Story:
 
     async def _ask(self, call: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         return await self.stage.ask(call, *args, **kwargs)
+
+
+def told_attempts(counts: Mapping[str, int]) -> str:
+    """One line that a terminal of 80 columns shows whole."""
+    return (
+        f"attempts so far: {counts['succeeded']} succeeded, {counts['retrying']} retried, "
+        f"{counts['dlq']} to dlq, {counts['failed']} failed"
+    )
 
 
 def _instant(attempt: Mapping[str, Any]) -> datetime:

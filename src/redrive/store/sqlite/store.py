@@ -358,7 +358,7 @@ def _take_lock(path: Path) -> int:
         os.close(lock)
         raise StoreOwned(
             f"{path} is in use by {holder}: one process owns a SQLite database."
-            " Stop that one first, give this one another --database, or use PostgreSQL"
+            " Stop that one first or give this one another --database"
         ) from None
     os.ftruncate(lock, 0)
     os.pwrite(lock, f"redrive serve, pid {os.getpid()}\n".encode(), 0)
