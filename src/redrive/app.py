@@ -98,7 +98,7 @@ def check_role(settings: Settings) -> None:
         raise BadSettings("database: this version stores in SQLite only (sqlite:///path.db)")
     if settings.role != "all":
         raise BadSettings(
-            f"role: {settings.role} is not there in this version; one process owns a SQLite database and does it all"
+            f"role: there is no {settings.role} in this version; one process owns a database and does it all"
         )
 
 

@@ -213,11 +213,11 @@ def test_a_service_that_is_down_ends_with_8_and_a_replay_says_how_to_repeat_it(
 
     run = partial(service.run, token=token)
     listed = run("integration", "list", "--url", url)
-    words = ("queue", "replay", PARTNER, "rec_0", "--reason", "a", "--idempotency-key", "k")
+    words = ("queue", "replay", PARTNER, "rec_0", "--reason", "a", "--idempotency-key", "k", "--verbose")
     replayed = run(*words, "--url", url)
 
     _ends(8, "cannot reach", listed)
-    _ends(8, "--idempotency-key k", replayed)
+    _ends(8, "Idempotency-Key: k", replayed)
 
 
 def _ends(code: int, told: str, ended: Ended) -> None:
