@@ -397,6 +397,26 @@ async def test_a_connection_is_kept_for_its_own_name_only(deliverer: HttpDeliver
     assert partner.connections == 2
 
 
+async def test_a_connection_that_was_in_use_during_a_sweep_is_used_again_and_closed(
+    deliverer: HttpDeliverer,
+) -> None:
+    async def script(call: Call) -> None:
+        await call.request()
+        deliverer._sweep()  # at the very moment when nothing is idle
+        await call.send(OK)
+        await call.request()
+        await call.send(OK)
+        await call.is_left()
+
+    async with playing(script) as partner, asyncio.timeout(PATIENCE):
+        for _ in range(2):
+            await deliverer.send(a_request(partner.port))
+        await deliverer.close()
+        await partner.left.wait()
+
+    assert (partner.connections, len(partner.requests)) == (1, 2)
+
+
 @pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "GET"])
 @pytest.mark.parametrize("end", ["close", "reset"])
 @pytest.mark.parametrize("kept", [False, True], ids=["new", "kept"])

@@ -254,6 +254,20 @@ def test_a_step_that_fails_leaves_nothing_of_itself(path: Path, monkeypatch: pyt
     assert count(path, "migration") == len(steps) - 1
 
 
+async def test_an_alias_of_a_file_that_is_owned_is_refused_too(path: Path) -> None:
+    owned = await SqliteUnderTest.open(path, OffsetClock())
+    await owned.enter()
+    alias = path.with_name("alias.db")
+    alias.symlink_to(path)
+    second = await SqliteUnderTest.open(alias, OffsetClock())
+
+    with pytest.raises(StoreOwned):
+        await second.enter()
+
+    await second.close()
+    await owned.close()
+
+
 async def test_many_may_open_a_new_file_at_once(path: Path) -> None:
     stores = await asyncio.gather(*(SqliteUnderTest.open(path, OffsetClock()) for _ in range(32)))
 

@@ -4,7 +4,7 @@ import asyncio
 import socket
 import ssl
 from collections import deque
-from functools import cache
+from functools import cache, partial
 from typing import Final
 
 from redrive.clock import Clock
@@ -39,6 +39,7 @@ class HttpDeliverer:
         self._tls = tls or _system_trust()
         self._loop = asyncio.get_running_loop()
         self._idle: dict[_Origin, deque[Connection]] = {}
+        self._is_closed = False
         self._sweeper = self._loop.call_later(_IDLE_SECONDS, self._sweep)
 
     async def send(self, request: Request) -> Outcome:
@@ -62,6 +63,7 @@ class HttpDeliverer:
 
     async def close(self) -> None:
         """Close every kept connection."""
+        self._is_closed = True
         self._sweeper.cancel()
         for kept in self._idle.values():
             for connection in kept:
@@ -100,13 +102,12 @@ class HttpDeliverer:
         if (why := self._guard.judge(address, target.port)) is not None:
             raise Refused(why)
         origin = (target.scheme, target.host, target.port)
-        kept = self._idle.setdefault(origin, deque())
         family = socket.AF_INET6 if ":" in address else socket.AF_INET
         peer = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
         try:
             await self._loop.sock_connect(peer, (address, target.port))
             _, connection = await self._loop.create_connection(
-                lambda: Connection(self._loop, kept.append),
+                lambda: Connection(self._loop, partial(self._keep, origin)),
                 sock=peer,
                 ssl=self._tls if target.scheme == "https" else None,
                 server_hostname=target.host.rstrip(".") if target.scheme == "https" else None,
@@ -115,6 +116,13 @@ class HttpDeliverer:
             peer.close()
             raise
         return connection
+
+    def _keep(self, origin: _Origin, connection: Connection) -> None:
+        """Into the pool of this moment: the one it was opened under may have been swept away since."""
+        if self._is_closed:
+            connection.abort()
+        else:
+            self._idle.setdefault(origin, deque()).append(connection)
 
     def _judge(self, connection: Connection, status: int) -> Outcome:
         body = bytes(connection.body[:MAX_ANSWER])

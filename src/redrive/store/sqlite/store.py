@@ -63,6 +63,7 @@ class SqliteStore:
     @classmethod
     async def open(cls, path: Path, clock: Clock, *, readers: int = 2) -> Self:
         """Open or create *path* and bring its schema up to date."""
+        path = await asyncio.to_thread(path.resolve)  # an alias of the file must find the same lock
         await asyncio.to_thread(prepare, path, clock)
         return cls(path, clock, await asyncio.to_thread(Writer, path, _identity), readers)
 
