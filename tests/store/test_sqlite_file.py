@@ -11,6 +11,7 @@ from stat import S_IMODE
 import apsw
 import pytest
 
+from redrive.store.migration import Migration, migrations
 from redrive.store.port import StoreOwned, StoreUnavailable
 from redrive.store.sqlite import migrate, store
 from redrive.store.sqlite.connection import connect, connect_to_read
@@ -211,12 +212,12 @@ def test_a_new_file_gets_every_step_and_an_old_one_what_it_lacks(path: Path) -> 
     first = store.prepare(path, OffsetClock())
     again = store.prepare(path, OffsetClock())
 
-    assert first == [step.name for step in migrate.migrations()]
+    assert first == [step.name for step in steps_of_sqlite()]
     assert again == []
 
 
 def test_steps_are_numbered_without_a_gap() -> None:
-    numbers = [step.number for step in migrate.migrations()]
+    numbers = [step.number for step in steps_of_sqlite()]
 
     assert numbers == list(range(1, len(numbers) + 1))
 
@@ -243,9 +244,9 @@ def test_a_schema_from_a_newer_version_is_refused(path: Path) -> None:
 
 def test_a_step_that_fails_leaves_nothing_of_itself(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store.prepare(path, OffsetClock())
-    broken = migrate.Migration(9999, "9999_broken.sql", "CREATE TABLE half (x); CREATE TABLE half (x);")
-    steps = [*migrate.migrations(), broken]
-    monkeypatch.setattr(migrate, "migrations", lambda: steps)
+    broken = Migration(9999, "9999_broken.sql", "CREATE TABLE half (x); CREATE TABLE half (x);")
+    steps = [*steps_of_sqlite(), broken]
+    monkeypatch.setattr(migrate, "migrations", lambda package: steps)
 
     with pytest.raises(StoreUnavailable):
         store.prepare(path, OffsetClock())
@@ -274,7 +275,11 @@ async def test_many_may_open_a_new_file_at_once(path: Path) -> None:
     for opened in stores:
         await opened.close()
 
-    assert count(path, "migration") == len(migrate.migrations())
+    assert count(path, "migration") == len(steps_of_sqlite())
+
+
+def steps_of_sqlite() -> list[Migration]:
+    return migrations("redrive.store.sqlite")
 
 
 def by_hand(path: Path, sql: str) -> None:

@@ -5,8 +5,8 @@ import apsw
 from redrive.domain.delivery import Item, Resolution
 from redrive.domain.integration import Integration
 from redrive.store.port import AlreadyAnswered, Once, Replay
+from redrive.store.rows import from_ms, pack_integration, to_ms
 from redrive.store.sqlite.connection import ask
-from redrive.store.sqlite.rows import from_ms, pack_integration, to_ms
 from redrive.store.sqlite.work import SQL, lifecycle
 
 

@@ -8,23 +8,21 @@ import apsw
 
 from redrive.audit.record import AuditEvent
 from redrive.domain.access import Permission
-from redrive.domain.delivery import Attempt, Delivery, Evidence, Item, Resolution
+from redrive.domain.delivery import Attempt, Item
 from redrive.domain.ids import EventId, ItemId, first_id_at
 from redrive.domain.integration import Integration
 from redrive.domain.item import DEAD, OPEN, Status
-from redrive.domain.outcome import Failed, Succeeded
+from redrive.store.assemble import Found, assemble
 from redrive.store.port import EventFilter, Page, QueueFilter, StoreInconsistent, Token
-from redrive.store.sqlite.connection import ask
-from redrive.store.sqlite.rows import (
+from redrive.store.rows import (
     Row,
     from_ms,
     to_attempt,
     to_choice,
-    to_delivery,
     to_event,
-    to_evidence,
     to_integration,
 )
+from redrive.store.sqlite.connection import ask
 from redrive.store.sqlite.work import SQL
 
 MOST_SCANNED = 5_000  # items a page looks at before it ends short
@@ -178,121 +176,23 @@ def _conditions(wanted: EventFilter, below: EventId | None) -> tuple[str, list[A
 
 
 def _item(connection: apsw.Connection, row: Row, *, whole: bool) -> Item:
-    """Put an item together from where it is: live, dead, or neither, which means it succeeded."""
-    *columns, payload_size = row
-    delivery = to_delivery(tuple(columns))
-    last, last_size = _last_attempt(connection, delivery, whole=whole)
-    cycles = ask(connection, SQL["cycles"], (delivery.id,))
-    place = _place(connection, delivery, last, cycles)
-    _check(delivery, place, last, cycles)
-    touched = [(delivery.created_at, delivery.created_by)]
-    request_id = delivery.request_id
-    for _, cycle_request_id, _, opened_ms, opened_by in cycles:
-        touched.append((from_ms(opened_ms), opened_by))
-        request_id = cycle_request_id
-    if last is not None:
-        touched.append((last.started_at + last.duration, "redrive"))
-    if place.resolution is not None:
-        touched.append((place.resolution.resolved_at, place.resolution.resolved_by))
-    updated_at, updated_by = max(touched, key=lambda pair: pair[0])
-    evidence = _imported(connection, delivery, whole=whole) if last is None else _evidence(last, last_size)
-    return Item(
-        delivery=delivery,
-        payload_size=payload_size,
-        status=place.status,
-        cycle=place.cycle,
-        attempt_count=place.attempt,
-        max_attempts=place.max_attempts,
-        request_id=request_id,
-        next_retry_at=place.next_retry_at,
-        last=evidence,
-        resolution=place.resolution,
-        updated_by=updated_by,
-        updated_at=updated_at,
+    """Put an item together from wherever something of it stands."""
+    number = row[0]
+    last = ask(connection, SQL["last_attempt" if whole else "last_attempt_without_body"], (number,))
+    found = Found(
+        delivery=row,
+        live=_one(ask(connection, SQL["live"], (number,))),
+        dead=_one(ask(connection, SQL["dead"], (number,))),
+        cycles=ask(connection, SQL["cycles"], (number,)),
+        last_attempt=_one(last),
+        imported=None if last else _one(ask(connection, SQL[_imported(whole=whole)], (number,))),
     )
+    return assemble(found)
 
 
-class _Place:
-    """Where an item is, and what that place says of it."""
-
-    __slots__ = ("attempt", "cycle", "integration", "max_attempts", "next_retry_at", "resolution", "status")
-
-    def __init__(self, integration: int, status: str, cycle: int, attempt: int, max_attempts: int) -> None:
-        self.integration = integration
-        self.status = to_choice(Status, status)
-        self.cycle = cycle
-        self.attempt = attempt
-        self.max_attempts = max_attempts
-        self.next_retry_at: datetime | None = None
-        self.resolution: Resolution | None = None
+def _imported(*, whole: bool) -> str:
+    return "imported" if whole else "imported_without_body"
 
 
-def _place(
-    connection: apsw.Connection, delivery: Delivery, last: Attempt | None, cycles: list[Row]
-) -> _Place:
-    live = ask(connection, SQL["live"], (delivery.id,))
-    dead = ask(connection, SQL["dead"], (delivery.id,))
-    if live and dead:
-        raise StoreInconsistent(f"{delivery.id} is both unfinished and dead")
-    if live:
-        *where, due_ms, claimed_by = live[0]
-        place = _Place(*where)
-        if place.status is Status.RETRYING and claimed_by is None:
-            place.next_retry_at = from_ms(due_ms)
-        return place
-    if dead:
-        *where, at, by, why = dead[0]
-        place = _Place(*where)
-        if at is not None:
-            if by is None or why is None:
-                raise StoreInconsistent(f"{delivery.id} was resolved by nobody, or for no reason")
-            place.resolution = Resolution(from_ms(at), by, why)
-        return place
-    if last is None or isinstance(last.outcome, Failed):
-        raise StoreInconsistent(f"{delivery.id} is neither unfinished nor dead, and did not succeed")
-    max_attempts = cycles[-1][2] if cycles else delivery.max_attempts
-    return _Place(delivery.integration, Status.SUCCEEDED, last.cycle, last.attempt, max_attempts)
-
-
-def _check(delivery: Delivery, place: _Place, last: Attempt | None, cycles: list[Row]) -> None:
-    """What the tables say of one item must agree, or it is not served."""
-    if place.integration != delivery.integration:
-        raise StoreInconsistent(f"{delivery.id} is stored under two integrations")
-    if [row[0] for row in cycles] != list(range(2, place.cycle + 1)):
-        raise StoreInconsistent(f"{delivery.id} is in a cycle that was not opened")
-    if last is None:
-        return
-    if (last.cycle, last.attempt) > (place.cycle, place.attempt):
-        raise StoreInconsistent(f"{delivery.id} has more attempts than were counted")
-    if isinstance(last.outcome, Succeeded) is not (place.status is Status.SUCCEEDED):
-        raise StoreInconsistent(f"{delivery.id} is {place.status}, its last attempt says otherwise")
-
-
-def _last_attempt(
-    connection: apsw.Connection, delivery: Delivery, *, whole: bool
-) -> tuple[Attempt | None, int]:
-    rows = ask(connection, SQL["last_attempt" if whole else "last_attempt_without_body"], (delivery.id,))
-    if not rows:
-        return None, 0
-    *columns, size = rows[0]
-    return to_attempt(tuple(columns)), size or 0
-
-
-def _imported(connection: apsw.Connection, delivery: Delivery, *, whole: bool) -> Evidence:
-    known = ask(connection, SQL["imported" if whole else "imported_without_body"], (delivery.id,))
-    return to_evidence(known[0]) if known else Evidence()
-
-
-def _evidence(last: Attempt, answer_size: int) -> Evidence:
-    outcome = last.outcome
-    answer = outcome.answer
-    failed = outcome if isinstance(outcome, Failed) else None
-    return Evidence(
-        failure_code=None if failed is None else failed.code,
-        failure_detail=None if failed is None else failed.detail,
-        last_http_status=None if answer is None else answer.status,
-        retryable=last.retryable,
-        occurred_at=last.started_at,
-        answer=answer,
-        answer_size=answer_size,
-    )
+def _one(rows: list[Row]) -> Row | None:
+    return rows[0] if rows else None

@@ -35,10 +35,10 @@ from redrive.store.port import (
     Token,
     Verdict,
 )
+from redrive.store.rows import from_ms, to_ms
 from redrive.store.sqlite import operate, read, work
 from redrive.store.sqlite.connection import ask, connect, connect_to_read, translated
 from redrive.store.sqlite.migrate import migrate
-from redrive.store.sqlite.rows import from_ms, to_ms
 from redrive.store.sqlite.work import SQL
 from redrive.store.sqlite.writer import Writer
 

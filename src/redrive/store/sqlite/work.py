@@ -23,8 +23,7 @@ from redrive.store.port import (
     StoreInconsistent,
     Verdict,
 )
-from redrive.store.sqlite.connection import ask, insert
-from redrive.store.sqlite.rows import (
+from redrive.store.rows import (
     attempt_row,
     delivery_row,
     event_row,
@@ -34,6 +33,7 @@ from redrive.store.sqlite.rows import (
     to_delivery,
     to_ms,
 )
+from redrive.store.sqlite.connection import ask, insert
 
 SQL = load_queries("redrive.store.sqlite")
 SET_ASIDE = timedelta(hours=1)

