@@ -1,6 +1,17 @@
-"""What every test shares: the `--long` option."""
+"""What every test shares: the `--long` option, and a PostgreSQL server."""
+
+from collections.abc import Iterator
 
 import pytest
+
+from tests.postgres import Server, a_server
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Server]:
+    """A server of this test process's own; it starts when the first test asks for it."""
+    with a_server() as server:
+        yield server
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

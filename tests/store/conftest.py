@@ -5,13 +5,17 @@ from pathlib import Path
 
 import pytest
 
-from tests.store.under_test import StoreUnderTest, add_integration, sqlite_under_test
+from tests.store.under_test import StoreUnderTest, add_integration, postgres_under_test, sqlite_under_test
 
 
-@pytest.fixture(params=[pytest.param(sqlite_under_test, id="sqlite")])
+@pytest.fixture(params=["sqlite", "postgres"])
 async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[StoreUnderTest]:
-    async with request.param(tmp_path) as store:
-        yield store
+    if request.param == "sqlite":
+        async with sqlite_under_test(tmp_path) as store:
+            yield store
+    else:
+        async with postgres_under_test(request.getfixturevalue("postgres").url()) as store:
+            yield store
 
 
 @pytest.fixture

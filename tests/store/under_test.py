@@ -1,5 +1,7 @@
 """Stores as tests see them: the port, and what only a test may do to one."""
 
+import re
+import secrets
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -13,6 +15,10 @@ from redrive.domain.ids import ItemId
 from redrive.domain.integration import Integration
 from redrive.domain.item import Finish, Status, Step
 from redrive.store.port import EventFilter, Intake, Store
+from redrive.store.postgres import PostgresStore
+from redrive.store.postgres.connection import Database
+from redrive.store.postgres.migrate import add_partitions, migrate
+from redrive.store.rows import to_ms
 from redrive.store.sqlite import SqliteStore
 from redrive.store.sqlite.connection import ask
 from tests.factories import NOW, REFUSED, a_delivery, a_result, an_event, an_integration
@@ -85,6 +91,70 @@ async def sqlite_under_test(directory: Path) -> AsyncIterator[SqliteUnderTest]:
     try:
         yield store
     finally:
+        await store.close()
+
+
+_STAND_STILL = """
+CREATE OR REPLACE FUNCTION redrive_now() RETURNS bigint LANGUAGE sql STABLE
+    AS $$ SELECT current_setting('redrive.now')::bigint $$
+"""
+
+
+_DROP_CHECKS = """
+DO $$ DECLARE sql text; BEGIN
+    FOR sql IN SELECT format('ALTER TABLE %s DROP CONSTRAINT %I', conrelid::regclass, conname) FROM pg_constraint
+                WHERE contype = 'c' AND connamespace = current_schema::regnamespace AND coninhcount = 0 LOOP
+        EXECUTE sql;
+    END LOOP;
+END $$
+"""
+
+
+class ClockedDatabase(Database):
+    """Sessions whose database stands at the time of the test's clock."""
+
+    @asynccontextmanager
+    async def _session(self) -> AsyncIterator[Any]:
+        async with super()._session() as session:
+            now_ms = to_ms(self._clock.now())
+            await session.execute("SELECT set_config('redrive.now', $1, false)", str(now_ms))
+            yield session
+
+
+class PostgresUnderTest(PostgresStore):
+    """PostgreSQL with a clock that only tests move."""
+
+    clock: OffsetClock
+
+    async def join(self) -> int:
+        return await self.enter()
+
+    async def expire(self, owner: int) -> None:
+        await self.meddle("DELETE FROM incarnation WHERE id = ?", owner)
+
+    async def meddle(self, sql: str, *values: Any) -> None:
+        await self._database.run(lambda session: session.execute(_DROP_CHECKS))
+        numbers = iter(range(1, len(values) + 1))
+        numbered = re.sub(r"\?", lambda _: f"${next(numbers)}", sql)
+        await self._database.run(lambda session: session.execute(numbered, *values))
+
+
+@asynccontextmanager
+async def postgres_under_test(url: str) -> AsyncIterator[PostgresUnderTest]:
+    """In a schema of its own, on a database that is shared with other tests."""
+    clock = OffsetClock()
+    schema = f"test_{secrets.token_hex(8)}"
+    database = await ClockedDatabase.open(f"{url}?search_path={schema}", clock, connections=4)
+    await database.run(lambda session: session.execute(f"CREATE SCHEMA {schema}"))
+    await database.run(migrate)
+    await database.run(lambda session: session.execute(_STAND_STILL))
+    await database.run(add_partitions)
+    store = PostgresUnderTest(database, clock, url, sends=True)
+    store.clock = clock
+    try:
+        yield store
+    finally:
+        await database.run(lambda session: session.execute(f"DROP SCHEMA {schema} CASCADE"))
         await store.close()
 
 

@@ -95,11 +95,13 @@ class Claimed:
     """What a claim gave, and when the next unclaimed item of each lane asked for is due (None: never).
 
     `set_aside` says of damaged records why they were not claimed; they are looked at again in an hour.
+    `orphans` were taken over from dead owners, uncounted: their attempts ended, nobody knows how.
     """
 
     claims: Sequence[Claim]
     next_due: Mapping[int, datetime | None]
     set_aside: Sequence[str] = ()
+    orphans: Sequence[Claim] = ()
 
 
 @dataclass(frozen=True, slots=True)

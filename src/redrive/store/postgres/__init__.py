@@ -1,0 +1,5 @@
+"""The store on PostgreSQL, which alone coordinates any number of processes."""
+
+from redrive.store.postgres.store import PostgresStore
+
+__all__ = ["PostgresStore"]

@@ -1,0 +1,193 @@
+"""Connections: what a session is set to, what the server's errors mean, and what a lost one leaves open."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from datetime import datetime
+from typing import Any, Final, Self, TypeVar
+
+import asyncpg
+
+from redrive.clock import Clock
+from redrive.store.port import StoreInconsistent, StoreUnavailable
+
+Done = TypeVar("Done")
+Connection = Any  # asyncpg's pool hands out proxies of its connections, which have no type of their own
+Verb = Callable[[Connection], Awaitable[Done]]
+
+CONNECT_SECONDS: Final = 5.0
+STATEMENT_SECONDS: Final = 30.0
+SETTLED_SECONDS: Final = 15.0  # how long to wait for the fate of a commit before giving up on knowing it
+POLL_SECONDS: Final = 0.1
+# The statements here find every row by an index: a plan made while a table was small must not read all of it
+# when it has grown.
+_SESSION: Final = {
+    "application_name": "redrive",
+    "timezone": "UTC",
+    "enable_hashjoin": "off",
+    "enable_mergejoin": "off",
+    "enable_seqscan": "off",
+    "plan_cache_mode": "force_generic_plan",
+    "jit": "off",
+    "default_transaction_isolation": "read committed",
+    "idle_in_transaction_session_timeout": "10s",
+    "statement_timeout": f"{STATEMENT_SECONDS:g}s",
+    "lock_timeout": "10s",
+}
+# What stops a statement and says nothing about it: connections, memory, locks, an operator.
+_CLASSES_OF_TROUBLE: Final = ("08", "25", "40", "53", "55", "57", "58", "XX")
+
+_BACKEND: Final = "SELECT pid, backend_start FROM pg_stat_activity WHERE pid = pg_backend_pid()"
+_END_BACKEND: Final = (
+    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid = $1 AND backend_start = $2"
+)
+_UNKNOWN: Final = "the connection to the database was lost, and whether it was written is unknown"
+
+
+class Lost(Exception):
+    """A connection ended before the server answered: nobody knows yet whether it committed."""
+
+    def __init__(self, backend: tuple[int, datetime], cause: BaseException) -> None:
+        super().__init__(str(cause) or type(cause).__name__)
+        self.backend = backend
+
+
+class Database:
+    """A pool of sessions on one database."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._pool: Any = None
+        self._since: dict[
+            int, datetime
+        ] = {}  # when each server process of ours began: process ids come again
+
+    @classmethod
+    async def open(cls, url: str, clock: Clock, *, connections: int) -> Self:
+        """Connect, or StoreUnavailable."""
+        database = cls(clock)
+        with translated():
+            database._pool = await asyncpg.create_pool(
+                url,
+                min_size=1,
+                max_size=connections,
+                timeout=CONNECT_SECONDS,
+                command_timeout=STATEMENT_SECONDS + CONNECT_SECONDS,
+                server_settings=_SESSION,
+                init=database._remember,
+                reset=_keep_session,
+                max_inactive_connection_lifetime=0,
+            )
+        return database
+
+    async def close(self) -> None:
+        """Close every session, at once when the server does not let go."""
+        try:
+            async with asyncio.timeout(CONNECT_SECONDS):
+                await self._pool.close()
+        except (TimeoutError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+            self._pool.terminate()
+
+    async def ask(self, query: str, *values: Any) -> list[Any]:
+        """The rows of a question."""
+        return await self.run(lambda connection: connection.fetch(query, *values))
+
+    async def run(self, verb: Verb[Done]) -> Done:
+        """Run *verb* on a session; StoreUnavailable when that is lost midway. For what may be asked again."""
+        try:
+            return await self._once(verb)
+        except Lost as lost:
+            raise StoreUnavailable(f"the connection to the database was lost: {lost}") from lost
+
+    async def write(self, verb: Verb[Done], look_up: Verb[Done | None]) -> Done:
+        """Run a *verb* that commits. When its commit is not answered, *look_up* says what it gave, or None."""
+        try:
+            return await self._once(verb)
+        except Lost as lost:
+            found = await self._settled(lost, look_up)
+            if found is None:
+                raise StoreUnavailable(
+                    f"the connection to the database was lost: {lost}; nothing was changed"
+                ) from lost
+            return found
+
+    async def again(self, verb: Verb[Done]) -> Done:
+        """Run a *verb* that may as well run twice: whether a lost one was committed does not matter."""
+
+        async def once_more(connection: Connection) -> Done | None:
+            return await verb(connection)
+
+        return await self.write(verb, once_more)
+
+    async def _remember(self, connection: Any) -> None:
+        pid, since = await connection.fetchrow(_BACKEND)
+        self._since[pid] = since
+
+    @asynccontextmanager
+    async def _session(self) -> Any:
+        with translated():
+            async with self._pool.acquire(timeout=CONNECT_SECONDS) as connection:
+                yield connection
+
+    async def _once(self, verb: Verb[Done]) -> Done:
+        async with self._session() as connection:
+            pid = connection.get_server_pid()
+            backend = (pid, self._since[pid])
+            try:
+                return await verb(connection)
+            except _CONNECTION_LOST as error:
+                raise Lost(backend, error) from error
+            except TimeoutError as error:  # the server says nothing: the session is of no use any more
+                connection.terminate()
+                raise Lost(backend, error) from error
+
+    async def _settled(self, lost: Lost, look_up: Verb[Done | None]) -> Done | None:
+        """Wait until the lost session has ended on the server: only then its commit has happened, or not."""
+        until = self._clock.elapsed() + SETTLED_SECONDS
+        while True:
+            try:
+                async with self._session() as connection:
+                    if await _has_ended(connection, *lost.backend):
+                        return await look_up(connection)
+            except (StoreUnavailable, *_CONNECTION_LOST) as error:
+                if self._clock.elapsed() >= until:
+                    raise StoreUnavailable(f"{_UNKNOWN}: {error}") from error
+            if self._clock.elapsed() >= until:
+                raise StoreUnavailable(f"{_UNKNOWN}: that session still goes on")
+            await self._clock.sleep(POLL_SECONDS)
+
+
+_CONNECTION_LOST: Final = (
+    asyncpg.PostgresConnectionError,
+    asyncpg.InterfaceError,
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
+    OSError,
+)
+
+
+async def _keep_session(_connection: Any) -> None:
+    """Nothing to reset: no session here is left with a lock, a setting or a transaction of its own."""
+
+
+async def _has_ended(connection: Any, pid: int, since: datetime) -> bool:
+    """Whether a server process is gone; if not it is told to go."""
+    return not await connection.fetch(_END_BACKEND, pid, since)
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Turn the driver's exceptions into the port's; a lost connection is told apart where a verb runs."""
+    try:
+        yield
+    except asyncpg.IntegrityConstraintViolationError as error:
+        raise StoreInconsistent(f"a write would break a rule of the store: {error}") from error
+    except asyncpg.PostgresError as error:
+        if (error.sqlstate or "").startswith(_CLASSES_OF_TROUBLE):
+            raise StoreUnavailable(f"the database cannot be used: {error}") from error
+        raise
+    except asyncpg.InterfaceError as error:
+        raise StoreUnavailable(f"the database cannot be used: {error}") from error
+    except OSError as error:  # TimeoutError is one
+        why = str(error) or "it does not answer"
+        raise StoreUnavailable(f"the database cannot be reached: {why}") from error

@@ -1,0 +1,49 @@
+"""How far along its due index each lane was claimed: so that a claim does not pass over what is done with.
+
+Dead entries stay in an index as long as an old snapshot may see them; a claim that begins behind them costs
+what it claims. What becomes due before a cursor, because its commit came late, is found by the sweeps.
+"""
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from typing import Final
+
+from redrive.store.postgres.work import Place
+from redrive.store.rows import to_ms
+
+HELD_BACK_MS: Final = 250
+SWEPT_BACK_MS: Final = 30_000
+WHOLE_EVERY: Final = 30  # sweeps; one in so many looks at everything
+
+
+class Cursors:
+    """The due time, in milliseconds, up to which each integration was claimed by this process."""
+
+    def __init__(self) -> None:
+        self._reached: dict[int, int] = {}
+        self._sweeps = 0
+
+    def place(self, number: int) -> Place:
+        """Where the next claim begins."""
+        return Place(number, max(0, self._reached.get(number, 0) - HELD_BACK_MS))
+
+    def advance(self, next_due: Mapping[int, datetime | None], now_ms: int) -> None:
+        """At *now_ms* nothing was left that is due before *next_due*."""
+        for number, due in next_due.items():
+            self._reached[number] = now_ms if due is None else min(now_ms, to_ms(due))
+
+    def put_back(self, number: int, due_ms: int) -> None:
+        """Something is due at *due_ms*, whatever was claimed since."""
+        if due_ms < self._reached.get(number, 0):
+            self._reached[number] = due_ms
+
+    def forget(self, number: int) -> None:
+        """Begin at the beginning: another process claimed from this lane meanwhile."""
+        self._reached.pop(number, None)
+
+    def sweep(self, numbers: Iterable[int]) -> list[Place]:
+        """Where to look for what the cursors may have passed: a little back, and now and then everywhere."""
+        self._sweeps += 1
+        if self._sweeps % WHOLE_EVERY == 1:
+            return [Place(number) for number in numbers]
+        return [Place(number, max(0, self._reached.get(number, 0) - SWEPT_BACK_MS)) for number in numbers]

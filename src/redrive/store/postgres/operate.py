@@ -1,0 +1,85 @@
+"""A person's verbs, inside a transaction. Each repeats the condition that made it right."""
+
+from redrive.domain.delivery import Item, Resolution
+from redrive.domain.integration import Integration
+from redrive.store.port import AlreadyAnswered, Once, Replay
+from redrive.store.postgres.connection import Connection
+from redrive.store.postgres.work import SQL
+from redrive.store.rows import from_ms, pack_integration, to_ms
+
+
+async def create_integration(connection: Connection, integration: Integration) -> int | None:
+    """Its number, or None when the integration_id is taken."""
+    version = await connection.fetchval(SQL["next_version"])
+    number: int | None = await connection.fetchval(
+        SQL["insert_integration"],
+        integration.integration_id, integration.lifecycle_status.value, integration.version, version,
+        pack_integration(integration),
+    )  # fmt: skip
+    if number is not None:
+        await _follow(connection, number, integration)
+    return number
+
+
+async def update_integration(connection: Connection, integration: Integration) -> bool:
+    """Replace it if nobody else did since it was read."""
+    version = await connection.fetchval(SQL["next_version"])
+    rows = await connection.fetch(
+        SQL["update_integration"],
+        integration.lifecycle_status.value, integration.version, version, pack_integration(integration),
+        integration.number, integration.version - 1,
+    )  # fmt: skip
+    if rows:
+        await connection.execute(SQL["drop_secrets"], integration.number)
+        await _follow(connection, integration.number, integration)
+    return bool(rows)
+
+
+async def replay(connection: Connection, replay: Replay) -> bool:
+    """From the dead to the living, next cycle, due now; only while its integration sends."""
+    guard = (replay.id, replay.integration, replay.status.value, replay.cycle)
+    if not await connection.fetch(SQL["exhume"], *guard):
+        return False
+    opened_ms, cycle = to_ms(replay.opened_at), replay.cycle + 1
+    await connection.execute(
+        SQL["reopen"], replay.id, replay.integration, cycle, replay.max_attempts, opened_ms
+    )
+    await connection.execute(
+        SQL["open_cycle"],
+        replay.integration, replay.id, cycle, replay.request_id, replay.traceparent, replay.max_attempts,
+        opened_ms, replay.opened_by, replay.reason,
+    )  # fmt: skip
+    return True
+
+
+async def resolve(connection: Connection, item: Item, resolution: Resolution) -> bool:
+    """Close it if it is still as it was judged."""
+    rows = await connection.fetch(
+        SQL["resolve"],
+        to_ms(resolution.resolved_at), resolution.resolved_by, resolution.reason,
+        item.delivery.id, item.delivery.integration, item.status.value, item.cycle,
+    )  # fmt: skip
+    return bool(rows)
+
+
+async def remember(connection: Connection, once: Once | None) -> None:
+    """Store the answer of a call that carried an Idempotency-Key, unless it was answered before."""
+    if once is not None and not await connection.fetch(
+        SQL["remember"], once.scope, once.fingerprint, once.status, once.answer, to_ms(once.created_at)
+    ):
+        raise AlreadyAnswered
+
+
+async def recall(connection: Connection, scope: bytes) -> Once | None:
+    """The stored answer, if there is one."""
+    row = await connection.fetchrow(SQL["recall"], scope)
+    if row is None:
+        return None
+    found, fingerprint, status, answer, created_ms = row
+    return Once(found, fingerprint, status, answer, from_ms(created_ms))
+
+
+async def _follow(connection: Connection, number: int, integration: Integration) -> None:
+    """What stands beside an integration's row: its secrets and its lanes."""
+    await connection.execute(SQL["insert_secrets"], number, list(integration.secrets))
+    await connection.execute(SQL["add_lanes"], number, 1)

@@ -1,0 +1,380 @@
+-- name: now
+SELECT redrive_now()
+
+-- name: last_id
+SELECT greatest((SELECT max(id) FROM delivery), (SELECT max(id) FROM audit), 0)
+
+-- name: enter
+-- Its low ten bits must be free among the living; a taken number is skipped and the next one tried.
+INSERT INTO incarnation (process, started_at, lease_until, sends)
+VALUES ($1, redrive_now(), redrive_now() + $2, $3)
+ON CONFLICT DO NOTHING RETURNING id
+
+-- name: renew
+UPDATE incarnation SET lease_until = redrive_now() + $2 WHERE id = $1 RETURNING redrive_now()
+
+-- name: leave
+DELETE FROM incarnation WHERE id = $1
+
+-- name: free_lanes_of
+UPDATE lane SET owner = NULL WHERE owner = $1
+
+-- name: bury_expired
+-- Nobody could renew while the database was away: after its own start everyone has a lease's time to come back.
+DELETE FROM incarnation WHERE lease_until < redrive_now()
+   AND pg_postmaster_start_time() < statement_timestamp() - $1 * interval '1 millisecond' RETURNING id
+
+-- name: bury_process
+DELETE FROM incarnation WHERE process = $1 RETURNING id
+
+-- name: free_lanes_of_the_dead
+-- A statement of its own: in that of the burial it would not see a lane that was acquired beside it.
+UPDATE lane SET owner = NULL WHERE owner IS NOT NULL AND NOT EXISTS (SELECT FROM incarnation WHERE id = owner)
+
+-- name: senders
+SELECT id FROM incarnation WHERE sends ORDER BY id
+
+-- name: lanes
+SELECT integration, shards, shard, owner FROM lane ORDER BY integration, shards, shard
+
+-- name: acquire
+-- The fence first; then only lanes that are free, and only while no lane of another split is still owned.
+WITH alive AS MATERIALIZED (SELECT id FROM incarnation WHERE id = $1 FOR KEY SHARE),
+free AS MATERIALIZED (
+    SELECT l.integration, l.shards, l.shard
+      FROM alive, unnest($2::int[], $3::smallint[], $4::smallint[]) AS w (integration, shards, shard)
+      JOIN lane l ON l.integration = w.integration AND l.shards = w.shards AND l.shard = w.shard
+     WHERE l.owner IS NULL
+       AND NOT EXISTS (SELECT FROM lane o WHERE o.integration = l.integration AND o.shards <> l.shards
+                          AND o.owner IS NOT NULL)
+     ORDER BY 1, 2, 3 FOR UPDATE OF l SKIP LOCKED)
+UPDATE lane l SET owner = $1 FROM free f
+ WHERE l.integration = f.integration AND l.shards = f.shards AND l.shard = f.shard AND l.owner IS NULL
+RETURNING l.integration, l.shards, l.shard
+
+-- name: release
+UPDATE lane l SET owner = NULL
+  FROM unnest($2::int[], $3::smallint[], $4::smallint[]) AS w (integration, shards, shard)
+ WHERE l.integration = w.integration AND l.shards = w.shards AND l.shard = w.shard AND l.owner = $1
+
+-- name: alive
+SELECT id FROM incarnation WHERE id = $1 FOR KEY SHARE
+
+-- name: lifecycle
+SELECT lifecycle FROM integration WHERE number = $1
+
+-- name: accept
+-- One row comes back for each delivery that was stored. A key that is taken by someone else is not stored, and
+-- looked up by a statement of its own: this one's snapshot may be too old to see its winner.
+WITH alive AS MATERIALIZED (SELECT id FROM incarnation WHERE id = $1 FOR KEY SHARE),
+given AS MATERIALIZED (
+    SELECT g.*, i.lifecycle = 'active' AND g.mine AND EXISTS (SELECT FROM alive) AS claimed
+      FROM unnest($3::bigint[], $4::int[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[],
+                  $10::text[], $11::int[], $12::text[], $13::text[], $14::bytea[], $15::bytea[], $16::bool[])
+        AS g (id, integration, event_type, request_id, traceparent, tracestate, key, created_by, max_attempts,
+              content_type, headers, payload, fingerprint, mine)
+      JOIN integration i ON i.number = g.integration
+     WHERE i.lifecycle IN ('active', 'paused')),
+keyed AS (
+    INSERT INTO dedupe (integration, key, item, fingerprint)
+    SELECT integration, key, id, fingerprint FROM given WHERE key IS NOT NULL ORDER BY integration, key, id
+    ON CONFLICT DO NOTHING RETURNING item),
+stored AS MATERIALIZED (SELECT * FROM given WHERE key IS NULL OR id IN (SELECT item FROM keyed)),
+d AS (
+    INSERT INTO delivery (id, integration, event_type, request_id, traceparent, tracestate, idempotency_key,
+                          created_by, max_attempts, content_type, headers, payload)
+    SELECT id, integration, event_type, request_id, traceparent, tracestate, key, created_by, max_attempts,
+           content_type, headers, payload FROM stored),
+l AS (
+    INSERT INTO live (id, integration, status, cycle, attempt, max_attempts, due_at, claimed_by, claimed_at)
+    SELECT id, integration, 'pending', 1, claimed::int, max_attempts,
+           least((id >> 22) + 1704067200000, redrive_now()), -- an id may run ahead of the clock
+           CASE WHEN claimed THEN $1 END, CASE WHEN claimed THEN $2::bigint END FROM stored)
+SELECT id, claimed FROM stored
+
+-- name: accepted
+-- Which of these are there, and whose: the look-up after a commit nobody answered for.
+SELECT d.id, coalesce(l.claimed_by = $1 AND l.cycle = 1 AND l.attempt = 1, false)
+  FROM unnest($2::int[], $3::bigint[]) AS g (integration, id)
+  JOIN delivery d ON d.integration = g.integration AND d.id = g.id
+  LEFT JOIN live l ON l.integration = d.integration AND l.id = d.id
+
+-- name: keys
+SELECT k.integration, k.key, k.item, k.fingerprint
+  FROM unnest($1::int[], $2::text[]) AS g (integration, key)
+  JOIN dedupe k ON k.integration = g.integration AND k.key = g.key
+
+-- name: lifecycles
+SELECT number, lifecycle FROM integration WHERE number = ANY($1::int[])
+
+-- name: take_key
+INSERT INTO dedupe (integration, key, item, fingerprint) VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING RETURNING item
+
+-- name: insert_delivery
+INSERT INTO delivery (id, integration, event_type, request_id, traceparent, tracestate, idempotency_key,
+                      created_by, max_attempts, content_type, headers, payload)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
+
+-- name: insert_imported
+INSERT INTO imported (integration, item, failure_code, failure_detail, retryable, occurred_at, http_status,
+                      headers, truncated, body)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
+
+-- name: bury
+INSERT INTO dead (id, integration, status, cycle, attempt, max_attempts, failure_code, died_at)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
+
+-- name: claim
+-- Along the due index from where this process got to ($5: a millisecond), never past what is wanted. What another
+-- process claimed that is no more is taken over uncounted: its attempt ended, nobody knows how.
+WITH alive AS MATERIALIZED (SELECT id FROM incarnation WHERE id = $1 FOR KEY SHARE),
+pick AS MATERIALIZED (
+    SELECT p.* FROM alive,
+           unnest($3::int[], $4::int[], $5::bigint[], $6::int[], $7::bigint[]) AS w (integration, most, since, shards, mine)
+      JOIN integration i ON i.number = w.integration AND i.lifecycle = 'active'
+     CROSS JOIN LATERAL (
+        SELECT l.integration, l.id, l.claimed_by IS NOT NULL AS orphaned
+          FROM live l
+         WHERE l.integration = w.integration AND l.due_at >= w.since AND l.due_at <= redrive_now()
+           AND (w.shards = 1 OR w.mine >> (l.id % w.shards)::int & 1 = 1)
+           AND (l.claimed_by IS NULL OR NOT EXISTS (SELECT FROM incarnation x WHERE x.id = l.claimed_by))
+         ORDER BY l.due_at, l.id LIMIT w.most) p)
+UPDATE live l SET claimed_by = $1, claimed_at = $2, attempt = l.attempt + (NOT p.orphaned)::int
+  FROM pick p
+ WHERE l.integration = p.integration AND l.id = p.id
+RETURNING l.integration, l.id, l.due_at, l.cycle, l.attempt, l.max_attempts, p.orphaned
+
+-- name: claimed
+-- What a claim got that nobody answered for.
+SELECT l.integration, l.id, l.due_at, l.cycle, l.attempt, l.max_attempts, false
+  FROM live l WHERE l.integration = ANY($2::int[]) AND l.claimed_by = $1 AND l.claimed_at = $3
+
+-- name: claimed_deliveries
+SELECT d.id, d.integration, d.event_type, d.request_id, d.traceparent, d.tracestate, d.idempotency_key,
+       d.created_by, d.max_attempts, d.content_type, d.headers, d.payload, c.request_id
+  FROM unnest($1::int[], $2::bigint[], $3::int[]) AS g (integration, id, cycle)
+  JOIN delivery d ON d.integration = g.integration AND d.id = g.id
+  LEFT JOIN cycle c ON c.integration = g.integration AND c.item = g.id AND c.cycle = g.cycle
+
+-- name: next_due_of
+SELECT w.integration,
+       (SELECT l.due_at FROM live l
+         WHERE l.integration = w.integration AND l.due_at >= w.since
+           AND (l.claimed_by IS NULL OR NOT EXISTS (SELECT FROM incarnation x WHERE x.id = l.claimed_by))
+           AND (w.shards = 1 OR w.mine >> (l.id % w.shards)::int & 1 = 1)
+         ORDER BY l.due_at, l.id LIMIT 1)
+  FROM unnest($1::int[], $2::bigint[], $3::int[], $4::bigint[]) AS w (integration, since, shards, mine)
+
+-- name: record
+-- Fenced twice: by the process's row, and by the claim. What lost either comes back in neither part.
+WITH alive AS MATERIALIZED (SELECT id FROM incarnation WHERE id = $1 FOR KEY SHARE),
+r AS MATERIALIZED (
+    SELECT t.* FROM alive,
+           unnest($2::int[], $3::bigint[], $4::int[], $5::int[], $6::bigint[], $7::text[], $8::bigint[], $9::bigint[],
+                  $10::bigint[], $11::text[], $12::text[], $13::bool[], $14::text[], $15::bigint[], $16::text[],
+                  $17::int[], $18::text[], $19::bool[], $20::bytea[])
+        AS t (integration, id, cycle, attempt, due_at, grave, died_at, started_at, duration_us, failure_code,
+              failure_detail, retryable, reach, retry_after_ms, span_id, http_status, headers, truncated, body)),
+gone AS (
+    DELETE FROM live l USING r
+     WHERE l.integration = r.integration AND l.id = r.id AND l.claimed_by = $1 AND l.cycle = r.cycle
+       AND l.attempt = r.attempt AND r.due_at IS NULL
+    RETURNING r.*, l.max_attempts),
+kept AS (
+    UPDATE live l SET status = 'retrying', due_at = r.due_at, claimed_by = NULL, claimed_at = NULL FROM r
+     WHERE l.integration = r.integration AND l.id = r.id AND l.claimed_by = $1 AND l.cycle = r.cycle
+       AND l.attempt = r.attempt AND r.due_at IS NOT NULL
+    RETURNING r.*, l.max_attempts),
+won AS MATERIALIZED (SELECT * FROM gone UNION ALL SELECT * FROM kept),
+a AS (
+    INSERT INTO attempt (integration, item, cycle, attempt, started_at, duration_us, failure_code, failure_detail,
+                         retryable, reach, retry_after_ms, span_id, http_status, headers, truncated, body)
+    SELECT integration, id, cycle, attempt, started_at, duration_us, failure_code, failure_detail, retryable, reach,
+           retry_after_ms, span_id, http_status, headers, truncated, body FROM won),
+d AS (
+    INSERT INTO dead (id, integration, status, cycle, attempt, max_attempts, failure_code, died_at)
+    SELECT id, integration, grave, cycle, attempt, max_attempts, failure_code, died_at FROM gone
+     WHERE grave IS NOT NULL),
+e AS (
+    INSERT INTO audit (id, event_type, request_id, integration_id, target_id, actor, record)
+    SELECT v.id, v.event_type, v.request_id, v.integration_id, v.target_id, v.actor, v.record
+      FROM unnest($21::bigint[], $22::bigint[], $23::text[], $24::text[], $25::text[], $26::text[], $27::text[], $28::text[])
+        AS v (item, id, event_type, request_id, integration_id, target_id, actor, record)
+     WHERE (v.item IN (SELECT id FROM won)) IS TRUE)  -- not a join: as a subplan it is hashed
+SELECT id, cycle, attempt FROM won
+
+-- name: recorded
+-- Which of these attempts are written, and are ours: the look-up after a commit nobody answered for.
+SELECT a.item, a.cycle, a.attempt
+  FROM unnest($1::int[], $2::bigint[], $3::int[], $4::int[], $5::text[]) AS g (integration, item, cycle, attempt, span_id)
+  JOIN attempt a ON a.integration = g.integration AND a.item = g.item AND a.cycle = g.cycle AND a.attempt = g.attempt
+ WHERE a.span_id = g.span_id
+
+-- name: give_back
+WITH alive AS MATERIALIZED (SELECT id FROM incarnation WHERE id = $1 FOR KEY SHARE)
+UPDATE live l SET claimed_by = NULL, claimed_at = NULL, attempt = l.attempt - 1
+  FROM alive, unnest($2::int[], $3::bigint[], $4::int[], $5::int[]) AS g (integration, id, cycle, attempt)
+ WHERE l.integration = g.integration AND l.id = g.id AND l.claimed_by = $1 AND l.cycle = g.cycle
+   AND l.attempt = g.attempt
+
+-- name: set_aside
+UPDATE live SET claimed_by = NULL, claimed_at = NULL, attempt = attempt - 1, due_at = redrive_now() + $4
+ WHERE integration = $1 AND id = $2 AND claimed_by = $3
+
+-- name: insert_events
+INSERT INTO audit (id, event_type, request_id, integration_id, target_id, actor, record)
+SELECT * FROM unnest($1::bigint[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[])
+
+-- name: has_event
+SELECT 1 FROM audit WHERE id = $1
+
+-- name: exhume
+-- Repeats what made the replay right: the very cycle that was judged, dead and not resolved, its integration sending.
+DELETE FROM dead WHERE id = $1 AND integration = $2 AND status = $3 AND cycle = $4 AND resolved_at IS NULL
+   AND EXISTS (SELECT FROM integration WHERE number = $2 AND lifecycle = 'active') RETURNING id
+
+-- name: reopen
+INSERT INTO live (id, integration, status, cycle, attempt, max_attempts, due_at)
+VALUES ($1, $2, 'replayed', $3, 0, $4, least($5, redrive_now()))
+
+-- name: open_cycle
+INSERT INTO cycle (integration, item, cycle, request_id, traceparent, max_attempts, opened_at, opened_by, reason)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+
+-- name: resolve
+UPDATE dead SET resolved_at = $1, resolved_by = $2, resolved_reason = $3
+ WHERE id = $4 AND integration = $5 AND status = $6 AND cycle = $7 AND resolved_at IS NULL RETURNING id
+
+-- name: recall
+SELECT scope, fingerprint, status, body, created_at FROM answer WHERE scope = $1
+
+-- name: remember
+-- Waits for whoever is writing the same scope; no row: they were first.
+INSERT INTO answer (scope, fingerprint, status, body, created_at) VALUES ($1, $2, $3, $4, $5)
+ON CONFLICT DO NOTHING RETURNING status
+
+-- name: next_version
+UPDATE catalogue SET version = version + 1 RETURNING version
+
+-- name: version
+SELECT version FROM catalogue
+
+-- name: insert_integration
+INSERT INTO integration (integration_id, lifecycle, version, changed, config) VALUES ($1, $2, $3, $4, $5)
+ON CONFLICT DO NOTHING RETURNING number
+
+-- name: update_integration
+UPDATE integration SET lifecycle = $1, version = $2, changed = $3, config = $4 WHERE number = $5 AND version = $6
+RETURNING number
+
+-- name: number_of
+SELECT number FROM integration WHERE integration_id = $1
+
+-- name: add_lanes
+INSERT INTO lane (integration, shards, shard) SELECT $1, $2::smallint, s FROM generate_series(0, $2::int - 1) s
+ON CONFLICT DO NOTHING
+
+-- name: drop_lanes
+-- Of an earlier split, once nobody owns them.
+DELETE FROM lane WHERE integration = $1 AND shards <> $2 AND owner IS NULL
+
+-- name: drop_secrets
+DELETE FROM signing_secret WHERE integration = $1
+
+-- name: insert_secrets
+INSERT INTO signing_secret (integration, position, value)
+SELECT $1, ordinality - 1, value FROM unnest($2::text[]) WITH ORDINALITY AS t (value, ordinality)
+
+-- name: integrations
+SELECT number, lifecycle, version, config,
+       ARRAY(SELECT value FROM signing_secret s WHERE s.integration = number ORDER BY position)
+  FROM integration WHERE changed > $1 ORDER BY integration_id
+
+-- name: items
+-- Everything that is known of some items, a row each: the parts of `Found` one after another. $3: whole, or for
+-- a list, which leaves payload and bodies out.
+SELECT d.id, d.integration, d.event_type, d.request_id, d.traceparent, d.tracestate, d.idempotency_key,
+       d.created_by, d.max_attempts, d.content_type, d.headers, CASE WHEN $3 THEN d.payload ELSE '' END,
+       length(d.payload),
+       l.integration, l.status, l.cycle, l.attempt, l.max_attempts, l.due_at, l.claimed_by,
+       x.integration, x.status, x.cycle, x.attempt, x.max_attempts, x.resolved_at, x.resolved_by, x.resolved_reason,
+       a.cycle, a.attempt, a.started_at, a.duration_us, a.failure_code, a.failure_detail, a.retryable, a.reach,
+       a.retry_after_ms, a.span_id, a.http_status, a.headers, a.truncated,
+       CASE WHEN $3 OR a.body IS NULL THEN a.body ELSE '' END, length(a.body),
+       m.item, m.failure_code, m.failure_detail, m.retryable, m.occurred_at, m.http_status, m.headers, m.truncated,
+       CASE WHEN $3 OR m.body IS NULL THEN m.body ELSE '' END, length(m.body),
+       ARRAY(SELECT (c.cycle, c.request_id, c.max_attempts, c.opened_at, c.opened_by) FROM cycle c
+              WHERE c.integration = d.integration AND c.item = d.id ORDER BY c.cycle)
+  FROM unnest($2::bigint[]) AS g (id)
+  JOIN delivery d ON d.integration = $1 AND d.id = g.id
+  LEFT JOIN live l ON l.integration = d.integration AND l.id = d.id
+  LEFT JOIN dead x ON x.integration = d.integration AND x.id = d.id
+  LEFT JOIN LATERAL (SELECT * FROM attempt t WHERE t.integration = d.integration AND t.item = d.id
+                      ORDER BY t.cycle DESC, t.attempt DESC LIMIT 1) a ON true
+  LEFT JOIN imported m ON m.integration = d.integration AND m.item = d.id
+
+-- name: attempts
+SELECT cycle, attempt, started_at, duration_us, failure_code, failure_detail, retryable, reach,
+       retry_after_ms, span_id, http_status, headers, truncated, body
+  FROM attempt WHERE integration = $1 AND item = $2 ORDER BY cycle, attempt
+
+-- name: cycle_request_ids
+SELECT request_id FROM delivery WHERE integration = $1 AND id = $2
+UNION ALL SELECT request_id FROM cycle WHERE integration = $1 AND item = $2
+
+-- name: queue_of_live
+SELECT id FROM live WHERE integration = $1 AND status = $5 AND id >= $2 AND id < $3 ORDER BY id DESC LIMIT $4
+
+-- name: queue_of_dead
+SELECT id FROM dead WHERE integration = $1 AND status = $5 AND id >= $2 AND id < $3 ORDER BY id DESC LIMIT $4
+
+-- name: queue_of_code
+SELECT id FROM dead WHERE integration = $1 AND failure_code = $5 AND id >= $2 AND id < $3 ORDER BY id DESC LIMIT $4
+
+-- name: queue_of_all
+SELECT id FROM delivery WHERE integration = $1 AND id >= $2 AND id < $3 ORDER BY id DESC LIMIT $4
+
+-- name: backlog
+-- Counted up to 100,000 an integration: a figure for people must not walk ten million rows.
+SELECT coalesce(sum(due), 0)::bigint, min(oldest) FROM integration CROSS JOIN LATERAL (
+    SELECT count(*) AS due, min(due_at) AS oldest FROM (
+        SELECT due_at FROM live WHERE integration = number AND due_at <= redrive_now() AND claimed_by IS NULL
+         ORDER BY due_at LIMIT 100000) AS due_items) AS counted
+
+-- name: add_token
+INSERT INTO token (token_id, digest, subject, permissions, created_at, expires_at)
+VALUES ($1, $2, $3, $4, $5, $6)
+
+-- name: has_token
+SELECT 1 FROM token WHERE token_id = $1 AND digest = $2
+
+-- name: tokens
+SELECT token_id, subject, permissions, created_at, expires_at, revoked_at FROM token
+ ORDER BY created_at DESC, token_id
+
+-- name: revoke_token
+UPDATE token SET revoked_at = coalesce(revoked_at, $1) WHERE token_id = $2 RETURNING token_id
+
+-- name: token
+SELECT token_id, subject, permissions, created_at, expires_at, revoked_at FROM token WHERE digest = $1
+
+-- name: prune_keys
+DELETE FROM dedupe WHERE (integration, key) IN (
+    SELECT integration, key FROM dedupe WHERE item < $1 ORDER BY integration, key LIMIT $2 FOR UPDATE SKIP LOCKED)
+
+-- name: prune_answers
+DELETE FROM answer WHERE scope IN (
+    SELECT scope FROM answer WHERE created_at < $1 ORDER BY scope LIMIT $2 FOR UPDATE SKIP LOCKED)
+
+-- name: keep_secret
+INSERT INTO secret_of_database (name, value) VALUES ($1, $2) ON CONFLICT DO NOTHING
+
+-- name: secret
+SELECT value FROM secret_of_database WHERE name = $1
+
+-- name: take_duty
+INSERT INTO duty AS d (name, owner, until) VALUES ($1, $2, redrive_now() + $3)
+ON CONFLICT (name) DO UPDATE SET owner = excluded.owner, until = excluded.until
+ WHERE d.owner = excluded.owner OR d.until < redrive_now()
+    OR NOT EXISTS (SELECT FROM incarnation WHERE id = d.owner)
+RETURNING owner

@@ -1,0 +1,169 @@
+"""Questions. A list costs its page: a bounded walk along an index, then one statement for what was found."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from redrive.audit.record import AuditEvent
+from redrive.domain.access import Permission
+from redrive.domain.delivery import Attempt, Item
+from redrive.domain.ids import EventId, ItemId, first_id_at
+from redrive.domain.integration import Integration
+from redrive.domain.item import DEAD, OPEN, Status
+from redrive.store.assemble import Found, assemble
+from redrive.store.port import EventFilter, Page, QueueFilter, StoreInconsistent, Token
+from redrive.store.postgres.connection import Connection
+from redrive.store.postgres.work import SQL
+from redrive.store.rows import Row, from_ms, to_attempt, to_choice, to_event, to_integration
+
+MOST_SCANNED = 5_000  # items a page looks at before it ends short
+CHUNK = 500
+TOP = (1 << 63) - 1
+# How the columns of `items` fall into the parts of Found; the cycles are the last.
+_PARTS = (slice(0, 13), slice(13, 20), slice(20, 28), slice(28, 43), slice(43, 53))
+
+
+async def integrations(connection: Connection, after: int) -> list[Integration]:
+    """Those that changed after a version of the catalogue, with their secrets."""
+    return [to_integration(row[:4], tuple(row[4])) for row in await _rows(connection, "integrations", after)]
+
+
+async def items(connection: Connection, integration: int, ids: Sequence[int], *, whole: bool) -> list[Item]:
+    """Items in the order of their *ids*; an id that this integration does not have is left out."""
+    rows = {row[0]: row for row in await _rows(connection, "items", integration, list(ids), whole)}
+    return [_item(rows[number]) for number in ids if number in rows]
+
+
+async def attempts(connection: Connection, integration: int, item_id: ItemId) -> list[Attempt]:
+    """Every finished attempt, oldest first."""
+    return [to_attempt(row) for row in await _rows(connection, "attempts", integration, item_id)]
+
+
+async def queue(
+    connection: Connection, integration: int, wanted: QueueFilter, limit: int, below: int | None
+) -> Page[Item]:
+    """Walk the narrowest index, newest first, until the page is full or enough was looked at."""
+    found: list[Item] = []
+    low = 0 if wanted.since is None else first_id_at(wanted.since)
+    high = TOP if below is None else below
+    high = high if wanted.until is None else min(high, first_id_at(wanted.until))
+    query, key = _narrowest(wanted)
+    scanned = 0
+    while scanned < MOST_SCANNED:
+        size = min(CHUNK, limit - len(found) + 1 if scanned == 0 else CHUNK)
+        ids = [row[0] for row in await _rows(connection, query, integration, low, high, size, *key)]
+        for item in await _all_of(connection, integration, ids):
+            if len(found) == limit:
+                return Page(found, next_below=high)
+            high = item.delivery.id
+            if _matches(item, wanted):
+                found.append(item)
+        scanned += len(ids)
+        if len(ids) < size:
+            return Page(found, next_below=None)
+    return Page(found, next_below=high)
+
+
+async def events(
+    connection: Connection, wanted: EventFilter, limit: int, below: EventId | None
+) -> Page[AuditEvent]:
+    """A page of events, newest first."""
+    where, values = _conditions(wanted, below)
+    sql = f"SELECT id, record FROM audit WHERE {where} ORDER BY id DESC LIMIT {limit + 1:d}"  # noqa: S608 - fixed texts
+    rows = await connection.fetch(sql, *values)
+    page = [to_event(record) for _, record in rows[:limit]]
+    return Page(page, next_below=rows[limit - 1][0] if len(rows) > limit else None)
+
+
+async def count_events(connection: Connection, wanted: EventFilter, most: int) -> int:
+    """How many match, counted up to *most*."""
+    where, values = _conditions(wanted, None)
+    sql = f"SELECT count(*) FROM (SELECT 1 FROM audit WHERE {where} LIMIT {most:d}) AS matching"  # noqa: S608 - fixed texts
+    return int(await connection.fetchval(sql, *values))
+
+
+def to_token(row: Row) -> Token:
+    """From the columns of `tokens`."""
+    token_id, subject, permissions, created, expires, revoked = row
+    return Token(
+        token_id=token_id,
+        subject=subject,
+        permissions=frozenset(to_choice(Permission, name) for name in permissions.split()),
+        created_at=from_ms(created),
+        expires_at=None if expires is None else from_ms(expires),
+        revoked_at=None if revoked is None else from_ms(revoked),
+    )
+
+
+async def _rows(connection: Connection, query: str, *values: Any) -> list[Row]:
+    return [tuple(row) for row in await connection.fetch(SQL[query], *values)]
+
+
+async def _all_of(connection: Connection, integration: int, ids: Sequence[int]) -> list[Item]:
+    found = await items(connection, integration, ids, whole=False)
+    if len(found) < len(ids):
+        gone = sorted(set(ids) - {item.delivery.id for item in found})
+        raise StoreInconsistent(f"item {gone[0]} is queued but was never stored")
+    return found
+
+
+def _item(row: Row) -> Item:
+    *parts, cycles = (*(row[part] for part in _PARTS), row[53])
+    delivery, live, dead, last_attempt, imported = parts
+    return assemble(
+        Found(
+            delivery=delivery,
+            live=_if_there(live),
+            dead=_if_there(dead),
+            cycles=[tuple(cycle) for cycle in cycles],
+            last_attempt=_if_there(last_attempt),
+            imported=imported[1:] if imported[0] is not None else None,
+        )
+    )
+
+
+def _if_there(part: Row) -> Row | None:
+    """An outer join that found nothing gives nothing but nulls."""
+    return None if part[0] is None else part
+
+
+def _narrowest(wanted: QueueFilter) -> tuple[str, tuple[str, ...]]:
+    if wanted.status in OPEN:
+        return "queue_of_live", (str(wanted.status),)
+    if wanted.status in DEAD and wanted.failure_code is not None:
+        return "queue_of_code", (wanted.failure_code,)
+    if wanted.status in DEAD:
+        return "queue_of_dead", (str(wanted.status),)
+    return "queue_of_all", ()
+
+
+def _matches(item: Item, wanted: QueueFilter) -> bool:
+    return (
+        wanted.status in (None, item.status)
+        and wanted.failure_code in (None, item.last.failure_code)
+        and wanted.event_type in (None, item.delivery.event_type)
+        and wanted.resolved in (None, item.resolution is not None)
+        and wanted.succeeded in (None, item.status is Status.SUCCEEDED)
+    )
+
+
+def _conditions(wanted: EventFilter, below: EventId | None) -> tuple[str, list[Any]]:
+    """Fixed texts with numbered values; an index serves any one of them, its order the page's."""
+    given: dict[str, Any] = {
+        "request_id =": wanted.request_id,
+        "target_id =": wanted.target_id,
+        "integration_id =": wanted.integration_id,
+        "actor =": wanted.actor,
+        "event_type =": None if wanted.event_type is None else wanted.event_type.value,
+        "id >=": None if wanted.since is None else first_id_at(wanted.since),
+        "id <": None if wanted.until is None else first_id_at(wanted.until),
+        "id < ": below,
+    }
+    used = [(text, value) for text, value in given.items() if value is not None]
+    conditions = [f"{text} ${at}" for at, (text, _) in enumerate(used, 1)]
+    return " AND ".join(conditions) or "true", [value for _, value in used]
+
+
+def instant(milliseconds: int | None) -> datetime | None:
+    """An instant, if there is one."""
+    return None if milliseconds is None else from_ms(milliseconds)

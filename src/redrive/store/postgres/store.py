@@ -1,0 +1,405 @@
+"""PostgresStore: the port's verbs over a pool of sessions."""
+
+import os
+import socket
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any, Final, Self, TypeVar
+
+from redrive.audit.record import AuditEvent
+from redrive.clock import Clock, random_bytes
+from redrive.domain.delivery import Attempt, Claim, Item, Resolution
+from redrive.domain.ids import EventId, ItemId, first_id_at
+from redrive.domain.integration import Integration
+from redrive.domain.item import RetryAt
+from redrive.store.port import (
+    Accepted,
+    Backlog,
+    Claimed,
+    EventFilter,
+    Import,
+    Intake,
+    Once,
+    Page,
+    QueueFilter,
+    Replay,
+    Result,
+    Token,
+    Verdict,
+)
+from redrive.store.postgres import operate, read, work
+from redrive.store.postgres.connection import Connection, Database, Verb
+from redrive.store.postgres.cursors import Cursors
+from redrive.store.postgres.migrate import add_partitions, migrate
+from redrive.store.postgres.work import SQL
+from redrive.store.rows import to_ms
+
+Done = TypeVar("Done")
+LEASE_SECONDS: Final = 15.0
+PRUNED_AT_ONCE: Final = 1_000
+
+
+class PostgresStore:
+    """The store on one database, shared by every process that has its address."""
+
+    def __init__(self, database: Database, clock: Clock, where: str, *, sends: bool) -> None:
+        self._database = database
+        self._clock = clock
+        self._where = where
+        self._sends = sends
+        self._cursors = Cursors()
+        self._last_stamp = 0
+        self._version = ""
+
+    @classmethod
+    async def open(cls, url: str, clock: Clock, *, connections: int = 10, sends: bool = True) -> Self:
+        """Connect; the schema must be there (`prepare`). *sends*: whether this process takes lanes."""
+        database = await Database.open(url, clock, connections=connections)
+        store = cls(database, clock, _without_password(url), sends=sends)
+        store._version = (await database.ask("SHOW server_version"))[0][0]
+        return store
+
+    async def enter(self) -> int:
+        """Become a live process with a lease."""
+        await self._database.run(add_partitions)
+        process = f"{socket.gethostname()} pid {os.getpid()}"
+
+        async def enter(connection: Connection) -> int:
+            values = (process, int(LEASE_SECONDS * 1000), self._sends)
+            while (owner := await connection.fetchval(SQL["enter"], *values)) is None:
+                continue  # the next number; a thousand processes would have to live for this not to end
+            return int(owner)
+
+        return await self._database.run(enter)
+
+    async def is_alive(self, owner: int) -> bool:
+        """Renew the lease."""
+        return bool(await self._database.ask(SQL["renew"], owner, int(LEASE_SECONDS * 1000)))
+
+    async def leave(self, owner: int) -> None:
+        """Delete the incarnation, and let its lanes go."""
+
+        async def leave(connection: Connection) -> None:
+            await connection.execute(SQL["leave"], owner)
+            await connection.execute(SQL["free_lanes_of"], owner)
+
+        await self._database.again(leave)
+
+    async def last_id(self) -> int:
+        """The greatest id in use."""
+        return int((await self._database.ask(SQL["last_id"]))[0][0])
+
+    async def close(self) -> None:
+        """Close every session."""
+        await self._database.close()
+
+    # what arrives
+
+    async def accept(
+        self, intakes: Sequence[Intake], answer: Callable[[Sequence[Verdict]], Once] | None = None
+    ) -> Sequence[Verdict]:
+        """Store deliveries."""
+        owner = next((intake.owner for intake in intakes if intake.owner is not None), None)
+        stamp = self._stamp()
+
+        async def accept(connection: Connection) -> list[Verdict]:
+            if answer is None:
+                return await work.accept(connection, intakes, owner, stamp)
+            async with connection.transaction():
+                verdicts = await work.accept(connection, intakes, owner, stamp)
+                await operate.remember(connection, answer(verdicts))
+                return verdicts
+
+        async def look_up(connection: Connection) -> list[Verdict]:
+            deliveries = [intake.delivery for intake in intakes]
+            rows = await connection.fetch(
+                SQL["accepted"], owner, [d.integration for d in deliveries], [d.id for d in deliveries]
+            )
+            if not rows:
+                return await accept(connection)  # it did not happen: now it does
+            return await work.verdicts(connection, intakes, dict(rows))
+
+        verdicts = await self._database.write(accept, look_up)
+        for intake, verdict in zip(intakes, verdicts, strict=True):
+            if isinstance(verdict, Accepted) and not verdict.claimed:
+                self._cursors.put_back(intake.delivery.integration, to_ms(intake.delivery.created_at))
+        return verdicts
+
+    async def hand_over(self, item: Import, once: Once | None) -> Verdict:
+        """Store a delivery that failed elsewhere."""
+
+        async def hand_over(connection: Connection) -> Verdict:
+            async with connection.transaction():
+                verdict = await work.hand_over(connection, item)
+                if isinstance(verdict, Accepted):
+                    await operate.remember(connection, once)
+                return verdict
+
+        return await self._database.write(hand_over, _if_written([item.event], Accepted(claimed=False)))
+
+    # work
+
+    async def claim(self, owner: int, wants: Mapping[int, int]) -> Claimed:
+        """Claim due items and count their attempts."""
+        places = {self._cursors.place(number): most for number, most in wants.items()}
+        stamp, now_ms = self._stamp(), to_ms(self._clock.now())
+
+        async def claim(connection: Connection) -> list[Any]:
+            return await work.claim(connection, owner, places, stamp)
+
+        async def look_up(connection: Connection) -> list[Any]:
+            return list(await connection.fetch(SQL["claimed"], owner, list(wants), stamp))
+
+        rows = await self._database.write(claim, look_up)
+
+        async def read_claims(connection: Connection) -> Claimed:
+            claimed = await work.read_claims(connection, owner, rows)
+            due = await work.next_due(connection, places)
+            self._cursors.advance(due, now_ms)
+            return Claimed(claimed.claims, due, claimed.set_aside, claimed.orphans)
+
+        return await self._database.again(read_claims)
+
+    async def record(self, owner: int, results: Sequence[Result]) -> Sequence[bool]:
+        """Write what came of attempts."""
+        first = {_key(result): result for result in reversed(results)}  # the same claim may stand here twice
+        once = [result for result in results if first[_key(result)] is result]
+
+        async def record(connection: Connection) -> set[work.Lost]:
+            return await work.record(connection, owner, once)
+
+        async def look_up(connection: Connection) -> set[work.Lost]:
+            return await work.recorded(connection, once) or await record(connection)
+
+        won = await self._database.write(record, look_up)
+        for result in once:
+            if isinstance(result.step, RetryAt):
+                self._cursors.put_back(result.claim.delivery.integration, to_ms(result.step.due_at))
+        return [first[_key(result)] is result and _key(result) in won for result in results]
+
+    async def give_back(self, owner: int, claims: Sequence[Claim], due_at: datetime | None) -> None:
+        """Undo claims that were not sent."""
+        await self._database.again(lambda connection: work.give_back(connection, owner, claims))
+        for claim in claims:
+            self._cursors.put_back(claim.delivery.integration, 0)
+
+    async def adopt(self, owner: int, limit: int) -> Claimed:
+        """Nothing here: what the dead had claimed comes with the claims of whoever owns their lanes next."""
+        return Claimed((), {})
+
+    async def next_due(self) -> Mapping[int, datetime]:
+        """The earliest due time of each integration."""
+        places = self._cursors.sweep(await self._numbers())
+
+        async def look(connection: Connection) -> dict[int, datetime | None]:
+            return await work.next_due(connection, places)
+
+        due = {number: at for number, at in (await self._database.run(look)).items() if at is not None}
+        for number, at in due.items():
+            self._cursors.put_back(number, to_ms(at))
+        return due
+
+    # a person's verbs
+
+    async def create_integration(
+        self, integration: Integration, event: AuditEvent, once: Once | None
+    ) -> int | None:
+        """Add an integration."""
+
+        async def create(connection: Connection) -> int | None:
+            async with connection.transaction():
+                number = await operate.create_integration(connection, integration)
+                if number is not None:
+                    await work.write_events(connection, [event])
+                    await operate.remember(connection, once)
+                return number
+
+        async def look_up(connection: Connection) -> int | None:
+            if not await connection.fetch(SQL["has_event"], event.id):
+                return None
+            return int(await connection.fetchval(SQL["number_of"], integration.integration_id))
+
+        return await self._database.write(create, look_up)
+
+    async def update_integration(
+        self, integration: Integration, events: Sequence[AuditEvent], once: Once | None
+    ) -> bool:
+        """Replace an integration."""
+        return await self._guarded(lambda c: operate.update_integration(c, integration), events, once)
+
+    async def replay(self, replay: Replay, once: Once | None) -> bool:
+        """Open an item's next cycle."""
+        replayed = await self._guarded(lambda c: operate.replay(c, replay), [replay.event], once)
+        if replayed:
+            self._cursors.put_back(replay.integration, to_ms(replay.opened_at))
+        return replayed
+
+    async def resolve(self, item: Item, resolution: Resolution, event: AuditEvent, once: Once | None) -> bool:
+        """Close an item for good."""
+        return await self._guarded(lambda c: operate.resolve(c, item, resolution), [event], once)
+
+    async def recall(self, scope: bytes) -> Once | None:
+        """The stored answer of an idempotent call."""
+        return await self._database.run(lambda connection: operate.recall(connection, scope))
+
+    async def note(self, events: Sequence[AuditEvent]) -> None:
+        """Write events alone."""
+
+        async def note(connection: Connection) -> bool:
+            await work.write_events(connection, events)
+            return True
+
+        if events:
+            await self._database.write(note, _if_written(events, True))
+
+    # questions
+
+    async def integrations(self) -> Sequence[Integration]:
+        """Every integration."""
+        return await self._database.run(lambda connection: read.integrations(connection, -1))
+
+    async def item(self, integration: int, item_id: ItemId) -> Item | None:
+        """One item."""
+        found = await self._database.run(
+            lambda connection: read.items(connection, integration, [item_id], whole=True)
+        )
+        return found[0] if found else None
+
+    async def attempts(self, integration: int, item_id: ItemId) -> Sequence[Attempt]:
+        """An item's attempts."""
+        return await self._database.run(lambda connection: read.attempts(connection, integration, item_id))
+
+    async def cycle_request_ids(self, integration: int, item_id: ItemId) -> frozenset[str]:
+        """The request ids behind an item's cycles."""
+        rows = await self._database.ask(SQL["cycle_request_ids"], integration, item_id)
+        return frozenset(row[0] for row in rows)
+
+    async def queue(
+        self, integration: int, wanted: QueueFilter, *, limit: int, below: int | None
+    ) -> Page[Item]:
+        """A page of items."""
+        return await self._database.run(
+            lambda connection: read.queue(connection, integration, wanted, limit, below)
+        )
+
+    async def events(self, wanted: EventFilter, *, limit: int, below: EventId | None) -> Page[AuditEvent]:
+        """A page of audit events."""
+        return await self._database.run(lambda connection: read.events(connection, wanted, limit, below))
+
+    async def count_events(self, wanted: EventFilter, *, most: int) -> int:
+        """How many audit events."""
+        return await self._database.run(lambda connection: read.count_events(connection, wanted, most))
+
+    async def backlog(self) -> Backlog:
+        """What is due."""
+        [(due, oldest)] = await self._database.ask(SQL["backlog"])
+        return Backlog(due, read.instant(oldest))
+
+    # callers
+
+    async def add_token(self, token: Token, digest: bytes) -> None:
+        """Keep a token."""
+        row = (
+            token.token_id, digest, token.subject, " ".join(sorted(token.permissions)),
+            to_ms(token.created_at), None if token.expires_at is None else to_ms(token.expires_at),
+        )  # fmt: skip
+
+        async def has_token(connection: Connection) -> bool | None:
+            return bool(await connection.fetch(SQL["has_token"], token.token_id, digest)) or None
+
+        await self._database.write(lambda connection: connection.execute(SQL["add_token"], *row), has_token)
+
+    async def tokens(self) -> Sequence[Token]:
+        """Every token."""
+        return [read.to_token(row) for row in await self._database.ask(SQL["tokens"])]
+
+    async def revoke_token(self, token_id: str, at: datetime) -> bool:
+        """Revoke a token."""
+        values = (to_ms(at), token_id)
+        return bool(
+            await self._database.again(lambda connection: connection.fetch(SQL["revoke_token"], *values))
+        )
+
+    async def token(self, digest: bytes) -> Token | None:
+        """The token of a digest."""
+        rows = await self._database.ask(SQL["token"], digest)
+        return read.to_token(rows[0]) if rows else None
+
+    # duties
+
+    async def prune(self, before: datetime) -> int:
+        """Forget old idempotency keys, a little at a time so that no transaction grows long."""
+        gone = 0
+        for query, bound in (("prune_keys", first_id_at(before)), ("prune_answers", to_ms(before))):
+            while True:
+                done = await self._database.again(
+                    lambda c, q=query, b=bound: c.execute(SQL[q], b, PRUNED_AT_ONCE)
+                )
+                count = int(done.rpartition(" ")[2])
+                gone += count
+                if count < PRUNED_AT_ONCE:
+                    break
+        return gone
+
+    async def secret(self, name: str) -> bytes:
+        """A secret of this database's own."""
+        fresh = random_bytes(32)
+
+        async def keep(connection: Connection) -> bytes:
+            await connection.execute(SQL["keep_secret"], name, fresh)
+            return bytes(await connection.fetchval(SQL["secret"], name))
+
+        return await self._database.again(keep)
+
+    def describe(self) -> Mapping[str, Any]:
+        """What this store is."""
+        return {"kind": "postgresql", "path": self._where, "version": self._version}
+
+    def _stamp(self) -> int:
+        """A millisecond that this process never stamped a claim with before."""
+        self._last_stamp = max(self._last_stamp + 1, to_ms(self._clock.now()))
+        return self._last_stamp
+
+    async def _numbers(self) -> Iterable[int]:
+        return [row[0] for row in await self._database.ask("SELECT number FROM integration")]
+
+    async def _guarded(self, change: Verb[bool], events: Sequence[AuditEvent], once: Once | None) -> bool:
+        """A change, its events and its stored answer: all of it or, when the guard fails, nothing."""
+
+        async def run(connection: Connection) -> bool:
+            async with connection.transaction():
+                changed = await change(connection)
+                if changed:
+                    await work.write_events(connection, events)
+                    await operate.remember(connection, once)
+                return changed
+
+        return await self._database.write(run, _if_written(events, True))
+
+
+async def prepare(url: str, clock: Clock) -> list[str]:
+    """Bring the schema up to this version; what was applied."""
+    database = await Database.open(url, clock, connections=1)
+    try:
+        return await database.run(migrate)
+    finally:
+        await database.close()
+
+
+def _if_written(events: Sequence[AuditEvent], result: Done) -> Verb[Done | None]:
+    """A look-up: *result* when these events are there, which were written in the same transaction."""
+
+    async def look_up(connection: Connection) -> Done | None:
+        is_there = events and await connection.fetch(SQL["has_event"], events[0].id)
+        return result if is_there else None
+
+    return look_up
+
+
+def _key(result: Result) -> work.Lost:
+    return (result.claim.delivery.id, result.claim.cycle, result.claim.attempt)
+
+
+def _without_password(url: str) -> str:
+    scheme, _, rest = url.partition("://")
+    return f"{scheme}://{rest.rpartition('@')[2]}"

@@ -1,0 +1,213 @@
+"""What the engine does with deliveries: accept, claim, record, give back; a statement each."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+
+from redrive.audit.record import AuditEvent
+from redrive.domain.delivery import Claim
+from redrive.domain.ids import ItemId
+from redrive.domain.integration import Lifecycle
+from redrive.domain.item import Finish, RetryAt, Status
+from redrive.store.named import load_queries
+from redrive.store.port import (
+    Accepted,
+    Claimed,
+    Duplicate,
+    Import,
+    Intake,
+    KeyReused,
+    Refused,
+    Result,
+    StoreInconsistent,
+    Verdict,
+)
+from redrive.store.postgres.connection import Connection
+from redrive.store.rows import (
+    Row,
+    attempt_row,
+    delivery_row,
+    event_row,
+    from_ms,
+    imported_row,
+    to_choice,
+    to_delivery,
+    to_ms,
+)
+
+SQL: Final = load_queries("redrive.store.postgres")
+SET_ASIDE_MS: Final = 60 * 60 * 1000
+Lost = tuple[int, int, int]  # item, cycle, attempt
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Which lanes of an integration are asked about, and from which due time (a millisecond) on."""
+
+    integration: int
+    since: int = 0
+    shards: int = 1
+    mine: int = 1  # a bit for each shard
+
+
+async def accept(
+    connection: Connection, intakes: Sequence[Intake], owner: int | None, claimed_at: int
+) -> list[Verdict]:
+    """One verdict each. What is claimed is claimed by *owner*, at *claimed_at*."""
+    columns = _columns([(*delivery_row(i.delivery), i.fingerprint, i.owner is not None) for i in intakes], 14)
+    rows = await connection.fetch(SQL["accept"], owner, claimed_at, *columns)
+    return await verdicts(connection, intakes, dict(rows))
+
+
+async def verdicts(
+    connection: Connection, intakes: Sequence[Intake], stored: Mapping[int, bool]
+) -> list[Verdict]:
+    """What became of each, given which were stored (and whether claimed)."""
+    others = [i.delivery for i in intakes if i.delivery.id not in stored]
+    taken, lifecycles = {}, {}
+    if others:
+        keyed = [d for d in others if d.idempotency_key is not None]
+        keys = await connection.fetch(
+            SQL["keys"], [d.integration for d in keyed], [d.idempotency_key for d in keyed]
+        )
+        taken = {(number, key): (item, fingerprint) for number, key, item, fingerprint in keys}
+        numbers = sorted({d.integration for d in others})
+        lifecycles = dict(await connection.fetch(SQL["lifecycles"], numbers))
+    return [_verdict(intake, stored, taken, lifecycles) for intake in intakes]
+
+
+async def hand_over(connection: Connection, item: Import) -> Verdict:
+    """A delivery that is dead from the start, inside a transaction."""
+    delivery = item.delivery
+    intake = Intake(delivery, item.fingerprint, None)
+    lifecycle = to_choice(
+        Lifecycle, await connection.fetchval(SQL["lifecycle"], delivery.integration) or Lifecycle.RETIRED
+    )
+    key = (delivery.integration, delivery.idempotency_key)
+    if lifecycle in (Lifecycle.DRAFT, Lifecycle.RETIRED) or (
+        delivery.idempotency_key is not None
+        and not await connection.fetch(SQL["take_key"], *key, delivery.id, item.fingerprint)
+    ):
+        [verdict] = await verdicts(connection, [intake], {})
+        return verdict
+    await connection.execute(SQL["insert_delivery"], *delivery_row(delivery))
+    await connection.execute(
+        SQL["insert_imported"], delivery.integration, *imported_row(delivery.id, item.last)
+    )
+    await connection.execute(
+        SQL["bury"],
+        delivery.id, delivery.integration, item.status.value, 1, item.attempt_count, delivery.max_attempts,
+        item.last.failure_code, to_ms(delivery.created_at),
+    )  # fmt: skip
+    await write_events(connection, [item.event])
+    return Accepted(claimed=False)
+
+
+async def claim(connection: Connection, owner: int, wants: Mapping[Place, int], claimed_at: int) -> list[Row]:
+    """Claim and count; only of integrations that send, and only while *owner* lives."""
+    columns = (
+        [place.integration for place in wants],
+        list(wants.values()),
+        [place.since for place in wants],
+        [place.shards for place in wants],
+        [place.mine for place in wants],
+    )
+    rows: list[Row] = await connection.fetch(SQL["claim"], owner, claimed_at, *columns)
+    return rows
+
+
+async def read_claims(connection: Connection, owner: int, rows: Sequence[Row]) -> Claimed:
+    """The claims behind what `claim` took, in the order they were due; damaged records are set aside."""
+    columns = _columns([(row[0], row[1], row[3]) for row in rows], 3)
+    found = (
+        {row[0]: row for row in await connection.fetch(SQL["claimed_deliveries"], *columns)} if rows else {}
+    )
+    claims: list[Claim] = []
+    orphans: list[Claim] = []
+    set_aside: list[str] = []
+    for row in sorted(rows, key=lambda row: (row[2], row[1])):
+        try:
+            (orphans if row[6] else claims).append(_claim(owner, row, found.get(row[1])))
+        except StoreInconsistent as error:
+            await connection.execute(SQL["set_aside"], row[0], row[1], owner, SET_ASIDE_MS)
+            set_aside.append(str(error))
+    return Claimed(claims, {}, set_aside, orphans)
+
+
+async def next_due(connection: Connection, places: Iterable[Place]) -> dict[int, datetime | None]:
+    """When the first unclaimed item of each place is due."""
+    columns = _columns([(p.integration, p.since, p.shards, p.mine) for p in places], 4)
+    rows = await connection.fetch(SQL["next_due_of"], *columns)
+    return {number: None if due is None else from_ms(due) for number, due in rows}
+
+
+async def record(connection: Connection, owner: int, results: Sequence[Result]) -> set[Lost]:
+    """Attempts, steps and events of those whose claim still stands; which these are."""
+    columns = _columns([_result_row(result) for result in results], 19)
+    events = [(result.claim.delivery.id, *event_row(event)) for result in results for event in result.events]
+    rows = await connection.fetch(SQL["record"], owner, *columns, *_columns(events, 8))
+    return {tuple(row) for row in rows}
+
+
+async def recorded(connection: Connection, results: Sequence[Result]) -> set[Lost]:
+    """Which of these attempts are written, by us."""
+    keys = [
+        (r.claim.delivery.integration, r.claim.delivery.id, r.claim.cycle, r.claim.attempt, r.attempt.span_id)
+        for r in results
+    ]
+    return {tuple(row) for row in await connection.fetch(SQL["recorded"], *_columns(keys, 5))}
+
+
+async def give_back(connection: Connection, owner: int, claims: Sequence[Claim]) -> None:
+    """As if they had never been claimed."""
+    keys = [(c.delivery.integration, c.delivery.id, c.cycle, c.attempt) for c in claims]
+    await connection.execute(SQL["give_back"], owner, *_columns(keys, 4))
+
+
+async def write_events(connection: Connection, events: Sequence[AuditEvent]) -> None:
+    """Audit events, in the transaction of what they tell of."""
+    if events:
+        await connection.execute(SQL["insert_events"], *_columns([event_row(event) for event in events], 7))
+
+
+def _columns(rows: Sequence[Row], width: int) -> list[list[Any]]:
+    """Rows as the arrays that `unnest` puts together again."""
+    return [list(column) for column in zip(*rows, strict=True)] if rows else [[] for _ in range(width)]
+
+
+def _verdict(
+    intake: Intake,
+    stored: Mapping[int, bool],
+    taken: Mapping[tuple[int, str | None], tuple[int, bytes]],
+    lifecycles: Mapping[int, str],
+) -> Verdict:
+    delivery = intake.delivery
+    if delivery.id in stored:
+        return Accepted(claimed=stored[delivery.id])
+    if (first := taken.get((delivery.integration, delivery.idempotency_key))) is not None:
+        item, fingerprint = first
+        return Duplicate(ItemId(item)) if fingerprint == intake.fingerprint else KeyReused()
+    return Refused(to_choice(Lifecycle, lifecycles.get(delivery.integration, Lifecycle.RETIRED)))
+
+
+def _claim(owner: int, row: Row, found: Row | None) -> Claim:
+    _, number, _, cycle, attempt, max_attempts, _ = row
+    if found is None:
+        raise StoreInconsistent(f"item {number} is unfinished but was never stored")
+    *columns, request_id = found
+    if cycle > 1 and request_id is None:
+        raise StoreInconsistent(f"item {number} is in cycle {cycle}, which nobody opened")
+    delivery = to_delivery(tuple(columns))
+    return Claim(delivery, owner, cycle, attempt, max_attempts, request_id or delivery.request_id)
+
+
+def _result_row(result: Result) -> Row:
+    claim, step = result.claim, result.step
+    due_ms = to_ms(step.due_at) if isinstance(step, RetryAt) else None
+    grave = step.status.value if isinstance(step, Finish) and step.status is not Status.SUCCEEDED else None
+    _, _, _, *rest = attempt_row(claim.delivery.id, result.attempt)
+    return (
+        claim.delivery.integration, claim.delivery.id, claim.cycle, claim.attempt, due_ms, grave,
+        to_ms(result.finished_at), *rest,
+    )  # fmt: skip
