@@ -140,13 +140,3 @@ def test_no_text_breaks_the_reader_and_what_it_reads_is_harmless(url: str) -> No
     assert target.path.startswith("/")
     assert all("!" <= c <= "~" for c in target.host + target.path)
     assert not set(target.host + target.path) & set('\\#<>"{}|^`')
-
-
-@given(st.from_regex(r"https?://[a-z0-9.:\[\]-]{1,20}(/[a-z%]{0,5})?", fullmatch=True))
-def test_a_target_says_where_it_goes_in_a_url_that_means_the_same(url: str) -> None:
-    try:
-        target = parse_target(url, allow_http=True)
-    except InvalidPayload:
-        return
-
-    assert parse_target(target.origin + target.path, allow_http=True) == target

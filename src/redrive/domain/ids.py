@@ -35,14 +35,13 @@ def event_id(number: int) -> str:
 
 def parse_recovery_id(text: str) -> ItemId | None:
     """The id behind *text*, or None when no item can have that name."""
-    number = _decode(text, ITEM_PREFIX)
-    return None if number is None else ItemId(number)
-
-
-def parse_event_id(text: str) -> EventId | None:
-    """The id behind *text*, or None when no event can have that name."""
-    number = _decode(text, EVENT_PREFIX)
-    return None if number is None else EventId(number)
+    body = text.removeprefix(ITEM_PREFIX)
+    if body == text or not _TEXT.fullmatch(body):
+        return None
+    number = 0
+    for character in body:
+        number = number << 5 | _VALUE[character]
+    return ItemId(number)
 
 
 def first_id_at(instant: datetime) -> int:
@@ -91,13 +90,3 @@ def _encode(number: int) -> str:
         + pairs[number >> 10 & 1023]
         + pairs[number & 1023]
     )
-
-
-def _decode(text: str, prefix: str) -> int | None:
-    body = text.removeprefix(prefix)
-    if body == text or not _TEXT.fullmatch(body):
-        return None
-    number = 0
-    for character in body:
-        number = number << 5 | _VALUE[character]
-    return number

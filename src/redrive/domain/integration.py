@@ -69,11 +69,6 @@ class Integration:
     version: int = 1
 
     @property
-    def accepts(self) -> bool:
-        """Whether new deliveries are taken (they may be held)."""
-        return self.lifecycle_status in ACCEPTING
-
-    @property
     def sends(self) -> bool:
         """Whether attempts may start and items be replayed."""
         return self.lifecycle_status is Lifecycle.ACTIVE

@@ -27,12 +27,6 @@ class Target:
     port: int
     path: str
 
-    @property
-    def origin(self) -> str:
-        """Scheme, host and port as they stand in a URL."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{self.scheme}://{host}:{self.port}"
-
 
 def parse_target(url: str, *, allow_http: bool, pointer: str = "/url") -> Target:
     """Read *url* or raise InvalidPayload saying what is wrong with it.
