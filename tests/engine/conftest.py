@@ -12,7 +12,7 @@ import pytest
 from redrive.clock import Clock, SystemClock, unique_bytes
 from redrive.delivery.port import Request
 from redrive.domain.access import Call, Permission, Principal
-from redrive.domain.delivery import Item
+from redrive.domain.delivery import Attempt, Item
 from redrive.domain.ids import IdSequence, parse_recovery_id
 from redrive.domain.integration import Defaults, Integration
 from redrive.domain.item import Status
@@ -111,6 +111,12 @@ class Harness:
         found = await self.store.item(self.engine.catalogue.find(integration_id).number, number)
         assert found is not None
         return found
+
+    async def attempts(self, item: Item) -> list[Attempt]:
+        """What was recorded of *item*, oldest first."""
+        found = await self.store.history(item.delivery.integration, item.delivery.id)
+        assert found is not None
+        return list(found[1])
 
     async def status(self, integration_id: str, recovery_id: str, status: Status) -> Item:
         """The item, once it is in *status*."""

@@ -27,7 +27,7 @@ async def test_a_first_attempt_that_succeeds_leaves_its_record_and_no_audit_even
     [recovery_id] = await harness.deliver("good")
 
     item = await harness.status("good", recovery_id, Status.SUCCEEDED)
-    [attempt] = await harness.store.attempts(item.delivery.id)
+    [attempt] = await harness.attempts(item)
     assert (attempt.cycle, attempt.attempt, item.attempt_count) == (1, 1, 1)
     assert not (await harness.store.events(EventFilter(target_id=recovery_id), limit=10, below=None)).rows
 
@@ -40,7 +40,7 @@ async def test_retryable_failures_end_in_dlq_after_max_attempts_sends(harness: H
 
     item = await harness.status("down", recovery_id, Status.DLQ)
     assert harness.deliverer.sent("/down") == 3
-    assert [a.attempt for a in await harness.store.attempts(item.delivery.id)] == [1, 2, 3]
+    assert [a.attempt for a in await harness.attempts(item)] == [1, 2, 3]
     events = (await harness.store.events(EventFilter(target_id=recovery_id), limit=10, below=None)).rows
     assert [event.event_type.rsplit(".", 1)[1] for event in reversed(events)] == [
         "reprocess_failed", "retry_scheduled", "reprocess_failed", "retry_scheduled",

@@ -42,7 +42,7 @@ from tests.factories import (
     an_intake,
     later,
 )
-from tests.store.under_test import SqliteUnderTest, add_integration, sqlite_under_test
+from tests.store.under_test import SqliteUnderTest, add_integration, attempts_of, sqlite_under_test
 
 Answer = TypeVar("Answer")
 MOST_ITEMS = 4  # few, so that much happens to each
@@ -285,7 +285,8 @@ class LifeOfItems(RuleBasedStateMachine):
         waits = life.status is Status.RETRYING and life.owner is None
         assert item.next_retry_at == (life.due_at if waits else None)
         assert item.delivery == life.delivery
-        attempts = [(a.cycle, a.attempt) for a in await self.store.attempts(life.delivery.id)]
+        found = await attempts_of(self.store, self.number, life.delivery.id)
+        attempts = [(a.cycle, a.attempt) for a in found]
         assert attempts == sorted(life.recorded), "an attempt was recorded that nobody made, or forgotten"
         in_cycle = [cycle for cycle, _ in attempts if cycle == life.cycle]
         assert len(in_cycle) <= life.claims - life.gifts == life.attempt <= life.max_attempts

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from redrive.audit.record import AuditEvent
-from redrive.domain.delivery import Claim, Delivery
+from redrive.domain.delivery import Attempt, Claim, Delivery
 from redrive.domain.ids import ItemId
 from redrive.domain.integration import Integration
 from redrive.domain.item import Finish, Status, Step
@@ -201,6 +201,13 @@ async def a_dead_item(
 async def statuses(store: Store, number: int, ids: Sequence[ItemId]) -> list[Status | None]:
     items = [await store.item(number, item_id) for item_id in ids]
     return [None if item is None else item.status for item in items]
+
+
+async def attempts_of(store: Store, number: int, item_id: ItemId) -> list[Attempt]:
+    """Oldest first."""
+    found = await store.history(number, item_id)
+    assert found is not None
+    return list(found[1])
 
 
 async def events_of(store: Store, wanted: EventFilter) -> list[AuditEvent]:

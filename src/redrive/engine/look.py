@@ -9,11 +9,10 @@ from dataclasses import dataclass, replace
 from redrive.audit.record import AuditEvent
 from redrive.domain.access import Call, Permission
 from redrive.domain.delivery import Attempt, Item
-from redrive.domain.errors import Fault, InvalidPayload
-from redrive.domain.ids import EventId
+from redrive.domain.errors import Fault, InvalidPayload, RecoveryNotFound
+from redrive.domain.ids import EventId, parse_recovery_id
 from redrive.domain.integration import Integration
 from redrive.engine.catalogue import Catalogue
-from redrive.engine.operate import Operate
 from redrive.store.port import EventFilter, Page, QueueFilter, Store
 
 COUNTED_AT_MOST = 10_000
@@ -51,10 +50,9 @@ class Events:
 class Look:
     """The questions, each for whoever may view."""
 
-    def __init__(self, store: Store, catalogue: Catalogue, operate: Operate) -> None:
+    def __init__(self, store: Store, catalogue: Catalogue) -> None:
         self.store = store
         self.catalogue = catalogue
-        self.operate = operate
         self._key = b""
 
     async def load(self) -> None:
@@ -64,8 +62,12 @@ class Look:
     async def item(self, call: Call, integration_id: str, recovery_id: str) -> Seen:
         """One item with its attempts."""
         call.require(Permission.VIEW)
-        integration, item = await self.operate.item(integration_id, recovery_id)
-        return Seen(integration, item, await self.store.attempts(item.delivery.id))
+        integration = self.catalogue.find(integration_id)
+        number = parse_recovery_id(recovery_id)
+        found = None if number is None else await self.store.history(integration.number, number)
+        if found is None:
+            raise RecoveryNotFound(f"{integration_id} has no item {recovery_id!r}")
+        return Seen(integration, *found)
 
     async def queue(
         self,

@@ -139,7 +139,7 @@ class Operate:
             raise Conflict(
                 f"the integration is {integration.lifecycle_status}; only an active one is replayed"
             )
-        if call.request_id in await self.store.cycle_request_ids(item.delivery.id):
+        if call.request_id in await self.store.cycle_request_ids(integration.number, item.delivery.id):
             raise Conflict(
                 f"request id {call.request_id!r} opened an earlier cycle of this item; replay under a new one"
             )

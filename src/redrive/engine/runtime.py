@@ -56,7 +56,7 @@ class Engine:
         self.worker = Worker(tools, deliverer, self.catalogue, self.health, slots=limits.slots)
         self.ingest = Ingest(tools, self.catalogue, self.worker, max_queued=limits.max_queued)
         self.operate = Operate(tools, self.catalogue, self.ingest, self.worker)
-        self.look = Look(tools.store, self.catalogue, self.operate)
+        self.look = Look(tools.store, self.catalogue)
         self.lost = asyncio.Event()  # set when the process must stop
         self.why_lost = ""
         self._loops: list[asyncio.Task[None]] = []

@@ -301,12 +301,12 @@ class Store(Protocol):
         """One item with its payload and last answer; None when this integration has no such item."""
         ...
 
-    async def attempts(self, item_id: ItemId) -> Sequence[Attempt]:
-        """Every finished attempt of an item, oldest first, with answers."""
+    async def history(self, integration: int, item_id: ItemId) -> tuple[Item, Sequence[Attempt]] | None:
+        """As `item`, with every finished attempt, oldest first, with answers; both of the same moment."""
         ...
 
-    async def cycle_request_ids(self, item_id: ItemId) -> frozenset[str]:
-        """The request ids that opened the item's cycles so far."""
+    async def cycle_request_ids(self, integration: int, item_id: ItemId) -> frozenset[str]:
+        """The request ids that opened the item's cycles so far; none of another integration's item."""
         ...
 
     async def queue(

@@ -28,6 +28,7 @@ from tests.store.under_test import (
     StoreUnderTest,
     a_dead_item,
     add_integration,
+    attempts_of,
     changed,
     claim_all,
     events_of,
@@ -55,7 +56,7 @@ async def test_what_is_handed_over_is_dead_from_the_start_with_what_is_known(
     assert (item.status, item.cycle, item.attempt_count) == (status, 1, 3)
     assert (item.delivery, item.last) == (given.delivery, given.last)
     assert await events_of(store, EventFilter(event_type=EventType.IMPORTED)) == [given.event]
-    assert list(await store.attempts(given.delivery.id)) == []
+    assert await attempts_of(store, number, given.delivery.id) == []
 
 
 @pytest.mark.parametrize(
@@ -141,7 +142,7 @@ async def test_a_replay_opens_the_next_cycle_due_now_and_erases_nothing(
     assert (item.status, item.cycle, item.attempt_count, item.max_attempts) == (Status.REPLAYED, 2, 0, 7)
     assert (item.request_id, item.updated_by) == (replay.request_id, "ops")
     assert item.delivery == delivery
-    assert len(await store.attempts(delivery.id)) == 1
+    assert len(await attempts_of(store, number, delivery.id)) == 1
     assert await events_of(store, EventFilter(event_type=EventType.REPLAYED)) == [replay.event]
 
 
@@ -164,7 +165,7 @@ async def test_an_item_is_replayed_once(store: StoreUnderTest, number: int, owne
     second = await store.replay(a_replay(delivery, request_id="another"), None)
 
     assert (first, second) == (True, False)
-    assert await store.cycle_request_ids(delivery.id) == {delivery.request_id, "req-of-the-replay"}
+    assert await store.cycle_request_ids(number, delivery.id) == {delivery.request_id, "req-of-the-replay"}
     assert len(await events_of(store, EventFilter(event_type=EventType.REPLAYED))) == 1
 
 
@@ -241,19 +242,29 @@ async def test_attempts_and_limits_of_each_cycle_stand_apart(
         await finish(store, claim, step)
 
     item = await store.item(number, delivery.id)
-    attempts = await store.attempts(delivery.id)
+    attempts = await attempts_of(store, number, delivery.id)
     assert item is not None
     assert (item.status, item.cycle, item.attempt_count, item.max_attempts) == (Status.SUCCEEDED, 3, 2, 3)
     assert item.request_id == "replay-3"
     assert [(a.cycle, a.attempt) for a in attempts] == [(1, 1), (2, 1), (2, 2), (3, 1), (3, 2)]
-    assert await store.cycle_request_ids(delivery.id) == {delivery.request_id, "replay-2", "replay-3"}
+    assert await store.cycle_request_ids(number, delivery.id) == {delivery.request_id, "replay-2", "replay-3"}
 
 
 async def test_the_first_cycle_has_the_request_of_the_delivery(store: StoreUnderTest, number: int) -> None:
     delivery = a_delivery(number)
     await store.accept([an_intake(delivery)])
 
-    assert await store.cycle_request_ids(delivery.id) == {delivery.request_id}
+    assert await store.cycle_request_ids(number, delivery.id) == {delivery.request_id}
+
+
+async def test_an_item_has_no_history_and_no_cycles_under_another_integration(
+    store: StoreUnderTest, number: int, owner: int
+) -> None:
+    other = await add_integration(store, "other")
+    delivery = await a_dead_item(store, owner, number)
+
+    assert await store.history(other, delivery.id) is None
+    assert await store.cycle_request_ids(other, delivery.id) == frozenset()
 
 
 # resolve

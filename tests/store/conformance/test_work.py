@@ -1,5 +1,6 @@
 """Claim, record, give back, adopt: the fences around an attempt."""
 
+import asyncio
 from dataclasses import replace
 from datetime import timedelta
 
@@ -30,6 +31,7 @@ from tests.store.under_test import (
     StoreUnderTest,
     accept,
     add_integration,
+    attempts_of,
     changed,
     claim_all,
     finish,
@@ -175,7 +177,7 @@ async def test_a_finished_item_is_in_the_status_it_finished_in(
     assert list(recorded) == [True]
     assert item is not None
     assert (item.status, item.attempt_count, item.next_retry_at) == (status, 1, None)
-    assert list(await store.attempts(delivery.id)) == [result.attempt]
+    assert await attempts_of(store, number, delivery.id) == [result.attempt]
     assert await claim_all(store, owner, number) == []
 
 
@@ -232,7 +234,7 @@ async def test_an_attempt_comes_back_as_it_was_recorded(
     await store.record(owner, [result])
 
     item = await store.item(number, delivery.id)
-    assert list(await store.attempts(delivery.id)) == [result.attempt]
+    assert await attempts_of(store, number, delivery.id) == [result.attempt]
     assert item is not None
     assert (item.last.answer, item.last.occurred_at) == (outcome.answer, NOW)
     assert item.last.failure_code == getattr(outcome, "code", None)
@@ -248,9 +250,34 @@ async def test_attempts_come_oldest_first_over_all_cycles(
     [claim] = await claim_all(store, owner, number)
     await finish(store, claim, REFUSED)
 
-    found = await store.attempts(delivery.id)
+    found = await attempts_of(store, number, delivery.id)
 
     assert [(attempt.cycle, attempt.attempt) for attempt in found] == [(1, 1), (1, 2), (1, 3), (1, 4)]
+
+
+async def test_an_item_and_its_attempts_are_of_the_same_moment(
+    store: StoreUnderTest, number: int, owner: int
+) -> None:
+    delivery = a_delivery(number, max_attempts=100)
+    await accept(store, delivery)
+
+    async def fail_all_attempts() -> None:
+        for n in range(100):
+            [claim] = await claim_all(store, owner, number)
+            attempt = an_attempt(claim, OUTAGE, started_at=NOW + timedelta(seconds=n))
+            await store.record(owner, [replace(a_result(claim, later(0)), attempt=attempt)])
+
+    failing = asyncio.create_task(fail_all_attempts())
+    seen = []
+    while not failing.done():
+        seen.append(await store.history(number, delivery.id))
+    await failing
+
+    for found in seen:
+        assert found is not None
+        item, attempts = found
+        assert [item.last.occurred_at] == [attempt.started_at for attempt in attempts[-1:]] or not attempts
+        assert item.attempt_count - len(attempts) in (0, 1)
 
 
 async def test_events_are_written_with_their_attempt_or_not_at_all(
@@ -284,7 +311,7 @@ async def test_a_process_that_lost_its_claim_records_nothing(
     assert (list(lost), list(kept)) == ([False], [True])
     assert item is not None
     assert item.status is Status.FAILED
-    assert len(await store.attempts(delivery.id)) == 1
+    assert len(await attempts_of(store, number, delivery.id)) == 1
 
 
 async def test_a_process_whose_lease_is_gone_records_nothing_although_nobody_adopted_yet(
@@ -297,7 +324,7 @@ async def test_a_process_whose_lease_is_gone_records_nothing_although_nobody_ado
 
     assert list(recorded) == [False]
     assert await statuses(store, number, [delivery.id]) == [Status.PENDING]
-    assert list(await store.attempts(delivery.id)) == []
+    assert await attempts_of(store, number, delivery.id) == []
 
 
 @pytest.mark.parametrize("step", [DONE, REFUSED, later()], ids=["finish", "bury", "retry"])
@@ -348,7 +375,7 @@ async def test_a_result_twice_in_a_batch_is_recorded_once(
     recorded = await store.record(owner, [a_result(claim), a_result(claim)])
 
     assert list(recorded) == [True, False]
-    assert len(await store.attempts(delivery.id)) == 1
+    assert len(await attempts_of(store, number, delivery.id)) == 1
 
 
 async def test_of_two_results_of_one_claim_in_a_batch_one_is_written(
@@ -358,7 +385,7 @@ async def test_of_two_results_of_one_claim_in_a_batch_one_is_written(
 
     recorded = await store.record(owner, [a_result(claim, later()), a_result(claim, DONE)])
 
-    [attempt] = await store.attempts(delivery.id)
+    [attempt] = await attempts_of(store, number, delivery.id)
     assert sorted(recorded) == [False, True]
     assert await statuses(store, number, [delivery.id]) == [Status.SUCCEEDED]
     assert isinstance(attempt.outcome, Succeeded)
@@ -375,7 +402,7 @@ async def test_a_stale_result_does_not_ride_on_a_fresh_one_of_its_batch(
     recorded = await store.record(owner, [a_result(stray, events=(an_event(),)), a_result(fresh)])
 
     assert list(recorded) == [False, True]
-    assert [(a.cycle, a.attempt) for a in await store.attempts(delivery.id)] == [(1, 1), (1, 2)]
+    assert [(a.cycle, a.attempt) for a in await attempts_of(store, number, delivery.id)] == [(1, 1), (1, 2)]
 
 
 async def test_a_batch_records_what_stands_and_refuses_the_rest_in_order(

@@ -48,15 +48,22 @@ def item(connection: apsw.Connection, integration: int, item_id: ItemId) -> Item
     return _item(connection, rows[0], whole=True)
 
 
-def attempts(connection: apsw.Connection, item_id: ItemId) -> list[Attempt]:
-    """Every finished attempt, oldest first."""
-    return [to_attempt(row) for row in ask(connection, SQL["attempts"], (item_id,))]
+def history(
+    connection: apsw.Connection, integration: int, item_id: ItemId
+) -> tuple[Item, list[Attempt]] | None:
+    """One item, whole, and every finished attempt, oldest first."""
+    found = item(connection, integration, item_id)
+    if found is None:
+        return None
+    return found, [to_attempt(row) for row in ask(connection, SQL["attempts"], (item_id,))]
 
 
-def cycle_request_ids(connection: apsw.Connection, item_id: ItemId) -> frozenset[str]:
+def cycle_request_ids(connection: apsw.Connection, integration: int, item_id: ItemId) -> frozenset[str]:
     """Of the first cycle, and of every replay."""
-    first = {row[3] for row in ask(connection, SQL["delivery_without_payload"], (item_id,))}
-    return frozenset(first | {row[1] for row in ask(connection, SQL["cycles"], (item_id,))})
+    rows = ask(connection, SQL["delivery_without_payload"], (item_id,))
+    if not rows or rows[0][1] != integration:
+        return frozenset()
+    return frozenset({rows[0][3], *(row[1] for row in ask(connection, SQL["cycles"], (item_id,)))})
 
 
 def queue(

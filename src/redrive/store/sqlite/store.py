@@ -189,13 +189,13 @@ class SqliteStore:
         """One item."""
         return await self._read(read.item, integration, item_id)
 
-    async def attempts(self, item_id: ItemId) -> Sequence[Attempt]:
-        """An item's attempts."""
-        return await self._read(read.attempts, item_id)
+    async def history(self, integration: int, item_id: ItemId) -> tuple[Item, Sequence[Attempt]] | None:
+        """One item and its attempts."""
+        return await self._read(read.history, integration, item_id)
 
-    async def cycle_request_ids(self, item_id: ItemId) -> frozenset[str]:
+    async def cycle_request_ids(self, integration: int, item_id: ItemId) -> frozenset[str]:
         """The request ids behind an item's cycles."""
-        return await self._read(read.cycle_request_ids, item_id)
+        return await self._read(read.cycle_request_ids, integration, item_id)
 
     async def queue(
         self, integration: int, wanted: QueueFilter, *, limit: int, below: int | None
