@@ -5,7 +5,7 @@ import tempfile
 from collections.abc import Coroutine
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -172,17 +172,15 @@ class LifeOfItems(RuleBasedStateMachine):
             if not isinstance(step, Finish):
                 life.due_at = step.due_at
 
-    @rule(claim=claims, by=users, pause=st.none() | st.integers(0, 60))
-    def give_back(self, claim: Claim, by: int | None, pause: int | None) -> None:
+    @rule(claim=claims, by=users)
+    def give_back(self, claim: Claim, by: int | None) -> None:
         claim = self.used_by(claim, by)
         life = self.lives[claim.delivery.id]
-        due_at = None if pause is None else NOW + timedelta(seconds=pause)
 
-        self.do(self.store.give_back(claim.owner, [claim], due_at))
+        self.do(self.store.give_back(claim.owner, [claim]))
 
         if life.stands(claim) and claim.owner in self.owners:
             life.owner, life.attempt, life.gifts = None, life.attempt - 1, life.gifts + 1
-            life.due_at = due_at or life.due_at
 
     @rule(target=claims, which=st.integers(0, 1), limit=st.sampled_from([1, 2, 100]))
     def die_and_be_survived(self, which: int, limit: int) -> Any:

@@ -355,7 +355,7 @@ class Worker:
                 self.lanes.sent(lane)
         while True:
             try:
-                await self.store.give_back(self.owner, claims, None)
+                await self.store.give_back(self.owner, claims)
             except StoreUnavailable as error:
                 self.health.failed("give_back", error)
                 if self._is_stopping():

@@ -249,8 +249,8 @@ class Store(Protocol):
         """Write attempts, steps and events. False: that claim was lost and nothing of it was written."""
         ...
 
-    async def give_back(self, owner: int, claims: Sequence[Claim], due_at: datetime | None) -> None:
-        """Undo claims that were surely not sent, with their count; due as before, or at *due_at*."""
+    async def give_back(self, owner: int, claims: Sequence[Claim]) -> None:
+        """Undo claims that were surely not sent, with their count; they are due as before."""
         ...
 
     async def adopt(self, owner: int, limit: int) -> Claimed:

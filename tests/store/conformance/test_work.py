@@ -94,15 +94,16 @@ async def test_each_integration_gets_its_own_share(store: StoreUnderTest, number
 
 
 async def test_what_is_not_due_yet_is_not_claimed(store: StoreUnderTest, number: int, owner: int) -> None:
-    future, later = a_delivery(number), NOW + timedelta(seconds=60)
+    future = a_delivery(number)
     await accept(store, future)
-    await store.give_back(owner, (await store.claim(owner, {number: 1})).claims, later)
+    [claim] = await claim_all(store, owner, number)
+    await finish(store, claim, later(60))
 
     early = await store.claim(owner, {number: 10})
     store.clock.move(60)
     on_time = await store.claim(owner, {number: 10})
 
-    assert (early.claims, early.next_due) == ([], {number: later})
+    assert (early.claims, early.next_due) == ([], {number: NOW + timedelta(seconds=60)})
     assert [claim.delivery for claim in on_time.claims] == [future]
     assert on_time.next_due == {number: None}
 
@@ -440,21 +441,11 @@ async def test_a_claim_given_back_was_never_made(
     before = await store.item(number, delivery.id)
     claims = await claim_all(store, owner, number)
 
-    await store.give_back(owner, claims, None)
+    await store.give_back(owner, claims)
 
     assert await store.item(number, delivery.id) == before
     assert await store.next_due() == {number: delivery.created_at}
     assert await claim_all(store, owner, number) == claims
-
-
-async def test_a_claim_given_back_may_be_put_off(
-    store: StoreUnderTest, number: int, owner: int, delivery: Delivery
-) -> None:
-    claims = await claim_all(store, owner, number)
-
-    await store.give_back(owner, claims, NOW + timedelta(seconds=30))
-
-    assert await store.next_due() == {number: NOW + timedelta(seconds=30)}
 
 
 async def test_what_was_accepted_as_claimed_can_be_given_back(
@@ -463,7 +454,7 @@ async def test_what_was_accepted_as_claimed_can_be_given_back(
     given = a_delivery(number)
     await store.accept([an_intake(given, owner=owner)])
 
-    await store.give_back(owner, [a_claim(given, owner=owner)], None)
+    await store.give_back(owner, [a_claim(given, owner=owner)])
 
     assert await claim_all(store, owner, number) == [a_claim(given, owner=owner)]
 
@@ -474,8 +465,8 @@ async def test_a_claim_that_does_not_stand_gives_nothing_back(
     [claim] = await claim_all(store, owner, number)
     other = await store.join()
 
-    await store.give_back(other, [replace(claim, owner=other)], None)
-    await store.give_back(owner, [replace(claim, attempt=2), replace(claim, cycle=2)], None)
+    await store.give_back(other, [replace(claim, owner=other)])
+    await store.give_back(owner, [replace(claim, attempt=2), replace(claim, cycle=2)])
 
     item = await store.item(number, delivery.id)
     assert item is not None
@@ -490,8 +481,8 @@ async def test_giving_back_twice_undoes_one_claim(
     await finish(store, claim, later(0))
     claims = await claim_all(store, owner, number)
 
-    await store.give_back(owner, claims, None)
-    await store.give_back(owner, claims, None)
+    await store.give_back(owner, claims)
+    await store.give_back(owner, claims)
 
     item = await store.item(number, delivery.id)
     assert item is not None
@@ -504,7 +495,7 @@ async def test_a_process_whose_lease_is_gone_gives_nothing_back(
     claims = await claim_all(store, owner, number)
     await store.expire(owner)
 
-    await store.give_back(owner, claims, None)
+    await store.give_back(owner, claims)
 
     assert await store.next_due() == {}
 
@@ -616,7 +607,8 @@ async def test_the_backlog_is_what_is_due_and_unclaimed(
     other = await add_integration(store, "other")
     first, second, third = a_delivery(number), a_delivery(other), a_delivery(number)
     await accept(store, a_delivery(number))
-    await store.give_back(owner, (await store.claim(owner, {number: 1})).claims, NOW + timedelta(seconds=60))
+    [claim] = await claim_all(store, owner, number)
+    await finish(store, claim, later(60))
     await accept(store, first, second, third)
     await claim_all(store, owner, number, limit=1)
 

@@ -61,7 +61,7 @@ UPDATE live SET status = 'retrying', due_at = ?, claimed_by = NULL
  WHERE id = ? AND claimed_by = ? AND cycle = ? AND attempt = ? RETURNING id, cycle, attempt
 
 -- name: give_back
-UPDATE live SET claimed_by = NULL, attempt = attempt - 1, due_at = coalesce(?, due_at)
+UPDATE live SET claimed_by = NULL, attempt = attempt - 1
  WHERE id = ? AND claimed_by = ? AND cycle = ? AND attempt = ?
 
 -- name: set_aside

@@ -133,9 +133,9 @@ class SqliteStore:
         """Write what came of attempts."""
         return await self._write(work.record, owner, results)
 
-    async def give_back(self, owner: int, claims: Sequence[Claim], due_at: datetime | None) -> None:
+    async def give_back(self, owner: int, claims: Sequence[Claim]) -> None:
         """Undo claims that were not sent."""
-        await self._write(work.give_back, owner, claims, due_at)
+        await self._write(work.give_back, owner, claims)
 
     async def adopt(self, owner: int, limit: int) -> Claimed:
         """Take over the claims of dead owners."""

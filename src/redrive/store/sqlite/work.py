@@ -138,16 +138,11 @@ def record(connection: apsw.Connection, owner: int, results: Sequence[Result]) -
     return recorded
 
 
-def give_back(
-    connection: apsw.Connection, owner: int, claims: Sequence[Claim], due_at: datetime | None
-) -> None:
+def give_back(connection: apsw.Connection, owner: int, claims: Sequence[Claim]) -> None:
     """As if they had never been claimed."""
-    if not is_alive(connection, owner):
-        return
-    due_ms = None if due_at is None else to_ms(due_at)
-    connection.executemany(
-        SQL["give_back"], [(due_ms, c.delivery.id, owner, c.cycle, c.attempt) for c in claims]
-    )
+    if is_alive(connection, owner):
+        guards = [(claim.delivery.id, owner, claim.cycle, claim.attempt) for claim in claims]
+        connection.executemany(SQL["give_back"], guards)
 
 
 def adopt(connection: apsw.Connection, owner: int, limit: int, now: datetime) -> Claimed:
