@@ -21,7 +21,7 @@ _THROW_AWAY: Final = {"fsync": "off", "synchronous_commit": "off", "full_page_wr
 
 @contextmanager
 def a_server(*, durable: bool = False) -> Iterator["Server"]:
-    """A running server, gone afterwards. Not in pytest's directories: those are root's alone, it may be nobody's."""
+    """A running server, gone afterwards. It is nobody's when we are root, so not in pytest's directories."""
     with tempfile.TemporaryDirectory(prefix="redrive-postgres-", ignore_cleanup_errors=True) as directory:
         Path(directory).chmod(0o755)
         server = Server(Path(directory) / "server", durable=durable)

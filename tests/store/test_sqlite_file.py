@@ -16,7 +16,14 @@ from redrive.store.port import StoreOwned, StoreUnavailable
 from redrive.store.sqlite import migrate, store
 from redrive.store.sqlite.connection import connect, connect_to_read
 from tests.factories import a_delivery
-from tests.store.under_test import OffsetClock, SqliteUnderTest, accept, add_integration, sqlite_under_test
+from tests.store.under_test import (
+    OffsetClock,
+    SqliteUnderTest,
+    accept,
+    add_integration,
+    claim_all,
+    sqlite_under_test,
+)
 
 HOLDER = """
 import asyncio, sys
@@ -253,6 +260,22 @@ def test_a_step_that_fails_leaves_nothing_of_itself(path: Path, monkeypatch: pyt
 
     assert count(path, "sqlite_schema WHERE name = 'half'") == 0
     assert count(path, "migration") == len(steps) - 1
+
+
+async def test_adoption_takes_no_more_than_its_limit_at_a_time(path: Path) -> None:
+    store = await SqliteUnderTest.open(path, OffsetClock())
+    number, owner = await add_integration(store), await store.enter()
+    given = [a_delivery(number) for _ in range(5)]
+    await accept(store, *given)
+    await claim_all(store, owner, number)
+    await store.expire(owner)
+    other = await store.join()
+
+    parts = [(await store.adopt(other, 2)).claims for _ in range(4)]
+
+    assert [len(part) for part in parts] == [2, 2, 1, 0]
+    assert {claim.delivery for part in parts for claim in part} == set(given)
+    await store.close()
 
 
 async def test_an_alias_of_a_file_that_is_owned_is_refused_too(path: Path) -> None:

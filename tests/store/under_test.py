@@ -56,6 +56,10 @@ class StoreUnderTest(Store, Protocol):
         """End a lease as the database would: the incarnation's row goes."""
         ...
 
+    async def rescue(self, owner: int) -> list[Claim]:
+        """What dead processes had claimed becomes *owner*'s; nothing else does."""
+        ...
+
     async def meddle(self, sql: str, *values: Any) -> None:
         """Break a record by hand, CHECKs and all."""
         ...
@@ -73,6 +77,9 @@ class SqliteUnderTest(SqliteStore):
 
     async def expire(self, owner: int) -> None:
         await self.meddle("DELETE FROM incarnation WHERE id = ?", owner)
+
+    async def rescue(self, owner: int) -> list[Claim]:
+        return list((await self.adopt(owner, 100)).claims)
 
     async def meddle(self, sql: str, *values: Any) -> None:
         def break_it(connection: Any) -> None:
@@ -102,10 +109,10 @@ CREATE OR REPLACE FUNCTION redrive_now() RETURNS bigint LANGUAGE sql STABLE
 
 _DROP_CHECKS = """
 DO $$ DECLARE sql text; BEGIN
-    FOR sql IN SELECT format('ALTER TABLE %s DROP CONSTRAINT %I', conrelid::regclass, conname) FROM pg_constraint
-                WHERE contype = 'c' AND connamespace = current_schema::regnamespace AND coninhcount = 0 LOOP
-        EXECUTE sql;
-    END LOOP;
+    FOR sql IN
+        SELECT format('ALTER TABLE %s DROP CONSTRAINT %I', conrelid::regclass, conname) FROM pg_constraint
+         WHERE contype = 'c' AND connamespace = current_schema::regnamespace AND coninhcount = 0
+    LOOP EXECUTE sql; END LOOP;
 END $$
 """
 
@@ -131,6 +138,12 @@ class PostgresUnderTest(PostgresStore):
 
     async def expire(self, owner: int) -> None:
         await self.meddle("DELETE FROM incarnation WHERE id = ?", owner)
+
+    async def rescue(self, owner: int) -> list[Claim]:
+        wants = dict.fromkeys((one.number for one in await self.integrations()), 100)
+        claimed = await self.claim(owner, wants)
+        await self.give_back(owner, claimed.claims)
+        return list(claimed.orphans)
 
     async def meddle(self, sql: str, *values: Any) -> None:
         await self._database.run(lambda session: session.execute(_DROP_CHECKS))

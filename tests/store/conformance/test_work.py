@@ -303,7 +303,7 @@ async def test_a_process_that_lost_its_claim_records_nothing(
     [late] = await claim_all(store, owner, number)
     await store.expire(owner)
     other = await store.join()
-    [fresh] = (await store.adopt(other, 10)).claims
+    [fresh] = await store.rescue(other)
 
     lost = await store.record(owner, [a_result(late, events=(an_event(),))])
     kept = await store.record(other, [a_result(fresh, REFUSED)])
@@ -497,10 +497,12 @@ async def test_a_process_whose_lease_is_gone_gives_nothing_back(
 
     await store.give_back(owner, claims)
 
-    assert await store.next_due() == {}
+    item = await store.item(number, delivery.id)
+    assert item is not None
+    assert item.attempt_count == 1
 
 
-# adopt
+# what the dead leave
 
 
 async def test_the_claims_of_the_dead_are_adopted_with_the_attempt_they_were_making(
@@ -510,10 +512,10 @@ async def test_the_claims_of_the_dead_are_adopted_with_the_attempt_they_were_mak
     await store.expire(owner)
     other = await store.join()
 
-    adopted = (await store.adopt(other, 10)).claims
+    adopted = await store.rescue(other)
 
-    assert list(adopted) == [replace(claim, owner=other)]
-    assert list((await store.adopt(other, 10)).claims) == []
+    assert adopted == [replace(claim, owner=other)]
+    assert await store.rescue(other) == []
 
 
 async def test_what_a_process_that_left_was_doing_is_adopted(
@@ -522,7 +524,7 @@ async def test_what_a_process_that_left_was_doing_is_adopted(
     [claim] = await claim_all(store, owner, number)
     await store.leave(owner)
 
-    adopted = (await store.adopt(await store.enter(), 10)).claims
+    adopted = await store.rescue(await store.enter())
 
     assert [(c.delivery, c.attempt) for c in adopted] == [(delivery, claim.attempt)]
 
@@ -538,25 +540,10 @@ async def test_only_the_claims_of_the_dead_are_adopted(
     other = await store.join()
     await store.accept([an_intake(mine, owner=other), an_intake(free)])
 
-    adopted = (await store.adopt(other, 10)).claims
+    adopted = await store.rescue(other)
 
     assert [claim.delivery for claim in adopted] == [of_the_dead]
     assert {claim.delivery for claim in await claim_all(store, other, number)} == {retried, free}
-
-
-async def test_adoption_takes_no_more_than_its_limit_at_a_time(
-    store: StoreUnderTest, number: int, owner: int
-) -> None:
-    given = [a_delivery(number) for _ in range(5)]
-    await accept(store, *given)
-    await claim_all(store, owner, number)
-    await store.expire(owner)
-    other = await store.join()
-
-    parts = [(await store.adopt(other, 2)).claims for _ in range(4)]
-
-    assert [len(part) for part in parts] == [2, 2, 1, 0]
-    assert {claim.delivery for part in parts for claim in part} == set(given)
 
 
 async def test_a_process_without_a_lease_adopts_nothing(
@@ -567,7 +554,7 @@ async def test_a_process_without_a_lease_adopts_nothing(
     await store.expire(owner)
     await store.expire(other)
 
-    assert list((await store.adopt(other, 10)).claims) == []
+    assert await store.rescue(other) == []
 
 
 async def test_an_adopted_claim_can_be_recorded(
@@ -576,7 +563,7 @@ async def test_an_adopted_claim_can_be_recorded(
     await claim_all(store, owner, number)
     await store.expire(owner)
     other = await store.join()
-    [claim] = (await store.adopt(other, 10)).claims
+    [claim] = await store.rescue(other)
 
     recorded = await store.record(other, [a_result(claim, later(0), OUTAGE)])
 

@@ -93,14 +93,14 @@ class Database:
         return await self.run(lambda connection: connection.fetch(query, *values))
 
     async def run(self, verb: Verb[Done]) -> Done:
-        """Run *verb* on a session; StoreUnavailable when that is lost midway. For what may be asked again."""
+        """Run *verb* on a session; StoreUnavailable when that is lost midway, for it may be asked again."""
         try:
             return await self._once(verb)
         except Lost as lost:
             raise StoreUnavailable(f"the connection to the database was lost: {lost}") from lost
 
     async def write(self, verb: Verb[Done], look_up: Verb[Done | None]) -> Done:
-        """Run a *verb* that commits. When its commit is not answered, *look_up* says what it gave, or None."""
+        """Run a *verb* that commits. Should nobody answer, *look_up* says what it gave, or None."""
         try:
             return await self._once(verb)
         except Lost as lost:

@@ -97,6 +97,7 @@ def _first_id(week: int) -> int:
 
 
 _LAST_PARTITION = """
-SELECT max(substring(c.relname FROM '_w([0-9]+)$')::int) FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
+SELECT max(substring(c.relname FROM '_w([0-9]+)$')::int)
+  FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
  WHERE i.inhparent = $1::text::regclass
 """

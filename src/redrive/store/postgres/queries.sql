@@ -162,6 +162,7 @@ SELECT w.integration,
          WHERE l.integration = w.integration AND l.due_at >= w.since
            AND (l.claimed_by IS NULL OR NOT EXISTS (SELECT FROM incarnation x WHERE x.id = l.claimed_by))
            AND (w.shards = 1 OR w.mine >> (l.id % w.shards)::int & 1 = 1)
+           AND ($5::bigint IS NULL OR EXISTS (SELECT FROM incarnation WHERE id = $5))
          ORDER BY l.due_at, l.id LIMIT 1)
   FROM unnest($1::int[], $2::bigint[], $3::int[], $4::bigint[]) AS w (integration, since, shards, mine)
 

@@ -11,7 +11,7 @@ from redrive.clock import Clock, random_bytes
 from redrive.domain.delivery import Attempt, Claim, Item, Resolution
 from redrive.domain.ids import EventId, ItemId, first_id_at
 from redrive.domain.integration import Integration
-from redrive.domain.item import RetryAt
+from redrive.domain.item import Finish, RetryAt
 from redrive.store.port import (
     Accepted,
     Backlog,
@@ -70,6 +70,7 @@ class PostgresStore:
                 continue  # the next number; a thousand processes would have to live for this not to end
             return int(owner)
 
+        self._cursors = Cursors()
         return await self._database.run(enter)
 
     async def is_alive(self, owner: int) -> bool:
@@ -154,7 +155,7 @@ class PostgresStore:
 
         async def read_claims(connection: Connection) -> Claimed:
             claimed = await work.read_claims(connection, owner, rows)
-            due = await work.next_due(connection, places)
+            due = await work.next_due(connection, owner, places)
             self._cursors.advance(due, now_ms)
             return Claimed(claimed.claims, due, claimed.set_aside, claimed.orphans)
 
@@ -162,7 +163,10 @@ class PostgresStore:
 
     async def record(self, owner: int, results: Sequence[Result]) -> Sequence[bool]:
         """Write what came of attempts."""
-        first = {_key(result): result for result in reversed(results)}  # the same claim may stand here twice
+        # The same claim may stand here twice: what finishes the item counts before what retries it.
+        first: dict[work.Lost, Result] = {}
+        for result in sorted(results, key=lambda result: not isinstance(result.step, Finish)):
+            first.setdefault(_key(result), result)
         once = [result for result in results if first[_key(result)] is result]
 
         async def record(connection: Connection) -> set[work.Lost]:
@@ -177,13 +181,13 @@ class PostgresStore:
                 self._cursors.put_back(result.claim.delivery.integration, to_ms(result.step.due_at))
         return [first[_key(result)] is result and _key(result) in won for result in results]
 
-    async def give_back(self, owner: int, claims: Sequence[Claim], due_at: datetime | None) -> None:
+    async def give_back(self, owner: int, claims: Sequence[Claim]) -> None:
         """Undo claims that were not sent."""
         await self._database.again(lambda connection: work.give_back(connection, owner, claims))
         for claim in claims:
             self._cursors.put_back(claim.delivery.integration, 0)
 
-    async def adopt(self, owner: int, limit: int) -> Claimed:
+    async def adopt(self, owner: int, limit: int) -> Claimed:  # noqa: ARG002 - see below
         """Nothing here: what the dead had claimed comes with the claims of whoever owns their lanes next."""
         return Claimed((), {})
 
@@ -192,7 +196,7 @@ class PostgresStore:
         places = self._cursors.sweep(await self._numbers())
 
         async def look(connection: Connection) -> dict[int, datetime | None]:
-            return await work.next_due(connection, places)
+            return await work.next_due(connection, None, places)
 
         due = {number: at for number, at in (await self._database.run(look)).items() if at is not None}
         for number, at in due.items():
@@ -249,8 +253,7 @@ class PostgresStore:
             await work.write_events(connection, events)
             return True
 
-        if events:
-            await self._database.write(note, _if_written(events, True))
+        await self._database.write(note, _if_written(events, True))
 
     # questions
 
@@ -265,9 +268,15 @@ class PostgresStore:
         )
         return found[0] if found else None
 
-    async def attempts(self, integration: int, item_id: ItemId) -> Sequence[Attempt]:
-        """An item's attempts."""
-        return await self._database.run(lambda connection: read.attempts(connection, integration, item_id))
+    async def history(self, integration: int, item_id: ItemId) -> tuple[Item, Sequence[Attempt]] | None:
+        """One item with its attempts."""
+
+        async def look(connection: Connection) -> tuple[Item, Sequence[Attempt]] | None:
+            async with connection.transaction(isolation="repeatable_read", readonly=True):
+                found = await read.items(connection, integration, [item_id], whole=True)
+                return (found[0], await read.attempts(connection, integration, item_id)) if found else None
+
+        return await self._database.run(look)
 
     async def cycle_request_ids(self, integration: int, item_id: ItemId) -> frozenset[str]:
         """The request ids behind an item's cycles."""
@@ -331,14 +340,9 @@ class PostgresStore:
         """Forget old idempotency keys, a little at a time so that no transaction grows long."""
         gone = 0
         for query, bound in (("prune_keys", first_id_at(before)), ("prune_answers", to_ms(before))):
-            while True:
-                done = await self._database.again(
-                    lambda c, q=query, b=bound: c.execute(SQL[q], b, PRUNED_AT_ONCE)
-                )
-                count = int(done.rpartition(" ")[2])
+            while (count := await self._delete(query, bound)) == PRUNED_AT_ONCE:
                 gone += count
-                if count < PRUNED_AT_ONCE:
-                    break
+            gone += count
         return gone
 
     async def secret(self, name: str) -> bytes:
@@ -354,6 +358,14 @@ class PostgresStore:
     def describe(self) -> Mapping[str, Any]:
         """What this store is."""
         return {"kind": "postgresql", "path": self._where, "version": self._version}
+
+    async def _delete(self, query: str, bound: int) -> int:
+        """How many rows went."""
+
+        async def delete(connection: Connection) -> str:
+            return str(await connection.execute(SQL[query], bound, PRUNED_AT_ONCE))
+
+        return int((await self._database.again(delete)).rpartition(" ")[2])
 
     def _stamp(self) -> int:
         """A millisecond that this process never stamped a claim with before."""

@@ -135,10 +135,12 @@ async def read_claims(connection: Connection, owner: int, rows: Sequence[Row]) -
     return Claimed(claims, {}, set_aside, orphans)
 
 
-async def next_due(connection: Connection, places: Iterable[Place]) -> dict[int, datetime | None]:
-    """When the first unclaimed item of each place is due."""
+async def next_due(
+    connection: Connection, owner: int | None, places: Iterable[Place]
+) -> dict[int, datetime | None]:
+    """When the first unclaimed item of each place is due; never, for an *owner* that is no more."""
     columns = _columns([(p.integration, p.since, p.shards, p.mine) for p in places], 4)
-    rows = await connection.fetch(SQL["next_due_of"], *columns)
+    rows = await connection.fetch(SQL["next_due_of"], *columns, owner)
     return {number: None if due is None else from_ms(due) for number, due in rows}
 
 
