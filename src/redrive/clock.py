@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MILLISECOND = timedelta(milliseconds=1)
 Chance = Callable[[], float]  # a number in [0, 1)
 
 
@@ -42,6 +43,31 @@ class SystemClock:
     async def sleep(self, seconds: float) -> None:
         """Return after *seconds*."""
         await asyncio.sleep(seconds)
+
+
+class FollowedClock:
+    """Another machine's wall clock, as last told, carried on by this one's steady clock."""
+
+    def __init__(self, base: Clock) -> None:
+        self._base = base
+        self._ahead = (base.now() - _EPOCH) - timedelta(seconds=base.elapsed())
+
+    def follow(self, instant: datetime, elapsed: float) -> None:
+        """It was *instant* there at the second *elapsed* of the steady clock here."""
+        self._ahead = (instant - _EPOCH) - timedelta(seconds=elapsed)
+
+    def now(self) -> datetime:
+        """The present instant there: aware, UTC, to the millisecond."""
+        since = self._ahead + timedelta(seconds=self._base.elapsed())
+        return _EPOCH + since // _MILLISECOND * _MILLISECOND
+
+    def elapsed(self) -> float:
+        """Seconds on a clock that never steps, for durations."""
+        return self._base.elapsed()
+
+    async def sleep(self, seconds: float) -> None:
+        """Return after *seconds*."""
+        await self._base.sleep(seconds)
 
 
 def random_bytes(count: int) -> bytes:

@@ -81,7 +81,7 @@ def test_the_first_id_of_an_instant_is_the_smallest_made_then_or_later(instant: 
 
 @given(instants, st.integers(0, 1023))
 def test_an_id_knows_when_it_was_made(instant: datetime, slot: int) -> None:
-    made = IdSequence(slot).next(instant)
+    made = started(slot).next(instant)
 
     assert instant_of(made) <= instant < instant_of(made) + MILLISECOND
     assert made >= first_id_at(instant_of(made))
@@ -95,7 +95,7 @@ def test_an_instant_outside_the_range_of_ids_is_their_end() -> None:
 
 @given(st.lists(st.integers(-5_000, 5_000), max_size=50), st.integers(0, 1023))
 def test_ids_only_grow_also_when_the_clock_steps_back(steps: list[int], slot: int) -> None:
-    sequence, now, made = IdSequence(slot), NOW, []
+    sequence, now, made = started(slot), NOW, []
     for step in steps:
         now += step * MILLISECOND
         made.append(sequence.next(now))
@@ -119,12 +119,18 @@ def test_more_than_a_millisecond_holds_flow_into_the_next(before: datetime) -> N
 def test_a_sequence_starts_above_what_is_in_use() -> None:
     used = IdSequence().next(NOW + timedelta(hours=1))
     sequence = IdSequence()
-    sequence.start_above(used)
+    sequence.start(0, used)
 
     assert used < sequence.next(NOW) < sequence.next(NOW)
 
 
+def started(slot: int) -> IdSequence:
+    sequence = IdSequence()
+    sequence.start(slot, above=-1)
+    return sequence
+
+
 def test_sequences_of_two_slots_never_meet() -> None:
-    one, other = IdSequence(1), IdSequence(2)
+    one, other = started(1), started(2)
 
     assert not {one.next(NOW) for _ in range(5_000)} & {other.next(NOW) for _ in range(5_000)}

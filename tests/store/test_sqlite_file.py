@@ -71,7 +71,7 @@ async def test_whoever_is_refused_changes_nothing(tmp_path: Path, path: Path) ->
         with pytest.raises(StoreOwned):
             await second.enter()
 
-        assert await first.is_alive(owner)
+        assert await first.renew(owner)
         assert count(path, "incarnation") == 1
 
 
@@ -106,7 +106,7 @@ async def test_a_killed_owner_frees_the_file_and_leaves_its_work_to_the_next(
         owner = await store.enter()
 
         assert [claim.delivery for claim in (await store.adopt(owner, 10)).claims] == [delivery]
-        assert not await store.is_alive(other)
+        assert not await store.renew(other)
 
 
 def start_holder(path: Path) -> subprocess.Popen[str]:
@@ -177,7 +177,7 @@ async def test_a_file_that_went_away_is_noticed_and_fatal(tmp_path: Path, path: 
         lose(path, how)
 
         with pytest.raises(StoreUnavailable, match="moved, deleted or replaced") as caught:
-            await store.is_alive(owner)
+            await store.renew(owner)
 
     assert caught.value.fatal
 

@@ -209,7 +209,7 @@ async def main():
             pass
         resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
         await store.accept([an_intake(late := a_delivery(number, payload=b"x" * 50_000))])
-        assert await store.is_alive(owner)
+        assert await store.renew(owner)
         for delivery in (*stored, late):
             item = await store.item(number, delivery.id)
             assert item is not None and item.delivery == delivery

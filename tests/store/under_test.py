@@ -2,8 +2,8 @@
 
 import re
 import secrets
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -132,6 +132,15 @@ class PostgresUnderTest(PostgresStore):
     """PostgreSQL with a clock that only tests move."""
 
     clock: OffsetClock
+    grace_ms = 0  # the server was started for this test
+
+    def __init__(self, database: Database, clock: OffsetClock, url: str, *, sends: bool = True) -> None:
+        super().__init__(database, clock, url, sends=sends)
+        self.clock = clock
+
+    async def next_due(self, owner: int) -> Mapping[int, datetime]:
+        await self.balance(owner)
+        return await super().next_due(owner)
 
     async def join(self) -> int:
         return await self.enter()
@@ -155,20 +164,31 @@ class PostgresUnderTest(PostgresStore):
 @asynccontextmanager
 async def postgres_under_test(url: str) -> AsyncIterator[PostgresUnderTest]:
     """In a schema of its own, on a database that is shared with other tests."""
-    clock = OffsetClock()
-    schema = f"test_{secrets.token_hex(8)}"
-    database = await ClockedDatabase.open(f"{url}?search_path={schema}", clock, connections=4)
-    await database.run(lambda session: session.execute(f"CREATE SCHEMA {schema}"))
-    await database.run(migrate)
-    await database.run(lambda session: session.execute(_STAND_STILL))
-    await database.run(add_partitions)
-    store = PostgresUnderTest(database, clock, url, sends=True)
-    store.clock = clock
-    try:
-        yield store
-    finally:
-        await database.run(lambda session: session.execute(f"DROP SCHEMA {schema} CASCADE"))
-        await store.close()
+    async with processes(url) as another:
+        yield await another()
+
+
+@asynccontextmanager
+async def processes(url: str) -> AsyncIterator[Callable[[], Awaitable[PostgresUnderTest]]]:
+    """Makes stores on one new schema and one clock, as many processes have them."""
+    clock, schema = OffsetClock(), f"test_{secrets.token_hex(8)}"
+    where = f"{url}?search_path={schema}"
+    async with AsyncExitStack() as stack:
+
+        async def another() -> PostgresUnderTest:
+            database = await ClockedDatabase.open(where, clock, connections=4)
+            store = PostgresUnderTest(database, clock, where)
+            stack.push_async_callback(store.close)
+            return store
+
+        first = await ClockedDatabase.open(where, clock, connections=1)
+        stack.push_async_callback(first.close)
+        await first.run(lambda session: session.execute(f"CREATE SCHEMA {schema}"))
+        await first.run(migrate)
+        await first.run(lambda session: session.execute(_STAND_STILL))
+        await first.run(add_partitions)
+        yield another
+        await first.run(lambda session: session.execute(f"DROP SCHEMA {schema} CASCADE"))
 
 
 # what tests do over and over

@@ -40,6 +40,7 @@ class Claim:
     attempt: int
     max_attempts: int
     request_id: str  # of the call that opened the cycle
+    orphaned_at: datetime | None = None  # when a process that died had claimed it, if that is known
 
     @property
     def recovery_id(self) -> str:

@@ -58,14 +58,15 @@ def instant_of(number: int) -> datetime:
 class IdSequence:
     """Makes ids that only grow, also when the clock steps back. One per process; not thread-safe."""
 
-    def __init__(self, slot: int = 0) -> None:
-        self._low = (slot & 0x3FF) << SEQUENCE_BITS
+    def __init__(self) -> None:
+        self._low = 0
         self._last = 0
         self._sequence = 0
 
-    def start_above(self, number: int) -> None:
-        """Never make *number*, which is in use, nor anything before it."""
-        self._last = max(self._last, (number >> TIME_SHIFT) + 1)
+    def start(self, slot: int, above: int) -> None:
+        """From now on make ids of *slot* (its low ten bits), never *above*, nor anything before it."""
+        self._low = (slot & 0x3FF) << SEQUENCE_BITS
+        self._last = max(self._last, (above >> TIME_SHIFT) + 1)
 
     def next(self, now: datetime) -> int:
         """The next id, stamped *now* or, when that many were made in a millisecond, just after."""

@@ -9,6 +9,7 @@ from typing import Any, Final, Literal
 from redrive.domain.errors import Fault, InvalidPayload
 from redrive.domain.outcome import RETRYABLE_NETWORK_CODES
 from redrive.domain.retry import RetryPolicy
+from redrive.domain.sharing import MOST_SHARDS
 from redrive.domain.target import parse_target
 
 INTEGRATION_ID: Final = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,62}[a-z0-9])?", re.ASCII)
@@ -65,6 +66,7 @@ class Integration:
     concurrency: int | None = None
     rate_per_second: float | None = None
     health_url: str | None = None
+    shards: int = 1  # lanes side by side, each with its part of the limits: more than one process may send
     secrets: tuple[str, ...] = ()
     version: int = 1
 
@@ -177,4 +179,5 @@ RANGES: Final = {
     "jitter": (0.0, 1.0),
     "concurrency": (1, 10_000),
     "rate_per_second": (0.001, 100_000.0),
+    "shards": (1, MOST_SHARDS),
 }

@@ -43,6 +43,11 @@ class Catalogue:
         for integration in await self.store.integrations():
             self._keep(integration)
 
+    async def refresh(self) -> None:
+        """Take over what other processes changed."""
+        for integration in await self.store.changed_integrations():
+            self._keep(integration)
+
     def find(self, integration_id: str) -> Integration:
         """The integration, or IntegrationNotFound."""
         found = self._by_id.get(integration_id)

@@ -116,7 +116,7 @@ class Ingest:
         owner = self.worker.owner
         claimed = [
             Intake(intake.delivery, intake.fingerprint, owner)
-            if self.worker.reserve(intake.delivery.integration)
+            if self.worker.reserve(intake.delivery.integration, intake.delivery.id)
             else intake
             for intake in intakes
         ]
@@ -132,6 +132,7 @@ class Ingest:
 
     def _dispatch(self, intakes: Sequence[Intake], verdicts: Sequence[Verdict]) -> None:
         accepted = duplicates = 0
+        elsewhere = set()
         for intake, verdict in zip(intakes, verdicts, strict=True):
             delivery = intake.delivery
             claimed = isinstance(verdict, Accepted) and verdict.claimed
@@ -143,8 +144,12 @@ class Ingest:
                 )
             elif isinstance(verdict, Accepted):
                 self.worker.due(delivery.integration, min(delivery.created_at, self.clock.now()))
+                if not self.worker.owns(delivery.integration, delivery.id):
+                    elsewhere.add(delivery.integration)
             accepted += isinstance(verdict, Accepted)
             duplicates += isinstance(verdict, Duplicate)
+        if elsewhere:
+            self.store.hint(elsewhere)
         self.announce(DeliveriesAccepted(accepted, duplicates))
 
     def _check_room(self, count: int) -> None:

@@ -1,6 +1,6 @@
 """Lanes: who may start how many attempts now. Memory only; one process owns a lane, so it is exact.
 
-A lane is one integration. What is due waits in `ready` (served round-robin), what is due later in a heap.
+A lane here is what this process owns of one integration. What is due waits in `ready` (served round-robin), what is due later in a heap.
 """
 
 import heapq
@@ -20,6 +20,7 @@ class Lane:
     concurrency: int = 1
     rate_per_second: float | None = None
     sends: bool = True
+    is_owned: bool = True
     in_flight: int = 0
     window: float = 1.0
     tokens: float = 0.0
@@ -27,19 +28,25 @@ class Lane:
     suspended_until: float = 0.0
     next_due: datetime | None = field(default=None)
 
-    def configure(self, concurrency: int, rate_per_second: float | None, *, sends: bool) -> None:
-        """Take over what the integration says now; one that starts to send again ramps up from one."""
+    def configure(
+        self, concurrency: int, rate_per_second: float | None, *, sends: bool, is_owned: bool = True
+    ) -> None:
+        """Take over what the integration says now; one that starts to send again ramps up from one.
+
+        A rate begins with nothing saved up, also when the lane comes from another process.
+        """
         if sends and not self.sends:
             self.window = RAMP_FROM
         elif self.window >= self.concurrency or concurrency < self.window:
             self.window = concurrency
         self.concurrency, self.sends = concurrency, sends
-        if rate_per_second != self.rate_per_second:
-            self.rate_per_second, self.tokens = rate_per_second, 0.0
+        if rate_per_second != self.rate_per_second or is_owned is not self.is_owned:
+            self.rate_per_second, self.tokens, self.refilled_at = rate_per_second, 0.0, 0.0
+        self.is_owned = is_owned
 
     def room(self, elapsed: float) -> int:
         """How many attempts the lane itself allows to start at *elapsed* (a monotonic second)."""
-        if not self.sends or elapsed < self.suspended_until:
+        if not self.sends or not self.is_owned or elapsed < self.suspended_until:
             return 0
         room = int(self.window) - self.in_flight
         if self.rate_per_second is not None:
@@ -49,7 +56,7 @@ class Lane:
 
     def wait_seconds(self, elapsed: float) -> float | None:
         """When to look again although nothing happens: None unless time alone makes room."""
-        if not self.sends:
+        if not self.sends or not self.is_owned:
             return None
         if elapsed < self.suspended_until:
             return self.suspended_until - elapsed

@@ -5,7 +5,7 @@ unknown. A verb given a Once may raise AlreadyAnswered. A 2xx waits for its verb
 durable.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Generic, Protocol, TypeVar
@@ -16,6 +16,7 @@ from redrive.domain.delivery import Attempt, Claim, Delivery, Evidence, Item, Re
 from redrive.domain.ids import EventId, ItemId
 from redrive.domain.integration import Integration, Lifecycle
 from redrive.domain.item import Status, Step
+from redrive.domain.sharing import Lane
 
 Row = TypeVar("Row")
 
@@ -102,6 +103,14 @@ class Claimed:
     next_due: Mapping[int, datetime | None]
     set_aside: Sequence[str] = ()
     orphans: Sequence[Claim] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Balance:
+    """The lanes a process owns, and which of them it should let go of once no claim of theirs is left."""
+
+    owned: frozenset[Lane]
+    surplus: frozenset[Lane] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,8 +217,33 @@ class Store(Protocol):
         """Become a live process of this store; StoreOwned when it has an owner and takes only one."""
         ...
 
-    async def is_alive(self, owner: int) -> bool:
-        """Renew the lease of *owner*; False once it is gone: the process must stop."""
+    async def renew(self, owner: int) -> float | None:
+        """Renew the lease of *owner*: for how many seconds from the call it lasts; None once it is gone.
+
+        Until then no other process may think *owner* dead, unless its death is proven.
+        """
+        ...
+
+    async def balance(self, owner: int) -> Balance | None:
+        """Bury whose lease ran out, take the lanes that should be *owner*'s and are free; what it has now.
+
+        None: this store takes one process at a time, and that one owns every lane.
+        """
+        ...
+
+    async def release(self, owner: int, lanes: Collection[Lane]) -> None:
+        """Let go of lanes in which *owner* has no claim any more."""
+        ...
+
+    async def listen(self, hear: Callable[[Collection[int]], None]) -> None:
+        """Have *hear* called with integrations for which others accepted something; none: for any.
+
+        A hint, no more: it may be lost, late or wrong. `next_due` is the truth.
+        """
+        ...
+
+    def hint(self, numbers: Collection[int]) -> None:
+        """Tell whoever listens that something is due in these integrations; soon, and without waiting."""
         ...
 
     async def leave(self, owner: int) -> None:
@@ -257,8 +291,8 @@ class Store(Protocol):
         """Take over claims whose owner is dead, at most *limit*; their attempts ended, nobody knows how."""
         ...
 
-    async def next_due(self) -> Mapping[int, datetime]:
-        """When the earliest unclaimed item of each integration that has one is due."""
+    async def next_due(self, owner: int) -> Mapping[int, datetime]:
+        """When the earliest item that *owner* may claim is due, for each integration that has one."""
         ...
 
     # a person's verbs
@@ -295,6 +329,10 @@ class Store(Protocol):
 
     async def integrations(self) -> Sequence[Integration]:
         """Every integration, with its active secrets, by integration_id."""
+        ...
+
+    async def changed_integrations(self) -> Sequence[Integration]:
+        """Those that another process changed, or added, since this was last asked (the first time: all)."""
         ...
 
     async def item(self, integration: int, item_id: ItemId) -> Item | None:

@@ -132,7 +132,7 @@ class StoreRecovered:
 
 @dataclass(frozen=True, slots=True)
 class LeaseEnded:
-    """Our own lease is gone: this process stops."""
+    """Our own lease is gone: what we had claimed is another's now; we begin again, or stop if we cannot."""
 
     incarnation: int
 

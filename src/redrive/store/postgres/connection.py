@@ -44,6 +44,12 @@ _END_BACKEND: Final = (
 _UNKNOWN: Final = "the connection to the database was lost, and whether it was written is unknown"
 
 
+async def connect(url: str) -> Any:
+    """A connection of its own, outside every pool."""
+    with translated():
+        return await asyncpg.connect(url, timeout=CONNECT_SECONDS, server_settings=_SESSION)
+
+
 class Lost(Exception):
     """A connection ended before the server answered: nobody knows yet whether it committed."""
 

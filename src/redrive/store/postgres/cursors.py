@@ -4,10 +4,11 @@ Dead entries stay in an index as long as an old snapshot may see them; a claim t
 what it claims. What becomes due before a cursor, because its commit came late, is found by the sweeps.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Final
 
+from redrive.domain.sharing import WHOLE, Share
 from redrive.store.postgres.work import Place
 from redrive.store.rows import to_ms
 
@@ -21,11 +22,24 @@ class Cursors:
 
     def __init__(self) -> None:
         self._reached: dict[int, int] = {}
+        self._shares: Mapping[int, Share] = {}
         self._sweeps = 0
+
+    @property
+    def shares(self) -> Mapping[int, Share]:
+        """What this process owns of each integration."""
+        return self._shares
+
+    def follow(self, shares: Mapping[int, Share]) -> None:
+        """Take over what is owned now. What is new begins at the beginning: others claimed from it."""
+        for number, share in shares.items():
+            if self._shares.get(number) != share:
+                self._reached.pop(number, None)
+        self._shares = shares
 
     def place(self, number: int) -> Place:
         """Where the next claim begins."""
-        return Place(number, max(0, self._reached.get(number, 0) - HELD_BACK_MS))
+        return self._place(number, HELD_BACK_MS)
 
     def advance(self, next_due: Mapping[int, datetime | None], now_ms: int) -> None:
         """At *now_ms* nothing was left that is due before *next_due*."""
@@ -37,13 +51,14 @@ class Cursors:
         if due_ms < self._reached.get(number, 0):
             self._reached[number] = due_ms
 
-    def forget(self, number: int) -> None:
-        """Begin at the beginning: another process claimed from this lane meanwhile."""
-        self._reached.pop(number, None)
-
-    def sweep(self, numbers: Iterable[int]) -> list[Place]:
+    def sweep(self) -> list[Place]:
         """Where to look for what the cursors may have passed: a little back, and now and then everywhere."""
         self._sweeps += 1
         if self._sweeps % WHOLE_EVERY == 1:
-            return [Place(number) for number in numbers]
-        return [Place(number, max(0, self._reached.get(number, 0) - SWEPT_BACK_MS)) for number in numbers]
+            self._reached.clear()
+        return [self._place(number, SWEPT_BACK_MS) for number in self._shares]
+
+    def _place(self, number: int, back_ms: int) -> Place:
+        share = self._shares.get(number, WHOLE)
+        since = max(0, self._reached.get(number, 0) - back_ms)
+        return Place(number, since, share.shards, sum(1 << shard for shard in share.mine))

@@ -14,7 +14,7 @@ async def create_integration(connection: Connection, integration: Integration) -
     number: int | None = await connection.fetchval(
         SQL["insert_integration"],
         integration.integration_id, integration.lifecycle_status.value, integration.version, version,
-        pack_integration(integration),
+        integration.shards, pack_integration(integration),
     )  # fmt: skip
     if number is not None:
         await _follow(connection, number, integration)
@@ -26,8 +26,8 @@ async def update_integration(connection: Connection, integration: Integration) -
     version = await connection.fetchval(SQL["next_version"])
     rows = await connection.fetch(
         SQL["update_integration"],
-        integration.lifecycle_status.value, integration.version, version, pack_integration(integration),
-        integration.number, integration.version - 1,
+        integration.lifecycle_status.value, integration.version, version, integration.shards,
+        pack_integration(integration), integration.number, integration.version - 1,
     )  # fmt: skip
     if rows:
         await connection.execute(SQL["drop_secrets"], integration.number)
@@ -82,4 +82,4 @@ async def recall(connection: Connection, scope: bytes) -> Once | None:
 async def _follow(connection: Connection, number: int, integration: Integration) -> None:
     """What stands beside an integration's row: its secrets and its lanes."""
     await connection.execute(SQL["insert_secrets"], number, list(integration.secrets))
-    await connection.execute(SQL["add_lanes"], number, 1)
+    await connection.execute(SQL["add_lanes"], number, integration.shards)

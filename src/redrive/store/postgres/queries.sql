@@ -2,7 +2,10 @@
 SELECT redrive_now()
 
 -- name: last_id
-SELECT greatest((SELECT max(id) FROM delivery), (SELECT max(id) FROM audit), 0)
+-- One step down the newest partition for each integration, never a walk over the deliveries.
+SELECT greatest((SELECT max(newest.id) FROM integration i CROSS JOIN LATERAL (
+                   SELECT id FROM delivery WHERE integration = i.number ORDER BY id DESC LIMIT 1) newest),
+                (SELECT max(id) FROM audit), 0)
 
 -- name: enter
 -- Its low ten bits must be free among the living; a taken number is skipped and the next one tried.
@@ -35,19 +38,30 @@ UPDATE lane SET owner = NULL WHERE owner IS NOT NULL AND NOT EXISTS (SELECT FROM
 SELECT id FROM incarnation WHERE sends ORDER BY id
 
 -- name: lanes
-SELECT integration, shards, shard, owner FROM lane ORDER BY integration, shards, shard
+-- Of the splits in force.
+SELECT l.integration, l.shards, l.shard FROM lane l JOIN integration i ON i.number = l.integration AND i.shards = l.shards
+
+-- name: lanes_of
+-- Those of a process, and those of nobody.
+SELECT integration, shards, shard, owner FROM lane WHERE owner = $1 OR owner IS NULL
+
+-- name: drop_stale_lanes
+-- Of earlier splits, once nobody owns them.
+DELETE FROM lane l USING integration i WHERE i.number = l.integration AND i.shards <> l.shards AND l.owner IS NULL
 
 -- name: acquire
--- The fence first; then only lanes that are free, and only while no lane of another split is still owned.
+-- The fence first; then only lanes that are free, of the split in force, and only while no lane of another split
+-- is owned. The integration's row is held so that a new split waits for us, or we for it.
 WITH alive AS MATERIALIZED (SELECT id FROM incarnation WHERE id = $1 FOR KEY SHARE),
 free AS MATERIALIZED (
     SELECT l.integration, l.shards, l.shard
       FROM alive, unnest($2::int[], $3::smallint[], $4::smallint[]) AS w (integration, shards, shard)
+      JOIN integration i ON i.number = w.integration AND i.shards = w.shards
       JOIN lane l ON l.integration = w.integration AND l.shards = w.shards AND l.shard = w.shard
      WHERE l.owner IS NULL
        AND NOT EXISTS (SELECT FROM lane o WHERE o.integration = l.integration AND o.shards <> l.shards
                           AND o.owner IS NOT NULL)
-     ORDER BY 1, 2, 3 FOR UPDATE OF l SKIP LOCKED)
+     ORDER BY 1, 2, 3 FOR SHARE OF i FOR UPDATE OF l SKIP LOCKED)
 UPDATE lane l SET owner = $1 FROM free f
  WHERE l.integration = f.integration AND l.shards = f.shards AND l.shard = f.shard AND l.owner IS NULL
 RETURNING l.integration, l.shards, l.shard
@@ -133,20 +147,20 @@ pick AS MATERIALIZED (
            unnest($3::int[], $4::int[], $5::bigint[], $6::int[], $7::bigint[]) AS w (integration, most, since, shards, mine)
       JOIN integration i ON i.number = w.integration AND i.lifecycle = 'active'
      CROSS JOIN LATERAL (
-        SELECT l.integration, l.id, l.claimed_by IS NOT NULL AS orphaned
+        SELECT l.integration, l.id, l.claimed_at AS orphaned_at
           FROM live l
          WHERE l.integration = w.integration AND l.due_at >= w.since AND l.due_at <= redrive_now()
            AND (w.shards = 1 OR w.mine >> (l.id % w.shards)::int & 1 = 1)
            AND (l.claimed_by IS NULL OR NOT EXISTS (SELECT FROM incarnation x WHERE x.id = l.claimed_by))
          ORDER BY l.due_at, l.id LIMIT w.most) p)
-UPDATE live l SET claimed_by = $1, claimed_at = $2, attempt = l.attempt + (NOT p.orphaned)::int
+UPDATE live l SET claimed_by = $1, claimed_at = $2, attempt = l.attempt + (p.orphaned_at IS NULL)::int
   FROM pick p
  WHERE l.integration = p.integration AND l.id = p.id
-RETURNING l.integration, l.id, l.due_at, l.cycle, l.attempt, l.max_attempts, p.orphaned
+RETURNING l.integration, l.id, l.due_at, l.cycle, l.attempt, l.max_attempts, p.orphaned_at
 
 -- name: claimed
 -- What a claim got that nobody answered for.
-SELECT l.integration, l.id, l.due_at, l.cycle, l.attempt, l.max_attempts, false
+SELECT l.integration, l.id, l.due_at, l.cycle, l.attempt, l.max_attempts, NULL::bigint
   FROM live l WHERE l.integration = ANY($2::int[]) AND l.claimed_by = $1 AND l.claimed_at = $3
 
 -- name: claimed_deliveries
@@ -261,11 +275,13 @@ UPDATE catalogue SET version = version + 1 RETURNING version
 SELECT version FROM catalogue
 
 -- name: insert_integration
-INSERT INTO integration (integration_id, lifecycle, version, changed, config) VALUES ($1, $2, $3, $4, $5)
+INSERT INTO integration (integration_id, lifecycle, version, changed, shards, config)
+VALUES ($1, $2, $3, $4, $5, $6)
 ON CONFLICT DO NOTHING RETURNING number
 
 -- name: update_integration
-UPDATE integration SET lifecycle = $1, version = $2, changed = $3, config = $4 WHERE number = $5 AND version = $6
+UPDATE integration SET lifecycle = $1, version = $2, changed = $3, shards = $4, config = $5
+ WHERE number = $6 AND version = $7
 RETURNING number
 
 -- name: number_of
@@ -274,10 +290,6 @@ SELECT number FROM integration WHERE integration_id = $1
 -- name: add_lanes
 INSERT INTO lane (integration, shards, shard) SELECT $1, $2::smallint, s FROM generate_series(0, $2::int - 1) s
 ON CONFLICT DO NOTHING
-
--- name: drop_lanes
--- Of an earlier split, once nobody owns them.
-DELETE FROM lane WHERE integration = $1 AND shards <> $2 AND owner IS NULL
 
 -- name: drop_secrets
 DELETE FROM signing_secret WHERE integration = $1

@@ -2,19 +2,21 @@
 
 import os
 import socket
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final, Self, TypeVar
 
 from redrive.audit.record import AuditEvent
-from redrive.clock import Clock, random_bytes
+from redrive.clock import Clock, FollowedClock, random_bytes
 from redrive.domain.delivery import Attempt, Claim, Item, Resolution
 from redrive.domain.ids import EventId, ItemId, first_id_at
 from redrive.domain.integration import Integration
 from redrive.domain.item import Finish, RetryAt
+from redrive.domain.sharing import Lane, shares
 from redrive.store.port import (
     Accepted,
     Backlog,
+    Balance,
     Claimed,
     EventFilter,
     Import,
@@ -30,24 +32,33 @@ from redrive.store.port import (
 from redrive.store.postgres import operate, read, work
 from redrive.store.postgres.connection import Connection, Database, Verb
 from redrive.store.postgres.cursors import Cursors
+from redrive.store.postgres.hints import Hints
+from redrive.store.postgres.lanes import Lanes, columns
 from redrive.store.postgres.migrate import add_partitions, migrate
 from redrive.store.postgres.work import SQL
-from redrive.store.rows import to_ms
+from redrive.store.rows import from_ms, to_ms
 
 Done = TypeVar("Done")
 LEASE_SECONDS: Final = 15.0
+LEASE_MS: Final = int(LEASE_SECONDS * 1000)
 PRUNED_AT_ONCE: Final = 1_000
 
 
 class PostgresStore:
     """The store on one database, shared by every process that has its address."""
 
-    def __init__(self, database: Database, clock: Clock, where: str, *, sends: bool) -> None:
+    grace_ms = LEASE_MS  # after the database's own start, for everyone to renew before anyone is buried
+
+    def __init__(self, database: Database, clock: Clock, url: str, *, sends: bool) -> None:
         self._database = database
-        self._clock = clock
-        self._where = where
+        self._followed = FollowedClock(clock)
+        self.clock: Clock = self._followed
+        self._where = _without_password(url)
         self._sends = sends
         self._cursors = Cursors()
+        self._lanes = Lanes()
+        self._hints = Hints(database, url, clock)
+        self._seen_version = -1
         self._last_stamp = 0
         self._version = ""
 
@@ -55,8 +66,9 @@ class PostgresStore:
     async def open(cls, url: str, clock: Clock, *, connections: int = 10, sends: bool = True) -> Self:
         """Connect; the schema must be there (`prepare`). *sends*: whether this process takes lanes."""
         database = await Database.open(url, clock, connections=connections)
-        store = cls(database, clock, _without_password(url), sends=sends)
+        store = cls(database, clock, url, sends=sends)
         store._version = (await database.ask("SHOW server_version"))[0][0]
+        await store._follow_clock(SQL["now"])
         return store
 
     async def enter(self) -> int:
@@ -65,7 +77,7 @@ class PostgresStore:
         process = f"{socket.gethostname()} pid {os.getpid()}"
 
         async def enter(connection: Connection) -> int:
-            values = (process, int(LEASE_SECONDS * 1000), self._sends)
+            values = (process, LEASE_MS, self._sends)
             while (owner := await connection.fetchval(SQL["enter"], *values)) is None:
                 continue  # the next number; a thousand processes would have to live for this not to end
             return int(owner)
@@ -73,9 +85,30 @@ class PostgresStore:
         self._cursors = Cursors()
         return await self._database.run(enter)
 
-    async def is_alive(self, owner: int) -> bool:
-        """Renew the lease."""
-        return bool(await self._database.ask(SQL["renew"], owner, int(LEASE_SECONDS * 1000)))
+    async def renew(self, owner: int) -> float | None:
+        """Renew the lease, by the database's clock, which `clock` follows."""
+        is_alive = await self._follow_clock(SQL["renew"], owner, LEASE_MS)
+        return LEASE_SECONDS if is_alive else None
+
+    async def balance(self, owner: int) -> Balance | None:
+        """Take this process's part of the lanes."""
+        if not self._sends:
+            return Balance(frozenset())
+        balance = await self._database.again(lambda c: self._lanes.balance(c, owner, self.grace_ms))
+        self._cursors.follow(shares(balance.owned - balance.surplus))
+        return balance
+
+    async def release(self, owner: int, lanes: Collection[Lane]) -> None:
+        """Let go of lanes."""
+        await self._database.again(lambda c: c.execute(SQL["release"], owner, *columns(lanes)))
+
+    async def listen(self, hear: Callable[[Collection[int]], None]) -> None:
+        """Hear of what other processes accept."""
+        self._hints.listen(hear)
+
+    def hint(self, numbers: Collection[int]) -> None:
+        """Tell other processes of what was accepted here."""
+        self._hints.tell(numbers)
 
     async def leave(self, owner: int) -> None:
         """Delete the incarnation, and let its lanes go."""
@@ -92,6 +125,7 @@ class PostgresStore:
 
     async def close(self) -> None:
         """Close every session."""
+        await self._hints.close()
         await self._database.close()
 
     # what arrives
@@ -143,7 +177,7 @@ class PostgresStore:
     async def claim(self, owner: int, wants: Mapping[int, int]) -> Claimed:
         """Claim due items and count their attempts."""
         places = {self._cursors.place(number): most for number, most in wants.items()}
-        stamp, now_ms = self._stamp(), to_ms(self._clock.now())
+        stamp, now_ms = self._stamp(), to_ms(self.clock.now())
 
         async def claim(connection: Connection) -> list[Any]:
             return await work.claim(connection, owner, places, stamp)
@@ -191,12 +225,12 @@ class PostgresStore:
         """Nothing here: what the dead had claimed comes with the claims of whoever owns their lanes next."""
         return Claimed((), {})
 
-    async def next_due(self) -> Mapping[int, datetime]:
-        """The earliest due time of each integration."""
-        places = self._cursors.sweep(await self._numbers())
+    async def next_due(self, owner: int) -> Mapping[int, datetime]:
+        """The earliest due time of each integration that this process owns lanes of."""
+        places = self._cursors.sweep()
 
         async def look(connection: Connection) -> dict[int, datetime | None]:
-            return await work.next_due(connection, None, places)
+            return await work.next_due(connection, owner, places)
 
         due = {number: at for number, at in (await self._database.run(look)).items() if at is not None}
         for number, at in due.items():
@@ -260,6 +294,19 @@ class PostgresStore:
     async def integrations(self) -> Sequence[Integration]:
         """Every integration."""
         return await self._database.run(lambda connection: read.integrations(connection, -1))
+
+    async def changed_integrations(self) -> Sequence[Integration]:
+        """What other processes changed since this was last asked."""
+
+        async def look(connection: Connection) -> tuple[int, Sequence[Integration]]:
+            version = await connection.fetchval(SQL["version"])
+            if version == self._seen_version:
+                return version, ()
+            return version, await read.integrations(connection, self._seen_version)
+
+        version, changed = await self._database.run(look)
+        self._seen_version = max(version, self._seen_version)
+        return changed
 
     async def item(self, integration: int, item_id: ItemId) -> Item | None:
         """One item."""
@@ -369,11 +416,16 @@ class PostgresStore:
 
     def _stamp(self) -> int:
         """A millisecond that this process never stamped a claim with before."""
-        self._last_stamp = max(self._last_stamp + 1, to_ms(self._clock.now()))
+        self._last_stamp = max(self._last_stamp + 1, to_ms(self.clock.now()))
         return self._last_stamp
 
-    async def _numbers(self) -> Iterable[int]:
-        return [row[0] for row in await self._database.ask("SELECT number FROM integration")]
+    async def _follow_clock(self, query: str, *values: Any) -> bool:
+        """Run a *query* that gives the database's time; whether it gave one."""
+        before = self.clock.elapsed()
+        rows = await self._database.again(lambda connection: connection.fetch(query, *values))
+        if rows:
+            self._followed.follow(from_ms(rows[0][0]), (before + self.clock.elapsed()) / 2)
+        return bool(rows)
 
     async def _guarded(self, change: Verb[bool], events: Sequence[AuditEvent], once: Once | None) -> bool:
         """A change, its events and its stored answer: all of it or, when the guard fails, nothing."""

@@ -128,7 +128,8 @@ async def read_claims(connection: Connection, owner: int, rows: Sequence[Row]) -
     set_aside: list[str] = []
     for row in sorted(rows, key=lambda row: (row[2], row[1])):
         try:
-            (orphans if row[6] else claims).append(_claim(owner, row, found.get(row[1])))
+            claim = _claim(owner, row, found.get(row[1]))
+            (claims if claim.orphaned_at is None else orphans).append(claim)
         except StoreInconsistent as error:
             await connection.execute(SQL["set_aside"], row[0], row[1], owner, SET_ASIDE_MS)
             set_aside.append(str(error))
@@ -194,14 +195,17 @@ def _verdict(
 
 
 def _claim(owner: int, row: Row, found: Row | None) -> Claim:
-    _, number, _, cycle, attempt, max_attempts, _ = row
+    _, number, _, cycle, attempt, max_attempts, orphaned_ms = row
     if found is None:
         raise StoreInconsistent(f"item {number} is unfinished but was never stored")
     *columns, request_id = found
     if cycle > 1 and request_id is None:
         raise StoreInconsistent(f"item {number} is in cycle {cycle}, which nobody opened")
     delivery = to_delivery(tuple(columns))
-    return Claim(delivery, owner, cycle, attempt, max_attempts, request_id or delivery.request_id)
+    orphaned_at = None if orphaned_ms is None else from_ms(orphaned_ms)
+    return Claim(
+        delivery, owner, cycle, attempt, max_attempts, request_id or delivery.request_id, orphaned_at
+    )
 
 
 def _result_row(result: Result) -> Row:

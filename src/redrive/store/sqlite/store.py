@@ -5,9 +5,10 @@ import contextlib
 import fcntl
 import os
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
+from math import inf
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
@@ -18,9 +19,11 @@ from redrive.clock import Clock, random_bytes
 from redrive.domain.delivery import Attempt, Claim, Item, Resolution
 from redrive.domain.ids import EventId, ItemId, first_id_at
 from redrive.domain.integration import Integration
+from redrive.domain.sharing import Lane
 from redrive.store.port import (
     Accepted,
     Backlog,
+    Balance,
     Claimed,
     EventFilter,
     Import,
@@ -58,6 +61,7 @@ class SqliteStore:
         self._readers = ThreadPoolExecutor(readers, thread_name_prefix="redrive-reader")
         self._reading: list[apsw.Connection] = []
         self._lock: int | None = None
+        self._has_told = False
         self._identity = _identity(path)
 
     @classmethod
@@ -77,11 +81,24 @@ class SqliteStore:
 
         return await self._writer.run(enter)
 
-    async def is_alive(self, owner: int) -> bool:
+    async def renew(self, owner: int) -> float | None:
         """The file's lock is the lease: it lasts as long as the process, its row, and the file itself."""
         if await asyncio.to_thread(_identity, self._path) != self._identity:
             raise StoreUnavailable(f"{self._path} was moved, deleted or replaced", fatal=True)
-        return bool(await self._write(work.renew, owner, self._clock.now()))
+        return inf if await self._write(work.renew, owner, self._clock.now()) else None
+
+    async def balance(self, owner: int) -> Balance | None:  # noqa: ARG002 - as the port has it
+        """The one process owns every lane."""
+        return None
+
+    async def release(self, owner: int, lanes: Collection[Lane]) -> None:
+        """Nobody else could take them."""
+
+    async def listen(self, hear: Callable[[Collection[int]], None]) -> None:
+        """Nobody else accepts anything."""
+
+    def hint(self, numbers: Collection[int]) -> None:
+        """Nobody else listens."""
 
     async def leave(self, owner: int) -> None:
         """Delete the incarnation and let go of the lock."""
@@ -141,7 +158,7 @@ class SqliteStore:
         """Take over the claims of dead owners."""
         return await self._write(work.adopt, owner, limit, self._clock.now())
 
-    async def next_due(self) -> Mapping[int, datetime]:
+    async def next_due(self, owner: int) -> Mapping[int, datetime]:  # noqa: ARG002 - it may claim all of it
         """The earliest due time of each integration."""
         return await self._read(read.next_due)
 
@@ -184,6 +201,12 @@ class SqliteStore:
     async def integrations(self) -> Sequence[Integration]:
         """Every integration."""
         return await self._read(read.integrations)
+
+    async def changed_integrations(self) -> Sequence[Integration]:
+        """Only the one process changes any; it knows."""
+        changed = () if self._has_told else await self.integrations()
+        self._has_told = True
+        return changed
 
     async def item(self, integration: int, item_id: ItemId) -> Item | None:
         """One item."""

@@ -38,6 +38,7 @@ CREATE TABLE integration (
     lifecycle text NOT NULL CHECK (lifecycle IN ('draft', 'active', 'paused', 'retired')),
     version integer NOT NULL CHECK (version > 0),
     changed bigint NOT NULL,  -- the version of the catalogue it came with
+    shards smallint NOT NULL CHECK (shards BETWEEN 1 AND 64),
     config text NOT NULL  -- every other field, as JSON
 );
 CREATE INDEX integration_changed ON integration (changed);

@@ -1,0 +1,76 @@
+"""Who sends to whom when several processes share the work: lanes, shares of them, and a fair division.
+
+A lane is one shard of one integration. Every process computes the same division from the same facts, so none
+has to be told; ownership itself is only ever what the store says.
+"""
+
+import hashlib
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+MOST_SHARDS = 64
+
+
+class Lane(NamedTuple):
+    """Shard *shard* of the *shards* that an integration is split into."""
+
+    integration: int
+    shards: int
+    shard: int
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """What one process owns of an integration: some of its shards, and so much of its limits."""
+
+    shards: int = 1
+    mine: frozenset[int] = frozenset({0})
+
+    def has(self, item_id: int) -> bool:
+        """Whether an item is in one of the shards."""
+        return item_id % self.shards in self.mine
+
+    def of_count(self, whole: int) -> int:
+        """Its part of a limit that is counted; the parts of all shards make the whole, when it is enough."""
+        each, rest = divmod(whole, self.shards)
+        return sum(max(1, each + (shard < rest)) for shard in self.mine)
+
+    def of_rate(self, whole: float) -> float:
+        """Its part of a limit that is a rate."""
+        return whole * len(self.mine) / self.shards
+
+
+WHOLE = Share()
+
+
+def shares(lanes: Collection[Lane]) -> Mapping[int, Share]:
+    """Owned lanes as shares, by integration; one process never owns lanes of two splits."""
+    found: dict[int, set[int]] = {}
+    splits: dict[int, int] = {}
+    for lane in lanes:
+        found.setdefault(lane.integration, set()).add(lane.shard)
+        splits[lane.integration] = lane.shards
+    return {number: Share(splits[number], frozenset(mine)) for number, mine in found.items()}
+
+
+def divide(lanes: Collection[Lane], members: Collection[int]) -> Mapping[Lane, int]:
+    """Who should own each lane: rendezvous hashing, with no member above its even share, rounded up.
+
+    One member more or less moves about one member's share of the lanes, and hardly any other.
+    """
+    if not members:
+        return {}
+    most = -(-len(lanes) // len(members))
+    load = dict.fromkeys(members, 0)
+    owners: dict[Lane, int] = {}
+    for lane in sorted(lanes):
+        ranked = sorted(members, key=lambda member: _weight(lane, member), reverse=True)
+        owner = next(member for member in ranked if load[member] < most)
+        load[owner] += 1
+        owners[lane] = owner
+    return owners
+
+
+def _weight(lane: Lane, member: int) -> bytes:
+    return hashlib.blake2b(f"{lane.integration} {lane.shard} {member}".encode(), digest_size=8).digest()

@@ -1,0 +1,70 @@
+"""This process among the others: its lease, without which it starts nothing, and its part of the lanes."""
+
+from redrive.domain.ids import IdSequence
+from redrive.domain.sharing import shares
+from redrive.engine.catalogue import Catalogue
+from redrive.engine.health import Health
+from redrive.engine.tools import Tools
+from redrive.engine.worker import Worker
+from redrive.store.port import StoreUnavailable
+from redrive.telemetry.events import LeaseEnded
+
+SURELY = 0.8  # of a lease: what is in flight at its end has to be cut off before another may send
+SETTLING_SECONDS = 5.0
+
+
+class Membership:
+    """Keeps the lease, and lets the worker follow what the store says is its own."""
+
+    def __init__(self, tools: Tools, catalogue: Catalogue, worker: Worker, health: Health) -> None:
+        self.store = tools.store
+        self.clock = tools.clock
+        self.announce = tools.announce
+        self.catalogue = catalogue
+        self.worker = worker
+        self.health = health
+        self._ids: IdSequence = tools.ids
+
+    async def join(self) -> int:
+        """Become a live process; our incarnation."""
+        asked_at = self.clock.elapsed()
+        owner = await self.store.enter()
+        seconds = await self.store.renew(owner)
+        self._ids.start(owner, await self.store.last_id())
+        await self.worker.restart(owner, asked_at + SURELY * (seconds or 0.0))
+        return owner
+
+    async def renew(self) -> None:
+        """Renew the lease; when it ran out, or was ended, begin again as a new incarnation."""
+        asked_at = self.clock.elapsed()
+        seconds = await self.store.renew(self.worker.owner)
+        self.health.worked()
+        if seconds is None or self.worker.has_lapsed:
+            await self._rejoin(is_buried=seconds is None)
+        else:
+            self.worker.lease_until = asked_at + SURELY * seconds
+
+    async def balance(self) -> None:
+        """Learn what others changed; follow what is ours now; let go of what should not be, once idle."""
+        await self.catalogue.refresh()
+        balance = await self.store.balance(self.worker.owner)
+        if balance is None:
+            return
+        self.worker.follow(shares(balance.owned - balance.surplus))
+        if idle := [lane for lane in balance.surplus if not self.worker.is_busy(lane)]:
+            await self.store.release(self.worker.owner, idle)
+
+    async def _rejoin(self, *, is_buried: bool) -> None:
+        """What was cut off becomes an orphan of the old incarnation, for whoever owns its lane next."""
+        old = self.worker.owner
+        self.announce(LeaseEnded(old))
+        self.worker.lapse()
+        if not is_buried:
+            await self.worker.recorder.settle(SETTLING_SECONDS)  # what came back is still ours to write down
+            try:
+                await self.store.leave(old)
+            except StoreUnavailable as error:
+                self.health.failed("leave", error)
+                return  # asked again at the next renewal: nothing is sent until then
+        await self.join()
+        await self.balance()

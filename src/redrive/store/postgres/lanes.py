@@ -1,0 +1,51 @@
+"""Which lanes are whose: the division that every process computes alike, and what one may take of it."""
+
+from collections.abc import Collection, Sequence
+from typing import Any, Final
+
+from redrive.domain.sharing import Lane, divide
+from redrive.store.port import Balance
+from redrive.store.postgres.connection import Connection
+from redrive.store.postgres.work import SQL
+
+TIDY_EVERY: Final = 30  # rounds; in between only what a burial left is looked at
+
+
+class Lanes:
+    """One process's view of the lanes; divided anew when processes come or go, or integrations change."""
+
+    def __init__(self) -> None:
+        self._facts: tuple[tuple[int, ...], int] = ((), -1)
+        self._mine: frozenset[Lane] = frozenset()
+        self._rounds = 0
+
+    async def balance(self, connection: Connection, owner: int, grace_ms: int) -> Balance:
+        """Bury whose lease ran out, take what should be *owner*'s and is free."""
+        buried = await connection.fetch(SQL["bury_expired"], grace_ms)
+        if buried or self._rounds % TIDY_EVERY == 0:
+            await connection.execute(SQL["free_lanes_of_the_dead"])
+            await connection.execute(SQL["drop_stale_lanes"])
+        self._rounds += 1
+        await self._divide(connection, owner)
+        held, free = set(), []
+        for *lane, holder in await connection.fetch(SQL["lanes_of"], owner):
+            if holder is not None:
+                held.add(Lane(*lane))
+            elif (found := Lane(*lane)) in self._mine:
+                free.append(found)
+        if free:
+            held |= {Lane(*row) for row in await connection.fetch(SQL["acquire"], owner, *columns(free))}
+        return Balance(frozenset(held), frozenset(held - self._mine))
+
+    async def _divide(self, connection: Connection, owner: int) -> None:
+        members = tuple(row[0] for row in await connection.fetch(SQL["senders"]))
+        facts = (members, await connection.fetchval(SQL["version"]))
+        if facts != self._facts:
+            lanes = [Lane(*row) for row in await connection.fetch(SQL["lanes"])]
+            self._mine = frozenset(lane for lane, who in divide(lanes, members).items() if who == owner)
+            self._facts = facts
+
+
+def columns(lanes: Collection[Lane]) -> Sequence[Sequence[Any]]:
+    """Lanes as the arrays that `acquire` and `release` take, in one order for all processes."""
+    return list(zip(*sorted(lanes), strict=True)) or [(), (), ()]

@@ -1,0 +1,81 @@
+"""How lanes are divided among processes, and limits among the shards of an integration."""
+
+from collections import Counter
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from redrive.domain.sharing import WHOLE, Lane, Share, divide, shares
+
+members = st.sets(st.integers(1, 10_000), min_size=1, max_size=12)
+lanes = st.sets(
+    st.builds(lambda n, k, s: Lane(n, k, s % k), st.integers(1, 50), st.just(4), st.integers(0, 3)),
+    max_size=60,
+)
+splits = st.integers(1, 64)
+
+
+@given(lanes, members)
+def test_every_lane_goes_to_one_member_and_none_has_more_than_its_even_share(
+    given_lanes: set[Lane], given_members: set[int]
+) -> None:
+    owners = divide(given_lanes, given_members)
+
+    assert owners.keys() == given_lanes
+    assert set(owners.values()) <= given_members
+    assert max(Counter(owners.values()).values(), default=0) <= -(-len(given_lanes) // len(given_members))
+
+
+@given(lanes, st.permutations([3, 14, 15, 92, 65]))
+def test_the_division_does_not_depend_on_the_order_of_what_is_known(
+    given_lanes: set[Lane], order: list[int]
+) -> None:
+    assert divide(sorted(given_lanes, reverse=True), order) == divide(given_lanes, sorted(order))
+
+
+def test_nobody_gets_anything_when_nobody_is_there() -> None:
+    assert divide([Lane(1, 1, 0)], []) == {}
+
+
+def test_one_member_more_moves_little_more_than_its_own_share() -> None:
+    many = [Lane(number, 1, 0) for number in range(2_000)]
+
+    before, after = divide(many, range(1, 11)), divide(many, range(1, 12))
+
+    moved = sum(before[lane] != after[lane] for lane in many)
+    assert moved < 1.5 * len(many) / 11
+
+
+@given(splits, st.integers(0, 10_000))
+def test_the_counts_of_all_shards_make_the_whole_or_one_each_when_it_is_too_small(
+    split: int, whole: int
+) -> None:
+    parts = [Share(split, frozenset({shard})).of_count(whole) for shard in range(split)]
+
+    assert sum(parts) == max(whole, split) if whole >= split else set(parts) == {1}
+    assert max(parts) - min(parts) <= 1
+
+
+@given(splits, st.floats(0.001, 100_000), st.data())
+def test_a_share_of_several_shards_is_the_sum_of_its_shards(
+    split: int, rate: float, data: st.DataObject
+) -> None:
+    mine = data.draw(st.frozensets(st.integers(0, split - 1), min_size=1))
+    single = [Share(split, frozenset({shard})) for shard in mine]
+
+    together = Share(split, mine)
+
+    assert together.of_count(1_000) == sum(share.of_count(1_000) for share in single)
+    assert together.of_rate(rate) == pytest.approx(sum(share.of_rate(rate) for share in single))
+
+
+@given(splits, st.integers(0, 1 << 62))
+def test_an_item_is_in_exactly_one_shard(split: int, item_id: int) -> None:
+    assert sum(Share(split, frozenset({shard})).has(item_id) for shard in range(split)) == 1
+
+
+def test_lanes_become_shares_by_integration() -> None:
+    owned = [Lane(1, 4, 0), Lane(1, 4, 3), Lane(2, 1, 0)]
+
+    assert shares(owned) == {1: Share(4, frozenset({0, 3})), 2: WHOLE}
