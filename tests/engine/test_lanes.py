@@ -184,3 +184,49 @@ def test_an_earlier_due_time_replaces_a_later_one() -> None:
     lanes.due(1, NOW + timedelta(seconds=1))
 
     assert list(lanes.collect(NOW + timedelta(seconds=2))) == [lane]
+
+
+def test_a_busy_lane_with_a_far_off_retry_keeps_two_entries_at_most() -> None:
+    lanes = Lanes(100)
+    lane = a_lane(lanes, 1)
+    lengths = set()
+    for turn in range(1_000):  # each turn serves what is due, and is told again of the retry
+        now = NOW + timedelta(milliseconds=turn)
+        lanes.due(1, now)
+        list(lanes.collect(now))
+        lanes.served(lane)
+        lanes.due(1, NOW + timedelta(hours=24))
+        lengths.add(len(lanes._later))
+
+    assert max(lengths) <= 2
+
+
+@given(
+    steps=st.lists(
+        st.tuples(st.integers(0, 1), st.sampled_from(["due", "due", "served", "wait"]), st.integers(0, 9)),
+        min_size=40,
+        max_size=60,
+    )
+)
+def test_the_heap_never_loses_a_lane_and_never_outgrows_two_entries_a_lane(
+    steps: list[tuple[int, str, int]],
+) -> None:
+    lanes, now, earliest = Lanes(100), NOW, dict[int, datetime]()
+    for number, step, seconds in steps:
+        lane = a_lane(lanes, number)
+        if step == "due":
+            at = now + timedelta(seconds=seconds)
+            lanes.due(number, at)
+            earliest[number] = min(at, earliest.get(number, at))
+        elif step == "served":
+            lanes.served(lane)
+            earliest.pop(number, None)
+        else:
+            now += timedelta(seconds=seconds)
+
+        ready = {lane.number for lane in lanes.collect(now)}
+        later = [at for at in earliest.values() if at > now]
+        wait = lanes.seconds_to_next(now, 0.0)
+        assert ready == {number for number, at in earliest.items() if at <= now}
+        assert not later or (wait is not None and wait <= (min(later) - now).total_seconds())
+        assert len(lanes._later) <= 2 * len(lanes._lanes)

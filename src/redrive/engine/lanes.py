@@ -90,7 +90,7 @@ class Lanes:
         self.busy = 0  # claims that are not recorded yet; at most `slots`
         self._lanes: dict[int, Lane] = {}
         self._ready: OrderedDict[int, Lane] = OrderedDict()
-        self._later: list[tuple[datetime, int]] = []
+        self._later: list[tuple[datetime, int]] = []  # stale entries included: at most two a lane
 
     def lane(self, number: int) -> Lane:
         """The lane of an integration, made when first asked for."""
@@ -149,6 +149,8 @@ class Lanes:
         if lane.next_due is None or at < lane.next_due:
             lane.next_due = at
             heapq.heappush(self._later, (at, number))
+            if len(self._later) > 2 * len(self._lanes):
+                self._forget_stale()
 
     def collect(self, now: datetime) -> Iterator[Lane]:
         """Lanes with due work, the longest unserved first. Those that get something go to the back."""
@@ -170,3 +172,9 @@ class Lanes:
         if self._later:
             waits.append((self._later[0][0] - now).total_seconds())
         return max(0.0, min(waits)) if waits else None
+
+    def _forget_stale(self) -> None:
+        """One entry a lane: a far-off retry leaves another each time a busy lane is served."""
+        lanes = self._lanes.values()
+        self._later = [(lane.next_due, lane.number) for lane in lanes if lane.next_due is not None]
+        heapq.heapify(self._later)
