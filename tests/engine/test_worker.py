@@ -165,7 +165,8 @@ async def test_an_outcome_that_cannot_be_written_does_not_take_others_with_it(ha
     [odd], [good] = await asyncio.gather(harness.deliver("odd"), harness.deliver("good"))
 
     assert (await harness.status("odd", odd, Status.DLQ)).last.failure_code == "LEASE_EXPIRED"
-    await harness.status("good", good, Status.SUCCEEDED)
+    item = await harness.status("good", good, Status.SUCCEEDED)
+    assert (item.attempt_count, harness.deliverer.sent("/good")) == (1, 1)
 
 
 async def test_what_a_dead_process_left_is_recorded_and_retried(harness: Harness, store: Store) -> None:

@@ -59,7 +59,7 @@ class Worker:
         self.health = health
         self.owner = 0  # set when the store was entered
         self.lanes = Lanes(slots)
-        self.recorder: Batcher[Result, bool] = Batcher(self._record)
+        self.recorder: Batcher[Result, bool | Exception] = Batcher(self._record)
         self.stopping = True
         self._attempts: set[asyncio.Task[None]] = set()
         self._aborted = 0
@@ -304,6 +304,8 @@ class Worker:
         finally:
             self.lanes.recorded()
             self._made_room()
+        if isinstance(recorded, Exception):
+            raise recorded
         if recorded:
             if isinstance(step, RetryAt):
                 self.due(claim.delivery.integration, step.due_at)
@@ -323,18 +325,20 @@ class Worker:
             )
         )
 
-    async def _record(self, results: Sequence[Result]) -> Sequence[bool]:
-        """Until the store has it: what was sent must not be forgotten because a disk is full."""
+    async def _record(self, results: Sequence[Result]) -> Sequence[bool | Exception]:
+        """Until the store has it: what was sent must not be forgotten because a disk is full.
+
+        One that cannot be written at all is answered with why, and takes no others with it.
+        """
         while True:
             try:
                 recorded = await self.store.record(self.owner, results)
             except StoreUnavailable as error:
                 self.health.failed("record", error)
                 await self.clock.sleep(self.health.pause_seconds)
-            except Exception:
+            except Exception as error:  # noqa: BLE001 - our bug: handed on to the one attempt it is about
                 if len(results) == 1:
-                    raise
-                # One that cannot be written must not take the others with it.
+                    return [error]
                 return [recorded for one in results for recorded in await self._record([one])]
             else:
                 self.health.worked()
