@@ -4,12 +4,13 @@ import asyncio
 from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
 
-from redrive.clock import Clock, SystemClock, unique_bytes
+from redrive.clock import unique_bytes
 from redrive.delivery.port import Request
 from redrive.domain.access import Call, Permission, Principal
 from redrive.domain.delivery import Attempt, Item
@@ -23,6 +24,7 @@ from redrive.engine.tools import Tools
 from redrive.store.port import Store
 from redrive.store.sqlite import SqliteStore
 from redrive.telemetry.events import Event
+from tests.engine.clock import StandingClock
 
 DEADLINE_SECONDS = 10.0
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
@@ -71,15 +73,16 @@ class Deliverer:
 class Harness:
     """An engine under test, with what a test asks of it."""
 
-    def __init__(self, store: Store, slots: int = 64, clock: Clock | None = None) -> None:
+    def __init__(self, store: Store, clock: StandingClock, slots: int = 64) -> None:
         self.store = store
+        self.clock = clock
         self.deliverer = Deliverer()
         self.events: list[Event] = []
         self.engine = Engine(
-            Tools(store, clock or SystemClock(), lambda: 0.5, unique_bytes, IdSequence(), self.events.append),
+            Tools(store, clock, lambda: 0.5, unique_bytes, IdSequence(), self.events.append),
             self.deliverer,
-            Defaults(base_delay_seconds=0.01, max_delay_seconds=0.05),
-            Limits(slots=slots, drain_seconds=5.0),
+            Defaults(),
+            Limits(slots=slots),
             allow_http=True,
         )
 
@@ -127,9 +130,35 @@ class Harness:
 
         return await eventually(reached)
 
+    async def retry(self, integration_id: str, recovery_id: str) -> None:
+        """Let time pass until the next retry is due, once it is scheduled."""
+
+        async def scheduled() -> datetime | None:
+            at = (await self.item(integration_id, recovery_id)).next_retry_at
+            return at if at is not None and at > self.clock.now() else None
+
+        self.clock.move_to(await eventually(scheduled))
+
+    async def in_time(self, look: Callable[[], Awaitable[Fact | None]]) -> Fact:
+        """What *look* finds, once it finds something; time passes until then."""
+
+        async def look_a_second_later() -> Fact | None:
+            self.clock.move(1.0)
+            return await look()
+
+        return await eventually(look_a_second_later)
+
+    async def die(self) -> None:
+        """End as a killed process does: nothing is finished, written down or given back."""
+        self.engine.worker.stopping = True
+        self.engine.worker.abort()
+        for loop in self.engine._loops:
+            loop.cancel()
+        await self.store.leave(self.engine.worker.owner)  # as the system lets go of the lock
+
     async def close(self) -> None:
-        """Stop as a process would."""
-        aborted = await self.engine.drain()
+        """Stop at once: whatever a test left hanging must not hang the tests."""
+        aborted = await self.engine.drain(at_once=True)
         await self.engine.close("the test ended", aborted)
 
 
@@ -142,15 +171,21 @@ async def eventually(look: Callable[[], Awaitable[Fact | None]]) -> Fact:
 
 
 @pytest.fixture
-async def store(tmp_path: Path) -> Store:
-    """A fresh database file."""
-    return await SqliteStore.open(tmp_path / "redrive.db", SystemClock())
+def clock() -> StandingClock:
+    """The one clock of the engine and its store."""
+    return StandingClock()
 
 
 @pytest.fixture
-async def harness(store: Store) -> AsyncIterator[Harness]:
+async def store(tmp_path: Path, clock: StandingClock) -> Store:
+    """A fresh database file."""
+    return await SqliteStore.open(tmp_path / "redrive.db", clock)
+
+
+@pytest.fixture
+async def harness(store: Store, clock: StandingClock) -> AsyncIterator[Harness]:
     """A running engine."""
-    harness = Harness(store)
+    harness = Harness(store, clock)
     await harness.engine.start()
     yield harness
     await harness.close()

@@ -1,12 +1,11 @@
 """What happens to a delivery, and what a lane may take from others."""
 
 import asyncio
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 import pytest
 
-from redrive.clock import SystemClock
 from redrive.delivery.port import OwnFault, Request
 from redrive.domain.item import Status
 from redrive.domain.outcome import Failed, Outcome, Reach
@@ -18,7 +17,9 @@ from redrive.telemetry.events import (
     StoreFailed,
     StoreRecovered,
 )
+from tests.engine.clock import StandingClock
 from tests.engine.conftest import Harness, answered, eventually
+from tests.factories import NOW
 
 
 async def test_a_first_attempt_that_succeeds_leaves_its_record_and_no_audit_event(harness: Harness) -> None:
@@ -33,14 +34,17 @@ async def test_a_first_attempt_that_succeeds_leaves_its_record_and_no_audit_even
 
 
 async def test_retryable_failures_end_in_dlq_after_max_attempts_sends(harness: Harness) -> None:
-    await harness.integration("down", max_attempts=3)
+    await harness.integration("down", max_attempts=3, base_delay_seconds=10.0)
     harness.deliverer.scripts["/down"] = lambda _: answered(503)
 
     [recovery_id] = await harness.deliver("down")
+    await harness.retry("down", recovery_id)
+    await harness.retry("down", recovery_id)
 
     item = await harness.status("down", recovery_id, Status.DLQ)
     assert harness.deliverer.sent("/down") == 3
-    assert [a.attempt for a in await harness.attempts(item)] == [1, 2, 3]
+    attempts = await harness.attempts(item)
+    assert [(a.attempt, (a.started_at - NOW).total_seconds()) for a in attempts] == [(1, 0), (2, 10), (3, 30)]
     events = (await harness.store.events(EventFilter(target_id=recovery_id), limit=10, below=None)).rows
     assert [event.event_type.rsplit(".", 1)[1] for event in reversed(events)] == [
         "reprocess_failed", "retry_scheduled", "reprocess_failed", "retry_scheduled",
@@ -73,8 +77,8 @@ async def test_a_lane_never_has_more_under_way_than_its_concurrency(harness: Har
     assert harness.deliverer.sent("/narrow") == 20
 
 
-async def test_slow_lanes_leave_room_for_a_small_one(store: Store) -> None:
-    harness = Harness(store, slots=16)
+async def test_slow_lanes_leave_room_for_a_small_one(store: Store, clock: StandingClock) -> None:
+    harness = Harness(store, clock, slots=16)
     await harness.engine.start()
     gate = asyncio.Event()
     for name in ("slow-a", "slow-b"):
@@ -169,24 +173,21 @@ async def test_an_outcome_that_cannot_be_written_does_not_take_others_with_it(ha
     assert (item.attempt_count, harness.deliverer.sent("/good")) == (1, 1)
 
 
-async def test_what_a_dead_process_left_is_recorded_and_retried(harness: Harness, store: Store) -> None:
-    await harness.integration("left")
-    gate = asyncio.Event()
-    harness.deliverer.scripts["/left"] = _after(gate)
-    [recovery_id] = await harness.deliver("left")
-    await eventually(lambda: _when(harness.deliverer.under_way["/left"] == 1))
-    harness.engine.worker.abort()  # as a killed process would: no drain, no record, no leave
-    harness.engine.worker.stopping = True
+async def test_what_a_dead_process_left_is_recorded_and_retried(store: Store, clock: StandingClock) -> None:
+    dead, successor = Harness(store, clock), Harness(store, clock)
+    await dead.engine.start()
+    await dead.integration("left")
+    dead.deliverer.scripts["/left"] = _after(asyncio.Event())
+    [recovery_id] = await dead.deliver("left")
+    await eventually(lambda: _when(dead.deliverer.under_way["/left"] == 1))
 
-    successor = Harness(store)
-    successor.engine.worker.owner = harness.engine.worker.owner + 1
-    await _enter(store)
-    await successor.engine.catalogue.load()
-    await successor.engine.worker.adopt()
+    await dead.die()
+    await successor.engine.start()
 
     item = await successor.item("left", recovery_id)
     assert (item.status, item.last.failure_code, item.attempt_count) == (Status.RETRYING, "LEASE_EXPIRED", 1)
     assert LeasesLost(1) in successor.events
+    await successor.close()
 
 
 async def test_results_wait_for_a_store_that_fails(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -202,6 +203,7 @@ async def test_results_wait_for_a_store_that_fails(harness: Harness, monkeypatch
 
     [recovery_id] = await harness.deliver("kept")
 
+    await harness.in_time(lambda: _when(StoreRecovered in map(type, harness.events)))
     await harness.status("kept", recovery_id, Status.SUCCEEDED)
     assert harness.deliverer.sent("/kept") == 1
     assert [type(e) for e in harness.events if isinstance(e, StoreFailed | StoreRecovered)] == [
@@ -229,19 +231,20 @@ async def test_a_claim_is_given_back_although_the_store_fails_at_first(
 
     [recovery_id] = await harness.deliver("faulty")
 
-    await eventually(lambda: _when(next(failures, None) is None))
-    assert await eventually(lambda: _unspent(harness, recovery_id)) == (Status.PENDING, 0)
+    assert await harness.in_time(lambda: _unspent(harness, recovery_id)) == (Status.PENDING, 0)
+    assert next(failures, None) is None
 
 
-async def test_a_process_whose_clock_lies_behind_still_makes_new_ids(store: Store) -> None:
-    before = Harness(store)
+async def test_a_process_whose_clock_lies_behind_still_makes_new_ids(
+    store: Store, clock: StandingClock
+) -> None:
+    before = Harness(store, clock)
     await before.engine.start()
     await before.integration("early")
     first = await before.deliver("early", 20)
-    before.engine.worker.stopping = True
+    await before.die()
 
-    after = Harness(store, clock=Behind())
-    await store.leave(before.engine.worker.owner)
+    after = Harness(store, StandingClock(NOW - timedelta(hours=1)))
     await after.engine.start()
     second = await after.deliver("early", 20)
 
@@ -300,17 +303,14 @@ async def test_every_recorded_attempt_is_announced_once(harness: Harness) -> Non
     harness.deliverer.scripts["/told"] = lambda _: answered(500)
 
     [recovery_id] = await harness.deliver("told")
-
+    await harness.retry("told", recovery_id)
     await harness.status("told", recovery_id, Status.DLQ)
-    finished = [e for e in harness.events if isinstance(e, AttemptFinished)]
-    assert [(e.claim.attempt, e.recorded) for e in finished] == [(1, True), (2, True)]
 
+    def told() -> list[tuple[int, bool]]:
+        return [(e.claim.attempt, e.recorded) for e in harness.events if isinstance(e, AttemptFinished)]
 
-class Behind(SystemClock):
-    """A clock that was set back an hour."""
-
-    def now(self) -> datetime:
-        return super().now() - timedelta(hours=1)
+    await eventually(lambda: _when(len(told()) >= 2))  # a moment after it became durable
+    assert told() == [(1, True), (2, True)]
 
 
 def _after(gate: asyncio.Event):  # type: ignore[no-untyped-def]  # a script, see Deliverer
@@ -328,9 +328,3 @@ async def _when(fact: bool) -> bool | None:  # noqa: FBT001 - the fact itself
 async def _unspent(harness: Harness, recovery_id: str) -> tuple[Status, int] | None:
     item = await harness.item("faulty", recovery_id)
     return (item.status, 0) if item.attempt_count == 0 else None
-
-
-async def _enter(store: Store) -> None:
-    """A second incarnation in the same process, which the file's lock would forbid, after the first died."""
-    await store.leave(1)
-    await store.enter()

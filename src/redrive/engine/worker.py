@@ -223,12 +223,17 @@ class Worker:
         return self.stopping  # asked again after an await: it may have changed
 
     async def _rest(self) -> None:
-        wait = self.lanes.seconds_to_next(self.clock.now(), self.clock.elapsed())
+        """Until something happens, or time alone makes something possible."""
+        alarm = asyncio.create_task(self._wake_in_time())
         try:
-            async with asyncio.timeout(POLL_SECONDS if wait is None else min(wait, POLL_SECONDS)):
-                await self._wake.wait()
-        except TimeoutError:
-            pass
+            await self._wake.wait()
+        finally:
+            alarm.cancel()
+
+    async def _wake_in_time(self) -> None:
+        wait = self.lanes.seconds_to_next(self.clock.now(), self.clock.elapsed())
+        await self.clock.sleep(POLL_SECONDS if wait is None else min(wait, POLL_SECONDS))
+        self._wake.set()
 
     async def _attempt(self, claim: Claim) -> None:
         """Send, decide, record, announce."""
