@@ -482,8 +482,36 @@ async def test_an_answer_nobody_asked_for_is_not_that_to_the_next_request(
     assert partner.connections == 2
 
 
+@pytest.mark.parametrize("kept", [False, True], ids=["new", "kept"])
+async def test_it_says_that_the_request_leaves_before_the_receiver_has_a_byte_of_it(
+    deliverer: HttpDeliverer, *, kept: bool
+) -> None:
+    received_by_then: list[int] = []
+    async with playing(answering(OK)) as partner:
+        if kept:
+            await deliverer.send(a_request(partner.port))
+        before = len(partner.requests)
+
+        await deliverer.send(
+            a_request(partner.port), lambda: received_by_then.append(len(partner.requests) - before)
+        )
+
+        assert received_by_then == [0]
+        assert len(partner.requests) - before == 1
+
+
+async def test_a_request_that_cannot_be_written_leaves_no_connection_behind(deliverer: HttpDeliverer) -> None:
+    left = asyncio.Event()
+    async with playing(answering(OK)) as partner:
+        with pytest.raises(ValueError, match="line break"):
+            await deliverer.send(a_request(partner.port, headers=(("X-A", "1\nX-B: 2"),)), left.set)
+
+    assert partner.connections == 0
+    assert not left.is_set()
+
+
 async def test_cancelling_ends_the_exchange_and_its_connection(deliverer: HttpDeliverer) -> None:
-    received = asyncio.Event()
+    received, left = asyncio.Event(), asyncio.Event()
 
     async def script(call: Call) -> None:
         await call.request()
@@ -491,10 +519,11 @@ async def test_cancelling_ends_the_exchange_and_its_connection(deliverer: HttpDe
         await call.is_left()
 
     async with playing(script) as partner, asyncio.timeout(PATIENCE):
-        sending = asyncio.create_task(deliverer.send(a_request(partner.port)))
+        sending = asyncio.create_task(deliverer.send(a_request(partner.port), left.set))
         await received.wait()
         sending.cancel()
 
         with pytest.raises(asyncio.CancelledError):
             await sending
         await partner.left.wait()
+        assert left.is_set()

@@ -43,20 +43,24 @@ def _fine(_: Request) -> Outcome:
 
 @dataclass
 class Deliverer:
-    """Answers by path; notes every request, and how many were under way at once by path."""
+    """Answers by path; notes every request that left, and how many were under way at once by path."""
 
+    connecting: dict[str, Callable[[Request], Awaitable[object]]] = field(default_factory=dict)
     scripts: dict[str, Script] = field(default_factory=dict)
     requests: list[Request] = field(default_factory=list)
     under_way: defaultdict[str, int] = field(default_factory=lambda: defaultdict(int))
     most_at_once: defaultdict[str, int] = field(default_factory=lambda: defaultdict(int))
 
-    async def send(self, request: Request) -> Outcome:
-        """Do as the script of the path says; 200 without one."""
+    async def send(self, request: Request, leaving: Callable[[], None] = lambda: None) -> Outcome:
+        """Connect, then do as the script of the path says; 200 without one."""
         path = request.target.path
-        self.requests.append(request)
         self.under_way[path] += 1
         self.most_at_once[path] = max(self.most_at_once[path], self.under_way[path])
         try:
+            if path in self.connecting:
+                await self.connecting[path](request)
+            leaving()
+            self.requests.append(request)
             told = self.scripts.get(path, _fine)(request)
             return told if isinstance(told, Succeeded | Failed) else await told
         finally:
@@ -107,11 +111,15 @@ class Harness:
         )
         return [receipt.recovery_id for receipt in receipts]
 
+    def number(self, integration_id: str) -> int:
+        """What the store calls an integration."""
+        return self.engine.catalogue.find(integration_id).number
+
     async def item(self, integration_id: str, recovery_id: str) -> Item:
         """The item as it is stored."""
         number = parse_recovery_id(recovery_id)
         assert number is not None
-        found = await self.store.item(self.engine.catalogue.find(integration_id).number, number)
+        found = await self.store.item(self.number(integration_id), number)
         assert found is not None
         return found
 

@@ -275,8 +275,8 @@ async def test_an_older_reading_does_not_undo_a_change(
     async def read_before() -> Any:
         return older
 
-    monkeypatch.setattr(harness.store, "integrations", read_before)
-    await harness.engine.catalogue.load()
+    monkeypatch.setattr(harness.store, "changed_integrations", read_before)
+    await harness.engine.catalogue.refresh()
 
     assert harness.engine.catalogue.find("changed").name == "new"
 
@@ -296,6 +296,62 @@ async def test_a_drain_lets_what_is_in_flight_finish_and_claims_no_more(harness:
     statuses = {(await harness.item("drained", one)).status for one in (first, second)}
     assert statuses == {Status.SUCCEEDED, Status.PENDING}
     assert harness.deliverer.sent("/drained") == 1
+
+
+@pytest.mark.parametrize("cut_short", ["by a second signal", "when its time is up"])
+async def test_a_drain_cut_short_gives_back_what_was_surely_not_sent(
+    harness: Harness, cut_short: str
+) -> None:
+    await harness.integration("connecting")
+    await harness.integration("waiting")
+    harness.deliverer.connecting["/connecting"] = _after(asyncio.Event())
+    harness.deliverer.scripts["/waiting"] = _after(asyncio.Event())
+    [unsent], [sent] = await harness.deliver("connecting"), await harness.deliver("waiting")
+    await eventually(lambda: _when(sum(harness.deliverer.under_way.values()) == 2))
+
+    draining = asyncio.create_task(harness.engine.drain())
+    if cut_short == "by a second signal":
+        await eventually(lambda: _when(harness.engine.worker.stopping))
+        harness.engine.worker.abort()
+    else:
+        await harness.in_time(lambda: _when(draining.done()))
+
+    assert await draining == 1, "only what was sent is in doubt"
+    assert (await harness.item("connecting", unsent)).attempt_count == 0
+    assert (await harness.item("waiting", sent)).attempt_count == 1
+    assert await harness.store.next_due(harness.engine.worker.owner) == {harness.number("connecting"): NOW}
+
+
+async def test_an_attempt_that_is_cut_off_before_it_begins_is_given_back(harness: Harness) -> None:
+    worker, number = harness.engine.worker, (await harness.integration("good")).number
+    worker.stopping = True  # so that it is accepted unclaimed
+    [recovery_id] = await harness.deliver("good")
+    [claim] = (await harness.store.claim(worker.owner, {number: 1})).claims
+    worker.lanes.take(worker.lanes.lane(number))
+
+    worker.start(claim)
+    worker.abort()
+
+    assert await harness.engine.drain() == 0
+    assert (await harness.item("good", recovery_id)).attempt_count == 0
+    assert harness.deliverer.sent("/good") == 0
+
+
+async def test_what_a_stopping_process_cannot_give_back_is_in_doubt(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await harness.integration("connecting")
+    harness.deliverer.connecting["/connecting"] = _after(asyncio.Event())
+    [recovery_id] = await harness.deliver("connecting")
+    await eventually(lambda: _when(harness.deliverer.under_way["/connecting"] == 1))
+
+    async def fail(*_: Any) -> None:
+        raise StoreUnavailable("the disk is full")
+
+    monkeypatch.setattr(harness.store, "give_back", fail)
+
+    assert await harness.engine.drain(at_once=True) == 1
+    assert (await harness.item("connecting", recovery_id)).attempt_count == 1
 
 
 async def test_every_recorded_attempt_is_announced_once(harness: Harness) -> None:

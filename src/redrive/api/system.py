@@ -19,7 +19,7 @@ async def readyz(asked: Asked) -> Answer:
     """The process accepts and sends; 503 says why not."""
     Query(asked.query_string, ()).done()
     engine = asked.engine
-    if engine.worker.stopping:
+    if engine.is_stopping:
         raise DependencyUnavailable("draining", "the process is starting or stopping")
     if engine.health.reason is not None:
         raise DependencyUnavailable("storage", engine.health.reason)

@@ -4,6 +4,7 @@ import asyncio
 import socket
 import ssl
 from collections import deque
+from collections.abc import Callable
 from functools import cache, partial
 from typing import Final
 
@@ -42,11 +43,12 @@ class HttpDeliverer:
         self._is_closed = False
         self._sweeper = self._loop.call_later(_IDLE_SECONDS, self._sweep)
 
-    async def send(self, request: Request) -> Outcome:
+    async def send(self, request: Request, leaving: Callable[[], None] = lambda: None) -> Outcome:
         """Make one HTTP exchange, never a second. A remote failure is a value and never raises."""
         target, timeout_seconds = request.target, request.timeout_seconds
         if (why := self._guard.judge_port(target)) is not None:
             return blocked(why)
+        head = _head(request)
         deadline = self._loop.time() + timeout_seconds
         connection = self._take((target.scheme, target.host, target.port))
         if connection is None:
@@ -55,7 +57,8 @@ class HttpDeliverer:
                     connection = await self._open(target, deadline)
             except OSError as error:  # TimeoutError, gaierror and SSLError are among them
                 return failure(error, target, sent=False, timeout_seconds=timeout_seconds)
-        await connection.exchange(_head(request), request.body, deadline)
+        leaving()  # and nothing is awaited from here until the first byte is on its way
+        await connection.exchange(head, request.body, deadline)
         if connection.status is None:
             lost = connection.error or ConnectionResetError()
             return failure(lost, target, sent=True, timeout_seconds=timeout_seconds)

@@ -1,5 +1,6 @@
 """What the engine asks of a deliverer."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -25,9 +26,11 @@ class OwnFault(Exception):
 class Deliverer(Protocol):
     """Sends requests. Safe to use from many tasks at once."""
 
-    async def send(self, request: Request) -> Outcome:
+    async def send(self, request: Request, leaving: Callable[[], None] = lambda: None) -> Outcome:
         """Make one HTTP exchange, never a second. A remote failure is a value and never raises.
 
+        *leaving* is called right before the first byte may leave: what ends the sending before that, be it
+        cancelled or a bug of ours, ends it with nothing sent.
         Raises OwnFault when nothing was sent for a reason of our own.
         """
         ...

@@ -35,10 +35,14 @@ class Batcher(Generic[Given, Got]):
         while self._running is not None:
             await asyncio.wait([self._running])
 
-    async def close(self, seconds: float) -> None:
-        """Return once nothing is queued or being flushed, or give up on it after *seconds*."""
+    async def settle(self, seconds: float) -> None:
+        """Return once nothing is queued or being flushed, or after *seconds*."""
         if self._running is not None:
             await asyncio.wait([self._running], timeout=seconds)
+
+    async def close(self, seconds: float) -> None:
+        """Return once nothing is queued or being flushed, or give up on it after *seconds*."""
+        await self.settle(seconds)
         if self._running is not None:
             self._running.cancel()
             await asyncio.wait([self._running])

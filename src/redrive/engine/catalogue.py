@@ -38,13 +38,8 @@ class Catalogue:
         self._by_number: dict[int, Integration] = {}
         self._policies: dict[int, RetryPolicy] = {}
 
-    async def load(self) -> None:
-        """Read everything anew."""
-        for integration in await self.store.integrations():
-            self._keep(integration)
-
     async def refresh(self) -> None:
-        """Take over what other processes changed."""
+        """Take over what is in the store, and what other processes changed since."""
         for integration in await self.store.changed_integrations():
             self._keep(integration)
 
@@ -64,7 +59,7 @@ class Catalogue:
         return self._by_number[number]
 
     def __iter__(self) -> Iterator[Integration]:
-        return iter(sorted(self._by_id.values(), key=lambda integration: integration.integration_id))
+        return iter(list(self._by_number.values()))
 
     async def show(self, call: Call, integration_id: str) -> Integration:
         """One integration, for whoever may view."""
@@ -74,7 +69,7 @@ class Catalogue:
     async def list(self, call: Call) -> list[Integration]:
         """Every integration, by integration_id, for whoever may view."""
         call.require(Permission.VIEW)
-        return list(self)
+        return sorted(self, key=lambda integration: integration.integration_id)
 
     async def create(self, call: Call, fields: dict[str, Any], key: Key | None = None) -> Integration | Again:
         """Add one. A signing secret that is not given is made; only this answer shows it."""
@@ -98,7 +93,7 @@ class Catalogue:
                 for event in events:
                     self._tell(event.event_type, call, integration_id)
                 return new
-            await self.load()
+            await self.refresh()
 
     async def _create(self, call: Call, fields: dict[str, Any], key: Key | None) -> Integration:
         check_integration(fields, allow_http=self.allow_http)

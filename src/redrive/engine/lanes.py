@@ -1,6 +1,7 @@
 """Lanes: who may start how many attempts now. Memory only; one process owns a lane, so it is exact.
 
-A lane here is what this process owns of one integration. What is due waits in `ready` (served round-robin), what is due later in a heap.
+A lane here is what this process owns of one integration. What is due waits in `ready` (served round-robin),
+what is due later in a heap.
 """
 
 import heapq
@@ -138,10 +139,6 @@ class Lanes:
     def recorded(self, count: int = 1) -> None:
         """The result is durable (or given back): the slots are free."""
         self.busy -= count
-
-    def retake(self) -> None:
-        """Take back a slot that was let go too early."""
-        self.busy += 1
 
     def due(self, number: int, at: datetime) -> None:
         """Something of this lane is due at *at*: remember the earliest."""

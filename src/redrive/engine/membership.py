@@ -6,7 +6,6 @@ from redrive.engine.catalogue import Catalogue
 from redrive.engine.health import Health
 from redrive.engine.tools import Tools
 from redrive.engine.worker import Worker
-from redrive.store.port import StoreUnavailable
 from redrive.telemetry.events import LeaseEnded
 
 SURELY = 0.8  # of a lease: what is in flight at its end has to be cut off before another may send
@@ -31,7 +30,7 @@ class Membership:
         owner = await self.store.enter()
         seconds = await self.store.renew(owner)
         self._ids.start(owner, await self.store.last_id())
-        await self.worker.restart(owner, asked_at + SURELY * (seconds or 0.0))
+        self.worker.owner, self.worker.lease_until = owner, asked_at + SURELY * (seconds or 0.0)
         return owner
 
     async def renew(self) -> None:
@@ -49,22 +48,24 @@ class Membership:
         await self.catalogue.refresh()
         balance = await self.store.balance(self.worker.owner)
         if balance is None:
+            self.worker.follow(None)
             return
         self.worker.follow(shares(balance.owned - balance.surplus))
         if idle := [lane for lane in balance.surplus if not self.worker.is_busy(lane)]:
             await self.store.release(self.worker.owner, idle)
 
+    async def watch(self) -> None:
+        """Cut off what is in flight when the lease may have ended before it could be renewed."""
+        if self.worker.has_lapsed:
+            self.worker.cut()
+
     async def _rejoin(self, *, is_buried: bool) -> None:
-        """What was cut off becomes an orphan of the old incarnation, for whoever owns its lane next."""
+        """What stays claimed is an orphan of the old incarnation, for whoever owns its lane next."""
         old = self.worker.owner
         self.announce(LeaseEnded(old))
-        self.worker.lapse()
+        self.worker.follow({})
+        await self.worker.lapse(SETTLING_SECONDS, is_buried=is_buried)
         if not is_buried:
-            await self.worker.recorder.settle(SETTLING_SECONDS)  # what came back is still ours to write down
-            try:
-                await self.store.leave(old)
-            except StoreUnavailable as error:
-                self.health.failed("leave", error)
-                return  # asked again at the next renewal: nothing is sent until then
+            await self.store.leave(old)
         await self.join()
         await self.balance()

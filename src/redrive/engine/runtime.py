@@ -12,13 +12,16 @@ from redrive.engine.catalogue import Catalogue
 from redrive.engine.health import Health
 from redrive.engine.ingest import Ingest
 from redrive.engine.look import Look
+from redrive.engine.membership import Membership
 from redrive.engine.operate import Operate
 from redrive.engine.tools import Tools
 from redrive.engine.worker import Worker
-from redrive.store.port import StoreUnavailable
-from redrive.telemetry.events import DrainStarted, LeaseEnded, LoopFailed, Stopped
+from redrive.store.port import StoreOwned, StoreUnavailable
+from redrive.telemetry.events import DrainStarted, LoopFailed, Stopped
 
-LEASE_SECONDS = 2.0
+RENEW_SECONDS = 2.0
+WATCH_SECONDS = 0.5
+BALANCE_SECONDS = 1.0
 PRUNE_SECONDS = 600.0
 KEYS_KEPT = timedelta(days=7)
 
@@ -43,10 +46,11 @@ class Engine:
         limits: Limits,
         *,
         allow_http: bool,
+        sends: bool = True,
     ) -> None:
         self.store = tools.store
         self.clock = tools.clock
-        self._ids = tools.ids
+        self._sends = sends
         self.announce = tools.announce
         self.deliverer = deliverer
         self.limits = limits
@@ -54,31 +58,38 @@ class Engine:
         self.access = Access(tools)
         self.catalogue = Catalogue(tools, defaults, allow_http=allow_http)
         self.worker = Worker(tools, deliverer, self.catalogue, self.health, slots=limits.slots)
+        self.membership = Membership(tools, self.catalogue, self.worker, self.health)
         self.ingest = Ingest(tools, self.catalogue, self.worker, max_queued=limits.max_queued)
         self.operate = Operate(tools, self.catalogue, self.ingest, self.worker)
         self.look = Look(tools.store, self.catalogue)
+        self.is_stopping = True  # or not started yet
         self.lost = asyncio.Event()  # set when the process must stop
         self.why_lost = ""
         self._loops: list[asyncio.Task[None]] = []
 
     async def start(self) -> int:
         """Enter the store, settle what a predecessor left, and go to work; our incarnation."""
-        owner = await self.store.enter()
-        self.worker.owner = owner
-        self._ids.start_above(await self.store.last_id())
-        await self.catalogue.load()
+        owner = await self.membership.join()
         await self.look.load()
+        await self.membership.balance()
         await self.worker.adopt()
-        self.worker.stopping = False
-        self._loops = [
-            asyncio.create_task(self.worker.run()),
-            asyncio.create_task(self._every(LEASE_SECONDS, "lease", self._check_lease)),
-            asyncio.create_task(self._every(PRUNE_SECONDS, "prune", self._prune)),
+        duties = [
+            self._every(RENEW_SECONDS, "lease", self.membership.renew),
+            self._every(WATCH_SECONDS, "watch", self.membership.watch),
+            self._every(BALANCE_SECONDS, "balance", self.membership.balance),
+            self._every(PRUNE_SECONDS, "prune", self._prune),
         ]
+        if self._sends:
+            self.worker.stopping = False
+            await self.store.listen(self.worker.hear)
+            duties.append(self.worker.run())
+        self._loops = [asyncio.create_task(duty) for duty in duties]
+        self.is_stopping = False
         return owner
 
     async def drain(self, *, at_once: bool = False) -> int:
         """Claim no more and finish what is in flight, unless *at_once*; how many attempts were cut off."""
+        self.is_stopping = True
         self.announce(DrainStarted(self.worker.in_flight))
         await self.worker.stop_claiming()
         await self.ingest.batcher.idle()  # what it was storing as ours is in flight now
@@ -97,13 +108,6 @@ class Engine:
         await self.store.close()
         self.announce(Stopped(reason, aborted))
 
-    async def _check_lease(self) -> None:
-        if await self.store.is_alive(self.worker.owner):
-            self.health.worked()
-        else:
-            self.announce(LeaseEnded(self.worker.owner))
-            self._give_up("its lease is gone")
-
     async def _prune(self) -> None:
         await self.store.prune(self.clock.now() - KEYS_KEPT)
 
@@ -113,6 +117,8 @@ class Engine:
                 await duty()
             except StoreUnavailable as error:
                 self.health.failed(name, error)
+            except StoreOwned as error:
+                self._give_up(f"its lease is gone: {error}")
             except Exception as error:  # noqa: BLE001 - our bug: told, and the duty goes on
                 self.announce(LoopFailed(name, error))
             if self.health.fatal is not None:

@@ -1,32 +1,27 @@
-"""Claim, send, decide, record: the life of an attempt."""
+"""Claim and send: the attempts of this process, as many at once as its lanes allow."""
 
 import asyncio
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
+from math import inf
 
 from redrive.delivery.compose import compose
 from redrive.delivery.port import Deliverer, OwnFault, Request
-from redrive.domain.delivery import Attempt, Claim
+from redrive.domain.delivery import Claim
 from redrive.domain.errors import InvalidPayload
 from redrive.domain.integration import Integration
-from redrive.domain.item import RetryAt, next_step
-from redrive.domain.outcome import Failed, Outcome, Reach, is_retryable
+from redrive.domain.outcome import Failed, Outcome
+from redrive.domain.sharing import WHOLE, Lane, Share
 from redrive.domain.target import Target, parse_target
-from redrive.engine import evidence
-from redrive.engine.batch import Batcher
 from redrive.engine.catalogue import Catalogue
 from redrive.engine.health import Health
 from redrive.engine.lanes import Lanes
+from redrive.engine.recording import Recorder, unknown
 from redrive.engine.tools import Tools
-from redrive.store.port import Claimed, Result, StoreUnavailable
-from redrive.telemetry.events import (
-    AttemptFinished,
-    AuditWritten,
-    LeasesLost,
-    LoopFailed,
-    SendingSuspended,
-    StoreFailed,
-)
+from redrive.store.port import Claimed, StoreUnavailable
+from redrive.telemetry.events import LeasesLost, LoopFailed, SendingSuspended, StoreFailed
 
 POLL_SECONDS = 2.0  # waking is a hint; the store's due times are the truth
 SUSPENDED_SECONDS = 5.0
@@ -36,8 +31,22 @@ RECORDING_SECONDS = 5.0  # what is known when the process stops is written down,
 DIED = "the process that made this attempt died; nobody knows whether it was received"
 
 
+@dataclass(slots=True)
+class UnderWay:
+    """A claim in our hands. `is_unsent`: surely not a byte of it has left."""
+
+    claim: Claim
+    is_unsent: bool = True
+    has_place: bool = True  # it counts toward what its receiver may have at once
+    has_slot: bool = True
+
+    def leaves(self) -> None:
+        """Its first byte may leave now."""
+        self.is_unsent = False
+
+
 class Worker:
-    """Owns every lane of this process and makes their attempts, each at most once per claim."""
+    """Makes the attempts of the lanes that this process owns, each at most once per claim."""
 
     def __init__(
         self,
@@ -51,39 +60,83 @@ class Worker:
         self.store = tools.store
         self.deliverer = deliverer
         self.clock = tools.clock
-        self.chance = tools.chance
         self.unique_bytes = tools.unique_bytes
-        self.next_id = tools.next_id
         self.announce = tools.announce
         self.catalogue = catalogue
         self.health = health
         self.owner = 0  # set when the store was entered
+        self.lease_until = inf  # a second of the steady clock, past which nothing may be started
         self.lanes = Lanes(slots)
-        self.recorder: Batcher[Result, bool | Exception] = Batcher(self._record)
+        self.recorder = Recorder(tools, catalogue, health, self.due)
         self.stopping = True
-        self._attempts: set[asyncio.Task[None]] = set()
-        self._aborted = 0
+        self._shares: Mapping[int, Share] | None = {}  # None: every lane is ours
+        self._under_way: dict[asyncio.Task[None], UnderWay] = {}
+        self._arriving: Counter[int] = Counter()  # places that were reserved for what is being accepted
+        self._cut_off: list[UnderWay] = []
         self._at_once = False
         self._claiming = asyncio.Lock()
         self._wake = asyncio.Event()
         self._targets: dict[str, Target] = {}
         catalogue.on_change = self.configure
 
-    def configure(self, integration: Integration) -> None:
-        """Let a lane follow its integration."""
-        lane = self.lanes.lane(integration.number)
-        concurrency = self.catalogue.defaults.of(integration, "concurrency")
-        lane.configure(concurrency, integration.rate_per_second, sends=integration.sends)
-        self._wake.set()
+    # what is ours
+
+    @property
+    def has_lapsed(self) -> bool:
+        """Whether our lease may have run out: then nothing may be started."""
+        return self.clock.elapsed() >= self.lease_until
 
     @property
     def in_flight(self) -> int:
         """Attempts under way or being recorded."""
-        return len(self._attempts)
+        return len(self._under_way)
 
-    def reserve(self, number: int) -> bool:
-        """Whether one attempt of this lane can start at once; if so, its place is taken."""
-        if self.stopping or self.health.is_failing:
+    def owns(self, number: int, item_id: int) -> bool:
+        """Whether an item of an integration is this process's to send."""
+        share = self._share(number)
+        return share is not None and share.has(item_id)
+
+    def configure(self, integration: Integration) -> None:
+        """Let a lane follow its integration, and what of it is ours."""
+        lane, share = self.lanes.lane(integration.number), self._share(integration.number)
+        part = WHOLE if share is None else share
+        rate = integration.rate_per_second
+        lane.configure(
+            part.of_count(self.catalogue.defaults.of(integration, "concurrency")),
+            None if rate is None else part.of_rate(rate),
+            sends=integration.sends,
+            is_owned=share is not None,
+        )
+        self._wake.set()
+
+    def follow(self, shares: Mapping[int, Share] | None) -> None:
+        """Take over what is ours from now on (None: everything); what is new may have waited for long."""
+        before = {integration.number: self._share(integration.number) for integration in self.catalogue}
+        self._shares = shares
+        for number, share in before.items():
+            if (now := self._share(number)) != share:
+                self.configure(self.catalogue.numbered(number))
+                self.lanes.served(self.lanes.lane(number))
+                if now is not None:
+                    self.due(number, self.clock.now())
+
+    def is_busy(self, lane: Lane) -> bool:
+        """Whether a claim of this lane is, or may just be coming, into our hands."""
+        return (
+            self._claiming.locked()
+            or self._arriving[lane.integration] > 0
+            or any(
+                claim.delivery.integration == lane.integration
+                and claim.delivery.id % lane.shards == lane.shard
+                for claim in self._claims()
+            )
+        )
+
+    # what is accepted here
+
+    def reserve(self, number: int, item_id: int) -> bool:
+        """Whether an attempt of this item can start at once; if so, its place is taken."""
+        if self.stopping or self.health.is_failing or self.has_lapsed or not self.owns(number, item_id):
             return False
         lane = self.lanes.lane(number)
         if lane.next_due is not None and lane.next_due <= self.clock.now():
@@ -91,33 +144,42 @@ class Worker:
         if not self.lanes.allowance(lane, self.clock.elapsed()):
             return False
         self.lanes.take(lane)
+        self._arriving[number] += 1
         return True
 
     def cancel(self, number: int) -> None:
         """Give a reserved place back."""
+        self._arriving[number] -= 1
         self.lanes.refund(self.lanes.lane(number), 1)
         self._wake.set()
 
+    def start(self, claim: Claim) -> None:
+        """Make an attempt whose place was reserved."""
+        self._arriving[claim.delivery.integration] -= 1
+        self._begin(UnderWay(claim))
+
     def due(self, number: int, at: datetime) -> None:
         """Something unclaimed is due: look in time."""
-        self.lanes.due(number, at)
-        self._wake.set()
+        if self._share(number) is not None:
+            self.lanes.due(number, at)
+            self._wake.set()
 
-    def start(self, claim: Claim) -> None:
-        """Make a claimed attempt; its place is reserved already."""
-        task = asyncio.create_task(self._attempt(claim))
-        self._attempts.add(task)
-        task.add_done_callback(self._ended)
+    def hear(self, numbers: Collection[int]) -> None:
+        """Another process accepted something for these integrations; none named: for any."""
+        for number in numbers or (self._shares or {}):
+            self.due(number, self.clock.now())
+
+    # the loop
 
     async def run(self) -> None:
         """Claim what is due, until stopped."""
-        polled_at = float("-inf")
+        polled_at = -inf
         while not self.stopping:
             self._wake.clear()
             try:
                 if self.clock.elapsed() - polled_at >= POLL_SECONDS:
                     polled_at = self.clock.elapsed()
-                    for number, at in (await self.store.next_due()).items():
+                    for number, at in (await self.store.next_due(self.owner)).items():
                         self.lanes.due(number, at)
                 async with self._claiming:
                     await self._claim()
@@ -133,21 +195,14 @@ class Worker:
     async def adopt(self) -> int:
         """Record what dead processes left unfinished as LEASE_EXPIRED; how many there were."""
         adopted = 0
-        while True:
-            taken = await self.store.adopt(self.owner, ADOPTED_AT_ONCE)
-            self._report(taken)
-            claims = taken.claims
-            if not claims:
-                break
-            adopted += len(claims)
-            for claim in claims:
-                lane = self.lanes.lane(claim.delivery.integration)
-                self.lanes.take(lane)
-                self.lanes.sent(lane)
-            await asyncio.gather(*(self._finish(claim, *self._lost(DIED)) for claim in claims))
+        while orphans := await self._adopt_some():
+            adopted += len(orphans)
+            await asyncio.gather(*(self._record_orphan(orphan) for orphan in orphans))
         if adopted:
             self.announce(LeasesLost(adopted))
         return adopted
+
+    # the end
 
     async def stop_claiming(self) -> None:
         """Claim no more, and return once what was just being claimed is in flight or given back."""
@@ -157,28 +212,60 @@ class Worker:
             pass
 
     async def drain(self, seconds: float) -> int:
-        """Let what is in flight finish for *seconds*, abort the rest; how many were aborted.
+        """Let what is in flight finish for *seconds*, then cut it off; how many of these are in doubt.
 
-        An aborted attempt was, or may have been, sent: its claim stays, to be recorded as LEASE_EXPIRED.
+        What was surely not sent is given back. The rest may have been received: its claims stay, to be
+        recorded as LEASE_EXPIRED.
         """
-        if self._attempts:
-            await asyncio.wait(self._attempts, timeout=0 if self._at_once else seconds)
-        late = list(self._attempts)
-        self.abort()
-        await asyncio.gather(*late, return_exceptions=True)
-        await self.recorder.close(RECORDING_SECONDS)
-        return self._aborted
+        alarm = asyncio.create_task(self._abort_in(0 if self._at_once else seconds))
+        await self._nothing_under_way()
+        alarm.cancel()
+        await self.recorder.batcher.close(RECORDING_SECONDS)
+        return await self._give_back_unsent()
 
     def abort(self) -> None:
         """Cut off what is in flight, and let a drain wait for nothing more."""
         self._at_once = True
-        for task in self._attempts:
+        self.cut()
+
+    async def lapse(self, seconds: float, *, is_buried: bool) -> None:
+        """Cut off what is in flight under a lease that ran out; unless we are buried, say what is known of it.
+
+        What came back already is written down, and what was not sent given back, if that takes no longer
+        than *seconds*.
+        """
+        self.cut()
+        await self._nothing_under_way()
+        if not is_buried:
+            await self.recorder.batcher.settle(seconds)
+            await self._give_back_unsent()
+        self._cut_off.clear()
+
+    async def _abort_in(self, seconds: float) -> None:
+        await self.clock.sleep(seconds)
+        self.abort()
+
+    def cut(self) -> None:
+        """Cut off what is in flight: our right to it may have ended."""
+        for task in self._under_way:
             task.cancel()
+
+    async def _nothing_under_way(self) -> None:
+        while self._under_way:
+            await asyncio.wait(self._under_way)
+
+    async def _give_back_unsent(self) -> int:
+        unsent = [cut_off.claim for cut_off in self._cut_off if cut_off.is_unsent]
+        if unsent and await self._give_back(unsent):
+            return len(self._cut_off) - len(unsent)
+        return len(self._cut_off)
+
+    # claiming
 
     async def _claim(self) -> None:
         elapsed = self.clock.elapsed()
         wants: dict[int, int] = {}
-        if self.stopping:
+        if self.stopping or self.has_lapsed:
             return
         for lane in self.lanes.collect(self.clock.now()):
             if room := self.lanes.allowance(lane, elapsed):
@@ -197,17 +284,19 @@ class Worker:
         self._settle(wants, claimed)
         if self._is_stopping():  # the drain began while we claimed: none of it was sent
             await self._give_back(claimed.claims)
-            return
-        for claim in claimed.claims:
-            self.start(claim)
-
-    def _report(self, claimed: Claimed) -> None:
-        for why in claimed.set_aside:
-            self.announce(StoreFailed("claim", why))
+            for claim in claimed.claims:
+                self.lanes.refund(self.lanes.lane(claim.delivery.integration), 1)
+        else:
+            for claim in claimed.claims:
+                self._begin(UnderWay(claim))
+        for orphan in claimed.orphans:
+            self._begin(UnderWay(orphan, is_unsent=False))
+        if claimed.orphans:
+            self.announce(LeasesLost(len(claimed.orphans)))
 
     def _settle(self, wants: dict[int, int], claimed: Claimed) -> None:
         self._report(claimed)
-        for claim in claimed.claims:
+        for claim in (*claimed.claims, *claimed.orphans):
             wants[claim.delivery.integration] -= 1
         for number, unused in wants.items():
             self.lanes.refund(self.lanes.lane(number), unused)
@@ -215,12 +304,14 @@ class Worker:
             if at is not None:
                 self.lanes.due(number, at)
 
-    def _made_room(self) -> None:
-        if self.lanes.is_waiting:
-            self._wake.set()
+    async def _adopt_some(self) -> Sequence[Claim]:
+        taken = await self.store.adopt(self.owner, ADOPTED_AT_ONCE)
+        self._report(taken)
+        return taken.claims
 
-    def _is_stopping(self) -> bool:
-        return self.stopping  # asked again after an await: it may have changed
+    def _report(self, claimed: Claimed) -> None:
+        for why in claimed.set_aside:
+            self.announce(StoreFailed("claim", why))
 
     async def _rest(self) -> None:
         """Until something happens, or time alone makes something possible."""
@@ -235,46 +326,41 @@ class Worker:
         await self.clock.sleep(POLL_SECONDS if wait is None else min(wait, POLL_SECONDS))
         self._wake.set()
 
-    async def _attempt(self, claim: Claim) -> None:
+    # an attempt
+
+    def _begin(self, begun: UnderWay) -> None:
+        task = asyncio.create_task(self._attempt(begun) if begun.is_unsent else self._rescue(begun))
+        self._under_way[task] = begun
+        task.add_done_callback(self._ended)
+
+    async def _attempt(self, begun: UnderWay) -> None:
         """Send, decide, record, announce."""
-        lane = self.lanes.lane(claim.delivery.integration)
+        claim = begun.claim
         span_id = self.unique_bytes(8)
         await self.clock.sleep(0)  # whoever handed this over is answered first: they wait for nothing but us
         started_at, started = self.clock.now(), self.clock.elapsed()
-        outcome: Outcome
         try:
-            outcome = await self.deliverer.send(self._request(claim, started_at, span_id))
+            outcome = await self._send(begun, started_at, span_id)
         except OwnFault as fault:
             await self._suspend(claim, str(fault))
             return
+        self._leave_place(begun)
+        self._learn(claim.delivery.integration, outcome)
+        duration = timedelta(seconds=self.clock.elapsed() - started)
+        await self.recorder.finish(claim, outcome, started_at, duration, span_id.hex())
+
+    async def _send(self, begun: UnderWay, now: datetime, span_id: bytes) -> Outcome:
+        """Make the exchange; a bug of ours in the middle of it leaves its outcome in doubt."""
+        if self.has_lapsed:
+            raise OwnFault("our lease ran out before the attempt began")
+        try:
+            request = self._request(begun.claim, now, span_id)
+            return await self.deliverer.send(request, begun.leaves)
+        except OwnFault:
+            raise
         except Exception as error:  # noqa: BLE001 - our bug, after which nobody knows what was sent
             self.announce(LoopFailed("attempt", error))
-            outcome = _unknown("redrive failed while it made this attempt")
-        finally:
-            self.lanes.sent(lane)
-            self._made_room()
-        duration = timedelta(seconds=self.clock.elapsed() - started)
-        if isinstance(outcome, Failed) and outcome.code in TIMEOUTS:
-            lane.narrow()
-        else:
-            lane.widen()
-        try:
-            await self._finish(claim, outcome, started_at, duration, span_id.hex())
-        except Exception as error:  # noqa: BLE001 - our bug: the attempt must still not be forgotten
-            self.announce(LoopFailed("record", error))
-            await self._write_off(claim)
-
-    async def _write_off(self, claim: Claim) -> None:
-        """Record an attempt as unknown, until that succeeds: a claim that nobody ends would never be free."""
-        while True:
-            self.lanes.retake()
-            try:
-                await self._finish(claim, *self._lost("redrive could not write down what came of it"))
-            except Exception as error:  # noqa: BLE001 - our bug, told each time
-                self.announce(LoopFailed("record", error))
-                await self.clock.sleep(SUSPENDED_SECONDS)
-            else:
-                return
+            return unknown("redrive failed while it made this attempt")
 
     def _request(self, claim: Claim, now: datetime, span_id: bytes) -> Request:
         integration = self.catalogue.numbered(claim.delivery.integration)
@@ -288,104 +374,88 @@ class Worker:
         return compose(
             claim,
             integration,
-            timeout_seconds=self.catalogue.defaults.of(integration, "timeout_seconds"),
+            timeout_seconds=self._timeout_seconds(integration),
             target=target,
             now=now,
             span_id=span_id,
         )
 
-    async def _finish(
-        self, claim: Claim, outcome: Outcome, started_at: datetime, duration: timedelta, span_id: str
-    ) -> None:
-        integration = self.catalogue.numbered(claim.delivery.integration)
-        policy = self.catalogue.policy(integration.number)
-        now = self.clock.now()
-        step = next_step(outcome, claim.attempt, claim.max_attempts, policy, now=now, chance=self.chance())
-        retryable = is_retryable(outcome.code, policy.network_codes) if isinstance(outcome, Failed) else None
-        attempt = Attempt(claim.cycle, claim.attempt, started_at, duration, outcome, retryable, span_id)
-        events = evidence.of_attempt(self.next_id, claim, integration.integration_id, attempt, step, now=now)
-        try:
-            [recorded] = await self.recorder.submit((Result(claim, attempt, step, events, now),))
-        finally:
-            self.lanes.recorded()
-            self._made_room()
-        if isinstance(recorded, Exception):
-            raise recorded
-        if recorded:
-            if isinstance(step, RetryAt):
-                self.due(claim.delivery.integration, step.due_at)
-            for event in events:
-                self.announce(AuditWritten(event.event_type.value, 1))
-        self.announce(
-            AttemptFinished(
-                claim=claim,
-                integration_id=integration.integration_id,
-                method=integration.method,
-                span_id=span_id,
-                started_at=started_at,
-                duration=duration,
-                outcome=outcome,
-                step=step,
-                recorded=recorded,
-            )
+    def _learn(self, number: int, outcome: Outcome) -> None:
+        lane = self.lanes.lane(number)
+        if isinstance(outcome, Failed) and outcome.code in TIMEOUTS:
+            lane.narrow()
+        else:
+            lane.widen()
+
+    async def _rescue(self, begun: UnderWay) -> None:
+        """Record an orphan, and leave its place taken while its receiver may still be at it."""
+        claim = begun.claim
+        await self._record_orphan(claim)
+        self._leave_slot(begun)
+        timeout = timedelta(
+            seconds=self._timeout_seconds(self.catalogue.numbered(claim.delivery.integration))
         )
+        if claim.orphaned_at is not None:
+            await self.clock.sleep((claim.orphaned_at + timeout - self.clock.now()).total_seconds())
 
-    async def _record(self, results: Sequence[Result]) -> Sequence[bool | Exception]:
-        """Until the store has it: what was sent must not be forgotten because a disk is full.
-
-        One that cannot be written at all is answered with why, and takes no others with it.
-        """
-        while True:
-            try:
-                recorded = await self.store.record(self.owner, results)
-            except StoreUnavailable as error:
-                self.health.failed("record", error)
-                await self.clock.sleep(self.health.pause_seconds)
-            except Exception as error:  # noqa: BLE001 - our bug: handed on to the one attempt it is about
-                if len(results) == 1:
-                    return [error]
-                return [recorded for one in results for recorded in await self._record([one])]
-            else:
-                self.health.worked()
-                return recorded
+    async def _record_orphan(self, claim: Claim) -> None:
+        await self.recorder.write_off(claim, DIED, claim.orphaned_at or self.clock.now())
 
     async def _suspend(self, claim: Claim, reason: str) -> None:
-        lane = self.lanes.lane(claim.delivery.integration)
-        lane.suspended_until = self.clock.elapsed() + SUSPENDED_SECONDS
-        integration = self.catalogue.numbered(claim.delivery.integration)
+        number = claim.delivery.integration
+        self.lanes.lane(number).suspended_until = self.clock.elapsed() + SUSPENDED_SECONDS
+        await self._give_back([claim])
+        self.due(number, self.clock.now())
+        integration = self.catalogue.numbered(number)
         self.announce(SendingSuspended(integration.integration_id, reason, SUSPENDED_SECONDS))
-        await self._give_back([claim], sent=True)
 
-    async def _give_back(self, claims: Sequence[Claim], *, sent: bool = False) -> None:
-        """Undo claims of which surely nothing was sent. *sent*: their lanes were told already."""
-        for claim in claims:
-            lane = self.lanes.lane(claim.delivery.integration)
-            if not sent:
-                self.lanes.sent(lane)
+    async def _give_back(self, claims: Sequence[Claim]) -> bool:
+        """Undo claims that were surely not sent; False: the store fails while we stop, so they stay."""
         while True:
             try:
                 await self.store.give_back(self.owner, claims)
             except StoreUnavailable as error:
                 self.health.failed("give_back", error)
                 if self._is_stopping():
-                    break  # they stay claimed; the next start records them as LEASE_EXPIRED
+                    return False  # the next start records them as LEASE_EXPIRED
                 await self.clock.sleep(self.health.pause_seconds)
             else:
-                break
-        for claim in claims:
-            self.lanes.recorded()
-            self.due(claim.delivery.integration, self.clock.now())
+                return True
 
     def _ended(self, task: asyncio.Task[None]) -> None:
-        self._attempts.discard(task)
+        ended = self._under_way.pop(task)
+        self._leave_place(ended)
+        self._leave_slot(ended)
         if task.cancelled():
-            self._aborted += 1
+            self._cut_off.append(ended)
         elif (error := task.exception()) is not None:
             self.announce(LoopFailed("attempt", error))
 
-    def _lost(self, why: str) -> tuple[Outcome, datetime, timedelta, str]:
-        return _unknown(why), self.clock.now(), timedelta(0), self.unique_bytes(8).hex()
+    def _leave_place(self, begun: UnderWay) -> None:
+        if begun.has_place:
+            begun.has_place = False
+            self.lanes.sent(self.lanes.lane(begun.claim.delivery.integration))
+            self._made_room()
 
+    def _leave_slot(self, begun: UnderWay) -> None:
+        if begun.has_slot:
+            begun.has_slot = False
+            self.lanes.recorded()
+            self._made_room()
 
-def _unknown(detail: str) -> Failed:
-    return Failed("LEASE_EXPIRED", detail, Reach.SENT)
+    def _made_room(self) -> None:
+        if self.lanes.is_waiting:
+            self._wake.set()
+
+    def _is_stopping(self) -> bool:
+        return self.stopping  # asked again after an await: it may have changed
+
+    def _claims(self) -> Iterable[Claim]:
+        return (begun.claim for begun in self._under_way.values())
+
+    def _share(self, number: int) -> Share | None:
+        return WHOLE if self._shares is None else self._shares.get(number)
+
+    def _timeout_seconds(self, integration: Integration) -> float:
+        timeout: float = self.catalogue.defaults.of(integration, "timeout_seconds")
+        return timeout

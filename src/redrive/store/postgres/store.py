@@ -82,7 +82,7 @@ class PostgresStore:
                 continue  # the next number; a thousand processes would have to live for this not to end
             return int(owner)
 
-        self._cursors = Cursors()
+        self._cursors, self._seen_version = Cursors(), -1
         return await self._database.run(enter)
 
     async def renew(self, owner: int) -> float | None:

@@ -74,6 +74,7 @@ class SqliteStore:
     async def enter(self) -> int:
         """Take the file's lock and a fresh incarnation. The lock goes with the process, however it ends."""
         self._lock = _take_lock(self._path)
+        self._has_told = False
 
         def enter(connection: apsw.Connection) -> int:
             [(owner,)] = ask(connection, SQL["enter"], (to_ms(self._clock.now()), f"pid {os.getpid()}"))

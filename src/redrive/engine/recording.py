@@ -1,0 +1,125 @@
+"""What came of an attempt: decide, record, announce. What is known is kept while the store is away."""
+
+from collections.abc import Callable, Iterator, Sequence
+from datetime import datetime, timedelta
+from itertools import groupby
+
+from redrive.domain.delivery import Attempt, Claim
+from redrive.domain.item import RetryAt, next_step
+from redrive.domain.outcome import Failed, Outcome, Reach, is_retryable
+from redrive.engine import evidence
+from redrive.engine.batch import Batcher
+from redrive.engine.catalogue import Catalogue
+from redrive.engine.health import Health
+from redrive.engine.tools import Tools
+from redrive.store.port import Result, StoreUnavailable
+from redrive.telemetry.events import AttemptFinished, AuditWritten, LoopFailed
+
+AGAIN_SECONDS = 5.0
+Due = Callable[[int, datetime], None]
+
+
+class Recorder:
+    """Turns outcomes into steps, attempts and audit events, many to a commit."""
+
+    def __init__(self, tools: Tools, catalogue: Catalogue, health: Health, due: Due) -> None:
+        self.store = tools.store
+        self.clock = tools.clock
+        self.chance = tools.chance
+        self.unique_bytes = tools.unique_bytes
+        self.next_id = tools.next_id
+        self.announce = tools.announce
+        self.catalogue = catalogue
+        self.health = health
+        self.due = due
+        self.batcher: Batcher[Result, bool | Exception] = Batcher(self._record)
+
+    async def finish(
+        self, claim: Claim, outcome: Outcome, started_at: datetime, duration: timedelta, span_id: str
+    ) -> None:
+        """Decide what *outcome* leads to and write it down; what cannot be written is written off."""
+        try:
+            await self._finish(claim, outcome, started_at, duration, span_id)
+        except Exception as error:  # noqa: BLE001 - our bug: the attempt must still not be forgotten
+            self.announce(LoopFailed("record", error))
+            await self.write_off(claim, "redrive could not write down what came of it", started_at)
+
+    async def write_off(self, claim: Claim, why: str, started_at: datetime) -> None:
+        """Record an attempt as unknown, until that succeeds: a claim that nobody ends would never be free."""
+        while True:
+            span_id = self.unique_bytes(8).hex()
+            try:
+                await self._finish(claim, unknown(why), started_at, timedelta(0), span_id)
+            except Exception as error:  # noqa: BLE001 - our bug, told each time
+                self.announce(LoopFailed("record", error))
+                await self.clock.sleep(AGAIN_SECONDS)
+            else:
+                return
+
+    async def _finish(
+        self, claim: Claim, outcome: Outcome, started_at: datetime, duration: timedelta, span_id: str
+    ) -> None:
+        integration = self.catalogue.numbered(claim.delivery.integration)
+        policy = self.catalogue.policy(integration.number)
+        now = self.clock.now()
+        step = next_step(outcome, claim.attempt, claim.max_attempts, policy, now=now, chance=self.chance())
+        retryable = is_retryable(outcome.code, policy.network_codes) if isinstance(outcome, Failed) else None
+        attempt = Attempt(claim.cycle, claim.attempt, started_at, duration, outcome, retryable, span_id)
+        events = evidence.of_attempt(self.next_id, claim, integration.integration_id, attempt, step, now=now)
+        [recorded] = await self.batcher.submit((Result(claim, attempt, step, events, now),))
+        if isinstance(recorded, Exception):
+            raise recorded
+        if recorded:
+            if isinstance(step, RetryAt):
+                self.due(claim.delivery.integration, step.due_at)
+            for event in events:
+                self.announce(AuditWritten(event.event_type.value, 1))
+        self.announce(
+            AttemptFinished(
+                claim=claim,
+                integration_id=integration.integration_id,
+                method=integration.method,
+                span_id=span_id,
+                started_at=started_at,
+                duration=duration,
+                outcome=outcome,
+                step=step,
+                recorded=recorded,
+            )
+        )
+
+    async def _record(self, results: Sequence[Result]) -> Sequence[bool | Exception]:
+        """By incarnation: what was sent under a lease that is over may stand beside what is sent now."""
+        recorded: list[bool | Exception] = []
+        for owner, own in _by_owner(results):
+            recorded += await self._record_of(owner, own)
+        return recorded
+
+    async def _record_of(self, owner: int, results: Sequence[Result]) -> Sequence[bool | Exception]:
+        """Until the store has it: what was sent must not be forgotten because a disk is full.
+
+        One that cannot be written at all is answered with why, and takes no others with it.
+        """
+        while True:
+            try:
+                recorded = await self.store.record(owner, results)
+            except StoreUnavailable as error:
+                self.health.failed("record", error)
+                await self.clock.sleep(self.health.pause_seconds)
+            except Exception as error:  # noqa: BLE001 - our bug: handed on to the one attempt it is about
+                if len(results) == 1:
+                    return [error]
+                return [recorded for one in results for recorded in await self._record_of(owner, [one])]
+            else:
+                self.health.worked()
+                return recorded
+
+
+def unknown(detail: str) -> Failed:
+    """Nobody knows whether the receiver got it."""
+    return Failed("LEASE_EXPIRED", detail, Reach.SENT)
+
+
+def _by_owner(results: Sequence[Result]) -> Iterator[tuple[int, list[Result]]]:
+    for owner, own in groupby(results, key=lambda result: result.claim.owner):
+        yield owner, list(own)
