@@ -287,6 +287,29 @@ def test_a_paused_integration_accepts_and_holds_until_it_is_active(
     assert [kind for kind, _, _ in kinds] == ["created", "lifecycle_changed", "imported", "lifecycle_changed"]
 
 
+@pytest.mark.parametrize("lifecycle", ["draft", "paused", "retired"])
+def test_what_is_done_with_is_not_held(service: Service, partner: Partner, lifecycle: str) -> None:
+    succeeded, resolved, waiting = partner.deliver(), partner.hand_over(), partner.hand_over()
+    partner.becomes(succeeded, "succeeded")
+    partner.resolve(resolved)
+
+    partner.change(lifecycle_status=lifecycle)
+
+    held = {name: partner.item(name)["held"] for name in (succeeded, resolved, waiting)}
+    assert held == {succeeded: False, resolved: False, waiting: True}
+    assert [item["recovery_id"] for item in partner.items("held=true")] == [waiting]
+    assert [item["recovery_id"] for item in partner.items("held=false")] == [resolved, succeeded]
+
+
+def test_a_resolve_is_answered_with_an_item_that_is_not_held(partner: Partner) -> None:
+    recovery_id = partner.hand_over()
+    partner.change(lifecycle_status="paused")
+
+    reply = partner.resolve(recovery_id)
+
+    assert reply.json()["recovery"]["held"] is False
+
+
 @pytest.mark.parametrize("lifecycle", ["draft", "retired"])
 def test_draft_and_retired_integrations_refuse(service: Service, lifecycle: str) -> None:
     partner = service.partner()

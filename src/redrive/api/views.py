@@ -8,7 +8,6 @@ import msgspec
 from redrive.audit.record import AuditEvent
 from redrive.domain.delivery import Attempt, Item, rfc3339
 from redrive.domain.integration import Defaults, Integration
-from redrive.domain.item import Status
 from redrive.domain.outcome import Answer, Failed
 
 _JSON_TYPES = ("application/json", "+json")
@@ -61,7 +60,7 @@ def item(found: Item, integration: Integration, *, bodies: bool) -> dict[str, An
         "response_snapshot": (
             None if last.answer is None else response(last.answer, last.answer_size, bodies=bodies)
         ),
-        "held": is_held(found, integration),
+        "held": not integration.sends and not found.is_done,
         "resolved": _resolution(found),
         "superseded_by": None,
         "created_by": delivery.created_by,
@@ -69,11 +68,6 @@ def item(found: Item, integration: Integration, *, bodies: bool) -> dict[str, An
         "created_at": rfc3339(delivery.created_at),
         "updated_at": rfc3339(found.updated_at),
     }
-
-
-def is_held(found: Item, integration: Integration) -> bool:
-    """Derived: the item is not done with, and its integration does not send."""
-    return not integration.sends and found.status is not Status.SUCCEEDED
 
 
 def attempt(found: Attempt) -> dict[str, Any]:

@@ -105,6 +105,11 @@ class Item:
         """The public name of the item."""
         return recovery_id(self.delivery.id)
 
+    @property
+    def is_done(self) -> bool:
+        """Whether nothing more can come of it: it succeeded, or a person resolved it."""
+        return self.status is Status.SUCCEEDED or self.resolution is not None
+
     def state(self) -> dict[str, Any]:
         """What an audit event shows as before_state or after_state."""
         return item_state(

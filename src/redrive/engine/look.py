@@ -87,7 +87,7 @@ class Look:
         if held and integration.sends:
             return Listed(integration, Page((), None), None)
         if held is not None and not integration.sends:
-            wanted = replace(wanted, succeeded=not held)
+            wanted = replace(wanted, done=not held)
         page = await self.store.queue(integration.number, wanted, limit=limit, below=below)
         return Listed(integration, page, self._cursor(page.next_below, scope))
 

@@ -162,7 +162,7 @@ class QueueFilter:
     event_type: str | None = None
     since: datetime | None = None
     until: datetime | None = None
-    succeeded: bool | None = None  # False: everything but succeeded items
+    done: bool | None = None  # whether it succeeded or was resolved
     resolved: bool | None = None
 
 

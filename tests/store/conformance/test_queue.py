@@ -69,8 +69,8 @@ FILTERS = [
     QueueFilter(status=status, event_type=event_type, failure_code=code)
     for status, event_type, code in product((None, *Status), (None, "ping", "none"), (None, "HTTP_503"))
 ] + [
-    QueueFilter(status=status, resolved=resolved, succeeded=succeeded)
-    for status, resolved, succeeded in product((None, Status.FAILED), CHOICES, CHOICES)
+    QueueFilter(status=status, resolved=resolved, done=done)
+    for status, resolved, done in product((None, Status.FAILED, Status.SUCCEEDED), CHOICES, CHOICES)
 ]
 
 
@@ -224,7 +224,7 @@ def matches(item: Item, wanted: QueueFilter) -> bool:
         and wanted.event_type in (None, item.delivery.event_type)
         and wanted.failure_code in (None, item.last.failure_code)
         and wanted.resolved in (None, item.resolution is not None)
-        and wanted.succeeded in (None, item.status is Status.SUCCEEDED)
+        and wanted.done in (None, item.status is Status.SUCCEEDED or item.resolution is not None)
     )
 
 

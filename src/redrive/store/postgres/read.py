@@ -9,7 +9,7 @@ from redrive.domain.access import Permission
 from redrive.domain.delivery import Attempt, Item
 from redrive.domain.ids import EventId, ItemId, first_id_at
 from redrive.domain.integration import Integration
-from redrive.domain.item import DEAD, OPEN, Status
+from redrive.domain.item import DEAD, OPEN
 from redrive.store.assemble import Found, assemble
 from redrive.store.port import EventFilter, Page, QueueFilter, StoreInconsistent, Token
 from redrive.store.postgres.connection import Connection
@@ -143,7 +143,7 @@ def _matches(item: Item, wanted: QueueFilter) -> bool:
         and wanted.failure_code in (None, item.last.failure_code)
         and wanted.event_type in (None, item.delivery.event_type)
         and wanted.resolved in (None, item.resolution is not None)
-        and wanted.succeeded in (None, item.status is Status.SUCCEEDED)
+        and wanted.done in (None, item.is_done)
     )
 
 
