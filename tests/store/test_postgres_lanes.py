@@ -147,7 +147,7 @@ async def test_no_lane_of_a_new_split_is_taken_while_one_of_the_old_is_owned(joi
     second, two = await join()
     [integration] = await first.integrations()
 
-    assert await first.update_integration(changed(integration, shards=2), [], None)
+    assert await first.update_integration(changed(integration, shards=2), [])
     while_owned = await balanced(second, two)
     surplus = (await balanced(first, one)).surplus
     await first.release(one, surplus)

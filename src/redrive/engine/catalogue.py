@@ -88,7 +88,7 @@ class Catalogue:
             old = self.find(integration_id)
             new = self._changed(old, changes)
             events = [self._event(call, kind, old, new) for kind in _kinds(old, new)]
-            if await self.store.update_integration(new, events, None):
+            if await self.store.update_integration(new, events):
                 self._keep(new)
                 for event in events:
                     self._tell(event.event_type, call, integration_id)

@@ -303,9 +303,7 @@ class Store(Protocol):
         """Add it and return its number; None when the integration_id is taken."""
         ...
 
-    async def update_integration(
-        self, integration: Integration, events: Sequence[AuditEvent], once: Once | None
-    ) -> bool:
+    async def update_integration(self, integration: Integration, events: Sequence[AuditEvent]) -> bool:
         """Replace it, provided its stored version is still the one before *integration.version*."""
         ...
 

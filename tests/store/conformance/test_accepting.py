@@ -94,7 +94,7 @@ async def test_a_refused_delivery_does_not_use_up_its_key(store: StoreUnderTest)
     number = await add_integration(store, lifecycle_status=Lifecycle.DRAFT)
     await store.accept([an_intake(a_delivery(number, idempotency_key="key"))])
     [draft] = await store.integrations()
-    await store.update_integration(changed(draft, lifecycle_status=Lifecycle.ACTIVE), [], None)
+    await store.update_integration(changed(draft, lifecycle_status=Lifecycle.ACTIVE), [])
 
     verdicts = await store.accept([an_intake(a_delivery(number, idempotency_key="key"))])
 
@@ -166,7 +166,7 @@ async def test_a_duplicate_is_recognised_also_after_the_integration_closed(
     first = a_delivery(number, idempotency_key="key")
     await accept(store, first)
     [integration] = await store.integrations()
-    await store.update_integration(changed(integration, lifecycle_status=Lifecycle.RETIRED), [], None)
+    await store.update_integration(changed(integration, lifecycle_status=Lifecycle.RETIRED), [])
 
     verdicts = await store.accept([an_intake(a_delivery(number, idempotency_key="key"))])
 

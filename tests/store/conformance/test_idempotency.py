@@ -17,7 +17,7 @@ from tests.factories import (
     an_intake,
     an_integration,
 )
-from tests.store.under_test import StoreUnderTest, a_dead_item, add_integration, changed, events_of
+from tests.store.under_test import StoreUnderTest, a_dead_item, add_integration, events_of
 
 Verb = Callable[[StoreUnderTest, Item, Once | None], Awaitable[object]]
 EVERYTHING = EventFilter()
@@ -39,13 +39,6 @@ async def create(store: StoreUnderTest, item: Item, once: Once | None) -> object
     return await store.create_integration(an_integration("new", secrets=("whsec_1",)), an_event(), once)
 
 
-async def update(store: StoreUnderTest, item: Item, once: Once | None) -> object:
-    [integration, *_] = await store.integrations()
-    return await store.update_integration(
-        changed(integration, name="New", secrets=("whsec_1",)), [an_event()], once
-    )
-
-
 async def replay(store: StoreUnderTest, item: Item, once: Once | None) -> object:
     return await store.replay(a_replay(item.delivery), once)
 
@@ -54,7 +47,7 @@ async def resolve(store: StoreUnderTest, item: Item, once: Once | None) -> objec
     return await store.resolve(item, Resolution(NOW, "ops", "done"), an_event(), once)
 
 
-each_verb = pytest.mark.parametrize("verb", [accept, hand_over, create, update, replay, resolve])
+each_verb = pytest.mark.parametrize("verb", [accept, hand_over, create, replay, resolve])
 
 
 @pytest.fixture

@@ -74,7 +74,7 @@ async def test_an_update_replaces_fields_and_secrets_and_leaves_its_events(store
     new = changed(await the_only_one(store), name="New", secrets=("whsec_3",))
     event = an_event(EventType.LIFECYCLE_CHANGED)
 
-    updated = await store.update_integration(new, [event], None)
+    updated = await store.update_integration(new, [event])
 
     assert updated
     assert await the_only_one(store) == new
@@ -84,10 +84,10 @@ async def test_an_update_replaces_fields_and_secrets_and_leaves_its_events(store
 async def test_an_update_of_a_stale_version_changes_nothing(store: StoreUnderTest, number: int) -> None:
     old = await the_only_one(store)
     new = changed(old, name="New", secrets=("whsec_1",))
-    await store.update_integration(new, [], None)
+    await store.update_integration(new, [])
 
     stale = await store.update_integration(
-        changed(old, name="Stale", secrets=()), [an_event(EventType.LIFECYCLE_CHANGED)], None
+        changed(old, name="Stale", secrets=()), [an_event(EventType.LIFECYCLE_CHANGED)]
     )
 
     assert not stale
@@ -101,7 +101,7 @@ async def test_an_update_must_be_the_very_next_version(
 ) -> None:
     old = await the_only_one(store)
 
-    updated = await store.update_integration(replace(old, name="New", version=version), [], None)
+    updated = await store.update_integration(replace(old, name="New", version=version), [])
 
     assert not updated
     assert await the_only_one(store) == old
@@ -111,7 +111,7 @@ async def test_of_many_updates_at_once_one_wins(store: StoreUnderTest, number: i
     old = await the_only_one(store)
 
     updated = await asyncio.gather(
-        *(store.update_integration(changed(old, name=f"{n}"), [an_event()], None) for n in range(20))
+        *(store.update_integration(changed(old, name=f"{n}"), [an_event()]) for n in range(20))
     )
 
     assert sorted(updated) == [False] * 19 + [True]

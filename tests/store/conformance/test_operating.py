@@ -206,7 +206,7 @@ async def test_nothing_is_replayed_while_its_integration_does_not_send(
 ) -> None:
     delivery = await a_dead_item(store, owner, number)
     [integration] = await store.integrations()
-    await store.update_integration(changed(integration, lifecycle_status=lifecycle), [], None)
+    await store.update_integration(changed(integration, lifecycle_status=lifecycle), [])
 
     replayed = await store.replay(a_replay(delivery), None)
 

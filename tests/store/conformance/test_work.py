@@ -136,10 +136,10 @@ async def test_only_an_active_integration_is_claimed_from(
 ) -> None:
     [active] = await store.integrations()
     stopped = changed(active, lifecycle_status=lifecycle)
-    await store.update_integration(stopped, [], None)
+    await store.update_integration(stopped, [])
 
     held = await claim_all(store, owner, number)
-    await store.update_integration(changed(stopped, lifecycle_status=Lifecycle.ACTIVE), [], None)
+    await store.update_integration(changed(stopped, lifecycle_status=Lifecycle.ACTIVE), [])
     released = await claim_all(store, owner, number)
 
     assert held == []

@@ -259,11 +259,9 @@ class PostgresStore:
 
         return await self._database.write(create, look_up)
 
-    async def update_integration(
-        self, integration: Integration, events: Sequence[AuditEvent], once: Once | None
-    ) -> bool:
+    async def update_integration(self, integration: Integration, events: Sequence[AuditEvent]) -> bool:
         """Replace an integration."""
-        return await self._guarded(lambda c: operate.update_integration(c, integration), events, once)
+        return await self._guarded(lambda c: operate.update_integration(c, integration), events)
 
     async def replay(self, replay: Replay, once: Once | None) -> bool:
         """Open an item's next cycle."""
@@ -427,7 +425,9 @@ class PostgresStore:
             self._followed.follow(from_ms(rows[0][0]), (before + self.clock.elapsed()) / 2)
         return bool(rows)
 
-    async def _guarded(self, change: Verb[bool], events: Sequence[AuditEvent], once: Once | None) -> bool:
+    async def _guarded(
+        self, change: Verb[bool], events: Sequence[AuditEvent], once: Once | None = None
+    ) -> bool:
         """A change, its events and its stored answer: all of it or, when the guard fails, nothing."""
 
         async def run(connection: Connection) -> bool:

@@ -177,11 +177,9 @@ class SqliteStore:
 
         return await self._write(create)
 
-    async def update_integration(
-        self, integration: Integration, events: Sequence[AuditEvent], once: Once | None
-    ) -> bool:
+    async def update_integration(self, integration: Integration, events: Sequence[AuditEvent]) -> bool:
         """Replace an integration."""
-        return await self._guarded(lambda c: operate.update_integration(c, integration), events, once)
+        return await self._guarded(lambda c: operate.update_integration(c, integration), events)
 
     async def replay(self, replay: Replay, once: Once | None) -> bool:
         """Open an item's next cycle."""
@@ -305,7 +303,7 @@ class SqliteStore:
         self,
         change: Callable[[apsw.Connection], bool],
         events: Sequence[AuditEvent],
-        once: Once | None,
+        once: Once | None = None,
     ) -> bool:
         """A change, its events and its stored answer: all of it or, when the guard fails, nothing."""
 
