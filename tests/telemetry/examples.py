@@ -62,7 +62,7 @@ ONE_OF_EACH: tuple[events.Event, ...] = (
     AN_ATTEMPT,
     events.LeasesLost(3),
     events.SendingSuspended("acme", "no file handles", 5.0),
-    events.AuditWritten("platform.integration.created", 2),
+    events.AuditWritten("platform.integration.created"),
     events.Operated("platform.integration.created", "ada", "acme", "acme", "req-1"),
     A_REQUEST,
     events.AuthenticationFailed("unknown token"),

@@ -31,7 +31,7 @@ def _scraped() -> str:
     """A label is only seen on a sample, so something has to have happened."""
     bus, metrics = Bus(), Metrics()
     metrics.listen(bus)
-    bus(events.AuditWritten("an event type", 1))
+    bus(events.AuditWritten("an event type"))
     bus(events.RequestHandled("GET", "/healthz", 200, 0.001, "req-42"))
     bus(events.LoopFailed("a loop", RuntimeError()))
     everything = Polled(1, 1, 1.0)

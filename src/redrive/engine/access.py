@@ -64,7 +64,7 @@ class Access:
             permission=permission,
         )
         await self.store.note([event])
-        self.announce(AuditWritten(event.event_type.value, 1))
+        self.announce(AuditWritten(event.event_type.value))
 
     def _refusal(self, found: Token | None) -> str | None:
         if found is None:

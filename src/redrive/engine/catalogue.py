@@ -142,7 +142,7 @@ class Catalogue:
         )
 
     def _tell(self, kind: EventType, call: Call, integration_id: str) -> None:
-        self.announce(AuditWritten(kind.value, 1))
+        self.announce(AuditWritten(kind.value))
         self.announce(
             Operated(kind.value, call.principal.id, integration_id, integration_id, call.request_id)
         )

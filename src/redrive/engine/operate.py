@@ -201,7 +201,7 @@ class Operate:
         return after
 
     def _tell(self, kind: EventType, call: Call, integration: Integration, target_id: str) -> None:
-        self.announce(AuditWritten(kind.value, 1))
+        self.announce(AuditWritten(kind.value))
         self.announce(
             Operated(kind.value, call.principal.id, integration.integration_id, target_id, call.request_id)
         )

@@ -80,10 +80,9 @@ class SendingSuspended:
 
 @dataclass(frozen=True, slots=True)
 class AuditWritten:
-    """Audit events became durable."""
+    """An audit event became durable."""
 
     event_type: str
-    count: int
 
 
 @dataclass(frozen=True, slots=True)

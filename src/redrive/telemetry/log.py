@@ -105,7 +105,7 @@ def _sending_suspended(event: events.SendingSuspended) -> Fields:
 
 
 def _audit_written(event: events.AuditWritten) -> Fields:
-    return {"event_type": str(event.event_type), "count": event.count}
+    return {"event_type": str(event.event_type)}
 
 
 def _operated(event: events.Operated) -> Fields:

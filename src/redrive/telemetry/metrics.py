@@ -91,7 +91,7 @@ class Metrics:
         self._suspensions += 1
 
     def _on_audit(self, event: events.AuditWritten) -> None:
-        self._audit[event.event_type] += event.count
+        self._audit[event.event_type] += 1
 
     def _on_request(self, event: events.RequestHandled) -> None:
         # a method is the caller's to choose; a series for each would be the caller's to make
