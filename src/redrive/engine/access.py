@@ -6,7 +6,7 @@ from typing import NoReturn
 
 from redrive.domain.access import Call, Principal
 from redrive.domain.errors import Unauthenticated
-from redrive.engine.evidence import of_denial
+from redrive.engine.audited import of_denial
 from redrive.engine.tools import Tools
 from redrive.store.port import Token
 from redrive.telemetry.events import AuditWritten, AuthenticationFailed

@@ -11,7 +11,7 @@ from redrive.domain.access import Call, Permission
 from redrive.domain.errors import Conflict, Fault, IntegrationNotFound, InvalidPayload
 from redrive.domain.integration import Defaults, Integration, Lifecycle, check_integration
 from redrive.domain.retry import RetryPolicy
-from redrive.engine.evidence import integration_state, of_person
+from redrive.engine.audited import integration_state, of_person
 from redrive.engine.once import Again, Key, idempotent
 from redrive.engine.tools import Tools
 from redrive.telemetry.events import AuditWritten, Operated

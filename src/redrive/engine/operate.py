@@ -1,4 +1,4 @@
-"""A person's verbs on one item: hand over, replay, resolve. Each leaves its reason and its evidence."""
+"""A person's verbs on one item: hand over, replay, resolve. Each leaves its reason in an audit event."""
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
@@ -13,8 +13,8 @@ from redrive.domain.ids import parse_recovery_id
 from redrive.domain.integration import Integration
 from redrive.domain.item import Status, check_replay, check_resolve
 from redrive.domain.outcome import is_retryable
+from redrive.engine.audited import of_person
 from redrive.engine.catalogue import Catalogue
-from redrive.engine.evidence import of_person
 from redrive.engine.ingest import Ingest, Receipt, Submission, receipt
 from redrive.engine.once import Again, Key, idempotent
 from redrive.engine.tools import Tools
