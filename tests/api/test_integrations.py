@@ -3,13 +3,14 @@
 import base64
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
+from typing import Any
 
 import pytest
 
 from tests.api.service import INTEGRATIONS, Partner, Service
 from tests.api.shapes import EVENT, EVENT_ID, INSTANT, INTEGRATION, REQUEST_ID, TRACEPARENT, Like
 
-SECRET = "whsec_" + base64.b64encode(b"s" * 32).decode()
+SECRET, ANOTHER_SECRET = ("whsec_" + base64.b64encode(key * 32).decode() for key in (b"s", b"t"))
 EVERY_FIELD = {
     "name": "Every é Field",
     "method": "PUT",
@@ -112,13 +113,42 @@ def test_a_secret_that_was_made_is_shown_once(service: Service) -> None:
     assert partner.secret not in str(service.events(integration_id=partner.id))
 
 
-def test_header_values_are_not_in_the_audit_trail(service: Service) -> None:
-    partner = service.partner(headers={"Authorization": "Bearer very-secret-indeed"})
+def test_secrets_are_redacted_in_the_audit_trail(service: Service) -> None:
+    partner = service.partner(secret=SECRET, headers={"Authorization": "Bearer very-secret-indeed"})
 
     [event] = service.events(integration_id=partner.id)
 
-    assert event["after_state"]["headers"] == ["Authorization"]
+    assert event["after_state"]["headers"] == {"Authorization": "[REDACTED]"}
+    assert event["after_state"]["signing_secrets"] == ["[REDACTED]"]
     assert "very-secret-indeed" not in str(event)
+    assert SECRET not in str(event)
+
+
+@pytest.mark.parametrize(
+    ("changes", "names"),
+    [
+        ({"secret": ANOTHER_SECRET}, ["signing_secrets"]),
+        ({"headers": {"X-Key": "another"}}, ["headers"]),
+        ({"headers": {}}, ["headers"]),
+        ({"name": "b", "headers": {"X-Key": "another"}, "secret": SECRET}, ["name", "headers"]),
+        ({"lifecycle_status": "paused"}, ["lifecycle_status"]),
+        ({"lifecycle_status": "paused", "jitter": 0.5}, ["lifecycle_status", "jitter"]),
+        ({"secret": SECRET}, []),
+    ],
+)
+def test_a_change_is_audited_with_the_names_of_what_changed(
+    service: Service, changes: dict[str, Any], names: list[str]
+) -> None:
+    partner = service.partner(secret=SECRET, headers={"X-Key": "one"})
+
+    partner.change(**changes)
+
+    _, *events = service.events(integration_id=partner.id)
+    assert events
+    for event in events:
+        assert event["metadata"] == {"changed": names}
+        assert "another" not in str(event)
+        assert ANOTHER_SECRET not in str(event)
 
 
 def test_an_integration_id_is_taken_once(service: Service, quiet: Partner) -> None:
@@ -172,7 +202,7 @@ def test_a_creation_is_audited_with_all_an_event_has(service: Service) -> None:
         "before_state": {"exists": False},
         "metadata": {},
     }
-    assert (after["name"], after["lifecycle_status"], after["signing_secrets"]) == ("audited", "active", 0)
+    assert (after["name"], after["lifecycle_status"], after["signing_secrets"]) == ("audited", "active", [])
 
 
 @pytest.mark.parametrize(

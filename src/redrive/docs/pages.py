@@ -63,7 +63,9 @@ def audit_events() -> str:
     """Every event_type with when it is written."""
     intro = (
         "An event is written in the transaction that made it true. `GET /platform/audit/events` shows them, "
-        "newest first; with `?request_id=` all that one call caused."
+        "newest first; with `?request_id=` all that one call caused. States never hold a secret: a header's "
+        "value and a signing secret are `[REDACTED]` there. What was changed of an integration is named in "
+        "`metadata.changed`, the redacted included."
     )
     rows = [(code(kind.value), when) for kind, when in WHEN.items()]
     return page("Audit events", intro, table(("event_type", "when"), rows))

@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Any
 
-from redrive.audit.record import NOTHING, Actor, AuditEvent, EventType
+from redrive.audit.record import NOTHING, REDACTED, Actor, AuditEvent, EventType
 from redrive.domain.access import SYSTEM, Call, Principal
 from redrive.domain.delivery import Attempt, Claim, Item, item_state, rfc3339
 from redrive.domain.ids import EventId, recovery_id
@@ -118,12 +118,27 @@ def of_denial(
 
 
 def integration_state(integration: Integration) -> dict[str, Any]:
-    """An integration as audit events show it: secrets are counted, header values are withheld."""
+    """An integration as audit events show it: a secret and a header's value may be there, not be read."""
+    return _fields(integration) | {
+        "headers": {name: REDACTED for name, _ in integration.headers},
+        "signing_secrets": [REDACTED] * len(integration.secrets),
+        "version": integration.version,
+    }
+
+
+def changed_fields(old: Integration, new: Integration) -> list[str]:
+    """What differs between two states, by name; also where both show the same `[REDACTED]`."""
+    before, after = _fields(old), _fields(new)
+    return [name for name in after if before[name] != after[name]]
+
+
+def _fields(integration: Integration) -> dict[str, Any]:
+    """What people can change of it, secrets included."""
     return {
         "name": integration.name,
         "url": integration.url,
         "method": integration.method,
-        "headers": [name for name, _ in integration.headers],
+        "headers": integration.headers,
         "auth_mode": integration.auth_mode,
         "lifecycle_status": integration.lifecycle_status.value,
         "timeout_seconds": integration.timeout_seconds,
@@ -135,8 +150,7 @@ def integration_state(integration: Integration) -> dict[str, Any]:
         "concurrency": integration.concurrency,
         "rate_per_second": integration.rate_per_second,
         "health_url": integration.health_url,
-        "signing_secrets": len(integration.secrets),
-        "version": integration.version,
+        "signing_secrets": integration.secrets,
     }
 
 

@@ -4,14 +4,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
-from redrive.audit.record import EventType
+from redrive.audit.record import AuditEvent, EventType
 from redrive.clock import random_bytes
 from redrive.delivery.signing import check_secret, new_secret
 from redrive.domain.access import Call, Permission
 from redrive.domain.errors import Conflict, Fault, IntegrationNotFound, InvalidPayload
 from redrive.domain.integration import Defaults, Integration, Lifecycle, check_integration
 from redrive.domain.retry import RetryPolicy
-from redrive.engine.audited import integration_state, of_person
+from redrive.engine.audited import changed_fields, integration_state, of_person
 from redrive.engine.once import Again, Key, idempotent
 from redrive.engine.tools import Tools
 from redrive.telemetry.events import AuditWritten, Operated
@@ -87,7 +87,11 @@ class Catalogue:
         while True:  # until nobody changed it between our reading and our writing
             old = self.find(integration_id)
             new = self._changed(old, changes)
-            events = [self._event(call, kind, old, new) for kind in _kinds(old, new)]
+            changed = changed_fields(old, new)
+            events = [
+                self._event(call, kind, new, before=integration_state(old), metadata={"changed": changed})
+                for kind in _kinds(changed)
+            ]
             if await self.store.update_integration(new, events):
                 self._keep(new)
                 for event in events:
@@ -104,7 +108,7 @@ class Catalogue:
         integration = Integration(
             number=0, created_at=now, updated_at=now, secrets=secrets, **_values(fields)
         )
-        event = self._event(call, EventType.CREATED, None, integration)
+        event = self._event(call, EventType.CREATED, integration)
         once = None if key is None else key.answered(integration, now)
         number = await self.store.create_integration(integration, event, once)
         if number is None:
@@ -129,8 +133,7 @@ class Catalogue:
                 Fault("/base_delay_seconds", f"{base:g} is longer than max_delay_seconds, {most:g}")
             )
 
-    def _event(self, call: Call, kind: EventType, old: Integration | None, new: Integration) -> Any:
-        before = {} if old is None else {"before": integration_state(old)}
+    def _event(self, call: Call, kind: EventType, new: Integration, **more: Any) -> AuditEvent:
         return of_person(
             self.next_id,
             self.clock.now(),
@@ -138,7 +141,7 @@ class Catalogue:
             call,
             integration_id=new.integration_id,
             after=integration_state(new),
-            **before,  # type: ignore[arg-type]  # left out for a creation: nothing was there
+            **more,
         )
 
     def _tell(self, kind: EventType, call: Call, integration_id: str) -> None:
@@ -158,11 +161,10 @@ class Catalogue:
         self.on_change(integration)
 
 
-def _kinds(old: Integration, new: Integration) -> list[EventType]:
-    if old.lifecycle_status is new.lifecycle_status:
-        return [EventType.UPDATED]
-    same = replace(new, lifecycle_status=old.lifecycle_status, updated_at=old.updated_at, version=old.version)
-    return [EventType.LIFECYCLE_CHANGED] + ([EventType.UPDATED] if same != old else [])
+def _kinds(changed: list[str]) -> list[EventType]:
+    """A change of the lifecycle is an event of its own; all other changes together are one."""
+    lifecycle = [EventType.LIFECYCLE_CHANGED] if "lifecycle_status" in changed else []
+    return lifecycle + ([EventType.UPDATED] if changed != ["lifecycle_status"] else [])
 
 
 def _values(fields: dict[str, Any]) -> dict[str, Any]:
