@@ -164,7 +164,7 @@ def a_once(scope: bytes = b"scope", **fields: Any) -> Once:
     values: dict[str, Any] = {
         "fingerprint": b"body",
         "status": 202,
-        "answer": b'{"ok":true}',
+        "body": b'{"ok":true}',
         "created_at": NOW,
     }
     return Once(scope, **values | fields)

@@ -1,4 +1,4 @@
-"""The ASGI application: find the route, know the caller, run the handler, answer; every error a problem."""
+"""The ASGI application: find the route, know the caller, run the handler, reply; every error a problem."""
 
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -6,7 +6,7 @@ from time import perf_counter
 from typing import Any
 
 from redrive.api import problems
-from redrive.api.call import Answer, Asked, Headers, Route, correlation
+from redrive.api.call import Asked, Headers, Reply, Route, correlation
 from redrive.domain.errors import Forbidden, MethodNotAllowed, PathNotFound, RedriveError
 from redrive.domain.integration import INTEGRATION_ID
 from redrive.engine.runtime import Engine
@@ -31,7 +31,7 @@ class Api:
             self._add(route)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one HTTP call."""
+        """Reply to one HTTP call."""
         if scope["type"] != "http":
             return
         started = perf_counter()
@@ -54,24 +54,24 @@ class Api:
                 traceparent=traceparent,
                 tracestate=tracestate,
             )
-            answer = await self._run(route, asked)
+            reply = await self._run(route, asked)
         except Exception as error:  # noqa: BLE001 - the edge: each becomes a problem, and ours are reported
-            answer = self._problem(error, raw_path, request_id)
-        answer.headers += [
-            (b"content-type", answer.content_type),
-            (b"content-length", b"%d" % len(answer.body)),
+            reply = self._problem(error, raw_path, request_id)
+        reply.headers += [
+            (b"content-type", reply.content_type),
+            (b"content-length", b"%d" % len(reply.body)),
             (b"x-request-id", request_id.encode()),
             (b"traceparent", traceparent.encode()),
             (b"cache-control", b"no-store"),
             (b"x-content-type-options", b"nosniff"),
         ]
-        await send({"type": "http.response.start", "status": answer.status, "headers": answer.headers})
-        await send({"type": "http.response.body", "body": b"" if method == "HEAD" else answer.body})
+        await send({"type": "http.response.start", "status": reply.status, "headers": reply.headers})
+        await send({"type": "http.response.body", "body": b"" if method == "HEAD" else reply.body})
         self.engine.announce(
-            RequestHandled(method, template, answer.status, perf_counter() - started, request_id)
+            RequestHandled(method, template, reply.status, perf_counter() - started, request_id)
         )
 
-    async def _run(self, route: Route, asked: Asked) -> Answer:
+    async def _run(self, route: Route, asked: Asked) -> Reply:
         """401, then 403, then whatever the handler finds."""
         if route.permission is not None:
             token = _bearer(asked.headers)
@@ -102,14 +102,14 @@ class Api:
                 return route, template, match.groupdict()
         raise PathNotFound("there is nothing at this path; GET /openapi.json lists what there is")
 
-    def _problem(self, error: Exception, instance: str, request_id: str) -> Answer:
+    def _problem(self, error: Exception, instance: str, request_id: str) -> Reply:
         if isinstance(error, StoreUnavailable):
             self.engine.health.failed("call", error)
         elif isinstance(error, StoreInconsistent):
             self.engine.announce(StoreFailed("call", str(error)))
         elif not isinstance(error, RedriveError):
             self.engine.announce(LoopFailed("api", error))
-        return problems.answer(problems.as_error(error), instance=instance, request_id=request_id)
+        return problems.reply(problems.as_error(error), instance=instance, request_id=request_id)
 
     def _add(self, route: Route) -> None:
         for _, template, routes in self._table:

@@ -1,7 +1,7 @@
 """Calls on the audit events."""
 
 from redrive.api import views
-from redrive.api.call import Answer, Asked
+from redrive.api.call import Asked, Reply
 from redrive.api.query import Query
 from redrive.audit.record import EventType
 from redrive.store.port import EventFilter
@@ -11,7 +11,7 @@ FILTERS = (
 )  # fmt: skip
 
 
-async def list_events(asked: Asked) -> Answer:
+async def list_events(asked: Asked) -> Reply:
     """Audit events, newest first: all that one call caused (`request_id`), or any other cut."""
     query = Query(asked.query_string, FILTERS)
     event_type = query.choice("event_type", [kind.value for kind in EventType])

@@ -50,7 +50,7 @@ class Headers:
 
 
 @dataclass(slots=True)
-class Answer:
+class Reply:
     """What goes out."""
 
     status: int
@@ -82,10 +82,10 @@ class Asked:
         assert self.principal is not None  # noqa: S101 - routes without a permission ask no verb
         return Call(self.principal, self.request_id, self.traceparent, self.tracestate)
 
-    def json(self, status: int, document: dict[str, Any]) -> Answer:
-        """An answer that carries the call's request id."""
+    def json(self, status: int, document: dict[str, Any]) -> Reply:
+        """A reply that carries the call's request id."""
         document["request_id"] = self.request_id
-        return Answer(status, encode(document))
+        return Reply(status, encode(document))
 
     async def body(self, most: int = SMALL_BODY) -> bytes:
         """The whole body, which must be JSON and at most *most* bytes."""
@@ -141,7 +141,7 @@ class Asked:
             raise InvalidPayload(Fault("Content-Type", "must be application/json (in UTF-8)"))
 
 
-Handler = Callable[[Asked], Awaitable[Answer]]
+Handler = Callable[[Asked], Awaitable[Reply]]
 
 
 @dataclass(frozen=True, slots=True)

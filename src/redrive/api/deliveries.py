@@ -10,7 +10,7 @@ import msgspec
 
 from redrive.api import body, problems
 from redrive.api.body import Members
-from redrive.api.call import MIB, Answer, Asked
+from redrive.api.call import MIB, Asked, Reply
 from redrive.api.integrations import path_id, replay_or
 from redrive.api.query import Query
 from redrive.domain.delivery import Headers
@@ -30,7 +30,7 @@ _CONTENT_TYPE = re.compile(
 _KEY = re.compile(r"[\x21-\x7e]{1,255}", re.ASCII)
 
 
-async def deliver(asked: Asked) -> Answer:
+async def deliver(asked: Asked) -> Reply:
     """Accept one delivery: 202 once it is durable."""
     integration_id = path_id(asked)
     if asked.query_string:
@@ -39,17 +39,17 @@ async def deliver(asked: Asked) -> Answer:
     key = asked.idempotency_key()
     given = submission(body.members(raw), FIELDS, key=key)
     receipt = await asked.engine.ingest.accept(asked.call, integration_id, given)
-    answer = Answer(
+    reply = Reply(
         202,
         b'{"recovery_id":"%b","status":"pending","request_id":"%b"}'
         % (receipt.recovery_id.encode(), asked.request_id.encode()),
     )
     if receipt.duplicate:
-        answer.headers.append((b"idempotency-replayed", b"true"))
-    return answer
+        reply.headers.append((b"idempotency-replayed", b"true"))
+    return reply
 
 
-async def deliver_batch(asked: Asked) -> Answer:
+async def deliver_batch(asked: Asked) -> Reply:
     """Accept up to 1,000 deliveries; the answer has a receipt or a problem for each, in order."""
     integration_id = path_id(asked)
     Query(asked.query_string, ()).done()

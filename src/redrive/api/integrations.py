@@ -6,7 +6,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from redrive.api import body, views
-from redrive.api.call import Answer, Asked
+from redrive.api.call import Asked, Reply
 from redrive.api.query import Query
 from redrive.domain.errors import Fault, InvalidPayload
 from redrive.domain.integration import INTEGRATION_ID, AuthMode, Integration, Method
@@ -49,7 +49,7 @@ class Changes(Policy, forbid_unknown_fields=True, kw_only=True):
     url: str | UnsetType = UNSET
 
 
-async def list_integrations(asked: Asked) -> Answer:
+async def list_integrations(asked: Asked) -> Reply:
     """Every integration, by integration_id."""
     Query(asked.query_string, ()).done()
     found = await asked.engine.catalogue.list(asked.call)
@@ -57,7 +57,7 @@ async def list_integrations(asked: Asked) -> Answer:
     return asked.json(200, {"integrations": shown})
 
 
-async def create_integration(asked: Asked) -> Answer:
+async def create_integration(asked: Asked) -> Reply:
     """Add an integration; a signing secret that is not given is made, and shown in this answer alone."""
     Query(asked.query_string, ()).done()
     raw = await asked.body(MOST)
@@ -75,7 +75,7 @@ async def create_integration(asked: Asked) -> Answer:
     return replay_or(asked, created, 201, render)
 
 
-async def show_integration(asked: Asked) -> Answer:
+async def show_integration(asked: Asked) -> Reply:
     """One integration, its policy as it is in force."""
     integration_id = path_id(asked)
     Query(asked.query_string, ()).done()
@@ -83,7 +83,7 @@ async def show_integration(asked: Asked) -> Answer:
     return asked.json(200, views.integration(found, asked.engine.catalogue.defaults))
 
 
-async def update_integration(asked: Asked) -> Answer:
+async def update_integration(asked: Asked) -> Reply:
     """Change the fields given; null puts a policy field back to the global default."""
     integration_id = path_id(asked)
     Query(asked.query_string, ()).done()
@@ -100,7 +100,7 @@ def path_id(asked: Asked) -> str:
     return found
 
 
-def replay_or(asked: Asked, result: Any, status: int, render: Any) -> Answer:
+def replay_or(asked: Asked, result: Any, status: int, render: Any) -> Reply:
     """The answer of a verb: rendered, or the stored one with this call's request id."""
     if isinstance(result, Again):
         stored = msgspec.json.decode(result.answer)

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from redrive import __version__
 from redrive.api import audit, problems, queue
-from redrive.api.call import REQUEST_ID, Answer, Asked, Route, encode
+from redrive.api.call import REQUEST_ID, Asked, Reply, Route, encode
 from redrive.api.query import DEFAULT_LIMIT, MOST
 from redrive.api.schemas import BOOLEAN, INSTANT, Schema, components, line, obj, ref, whole, words
 from redrive.audit.record import EventType
@@ -29,10 +29,10 @@ _DESCRIPTION = (
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """What the table does not say of a call. `body` and `answer` name schemas."""
+    """What the table does not say of a call. `body` and `reply` name schemas."""
 
     status: int
-    answer: str
+    reply: str
     body: str | None = None
     query: Sequence[str] = ()
     key: Literal["call", "delivery"] | None = None
@@ -73,16 +73,16 @@ _EXAMPLES: tuple[RedriveError, ...] = (  # of errors that are about something
 )
 
 
-def describe(table: Sequence[Route]) -> Callable[[Asked], Awaitable[Answer]]:
+def describe(table: Sequence[Route]) -> Callable[[Asked], Awaitable[Reply]]:
     """The handler that shows the description of *table*, itself included; made when first asked for."""
 
     @cache
     def description() -> bytes:
         return encode(document(table))
 
-    async def show_openapi(_asked: Asked) -> Answer:
+    async def show_openapi(_asked: Asked) -> Reply:
         """This description, as OpenAPI 3.1."""
-        return Answer(200, description())
+        return Reply(200, description())
 
     return show_openapi
 
@@ -204,9 +204,9 @@ _HEADERS = {
 
 def _responses(route: Route, known: Operation) -> dict[str, Any]:
     names = ["Idempotency-Replayed"] if known.key else []
-    answer = {"description": route.summary, "headers": _headers(*names)}
-    answer["content"] = {known.media_type: {"schema": ref(known.answer)}}
-    found = {str(known.status): answer}
+    reply = {"description": route.summary, "headers": _headers(*names)}
+    reply["content"] = {known.media_type: {"schema": ref(known.reply)}}
+    found = {str(known.status): reply}
     by_status: dict[int, list[type[RedriveError]]] = {}
     for kind in _refusals(route, known):
         by_status.setdefault(problems.STATUS[kind], []).append(kind)

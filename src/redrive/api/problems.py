@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from redrive.api.call import Answer, encode
+from redrive.api.call import Reply, encode
 from redrive.domain import errors
 from redrive.domain.errors import RedriveError
 from redrive.store.port import StoreInconsistent, StoreUnavailable
@@ -61,8 +61,8 @@ def document(error: RedriveError, *, instance: str, request_id: str) -> dict[str
     return found
 
 
-def answer(error: RedriveError, *, instance: str, request_id: str) -> Answer:
-    """The problem as an answer."""
+def reply(error: RedriveError, *, instance: str, request_id: str) -> Reply:
+    """The problem as a reply."""
     status = STATUS[type(error)]
     headers: list[tuple[bytes, bytes]] = []
     if isinstance(error, errors.Unauthenticated):
@@ -74,4 +74,4 @@ def answer(error: RedriveError, *, instance: str, request_id: str) -> Answer:
     if isinstance(error, errors.TooLarge):
         headers.append((b"connection", b"close"))  # the rest of the body is not read
     body = encode(document(error, instance=instance, request_id=request_id))
-    return Answer(status, body, b"application/problem+json", headers)
+    return Reply(status, body, b"application/problem+json", headers)

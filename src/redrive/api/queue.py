@@ -9,7 +9,7 @@ from typing import Any, Literal
 import msgspec
 
 from redrive.api import body, views
-from redrive.api.call import Answer, Asked
+from redrive.api.call import Asked, Reply
 from redrive.api.deliveries import FIELDS, MOST_BODY, submission
 from redrive.api.integrations import path_id, replay_or
 from redrive.api.query import Query, parse_instant
@@ -52,7 +52,7 @@ class Snapshot(msgspec.Struct, forbid_unknown_fields=True):
     truncated: bool = False
 
 
-async def list_queue(asked: Asked) -> Answer:
+async def list_queue(asked: Asked) -> Reply:
     """A page of an integration's items, newest first; it may be short and still have a next one."""
     integration_id = path_id(asked)
     query = Query(asked.query_string, FILTERS)
@@ -83,7 +83,7 @@ async def list_queue(asked: Asked) -> Answer:
     )
 
 
-async def show_item(asked: Asked) -> Answer:
+async def show_item(asked: Asked) -> Reply:
     """One item with its payload, its last answer and every attempt."""
     integration_id, recovery_id = path_id(asked), path_recovery_id(asked)
     Query(asked.query_string, ()).done()
@@ -92,7 +92,7 @@ async def show_item(asked: Asked) -> Answer:
     return asked.json(200, {"recovery": shown, "attempts": [views.attempt(one) for one in seen.attempts]})
 
 
-async def hand_over(asked: Asked) -> Answer:
+async def hand_over(asked: Asked) -> Reply:
     """Hand over a delivery that failed elsewhere, with its evidence."""
     integration_id = path_id(asked)
     Query(asked.query_string, ()).done()
@@ -110,7 +110,7 @@ async def hand_over(asked: Asked) -> Answer:
     return answer
 
 
-async def replay(asked: Asked) -> Answer:
+async def replay(asked: Asked) -> Reply:
     """Open the next cycle of a failed or dlq item, with a reason."""
     integration_id, recovery_id = path_id(asked), path_recovery_id(asked)
     raw, reason = await _reason(asked)
@@ -130,7 +130,7 @@ async def replay(asked: Asked) -> Answer:
     return replay_or(asked, done, 200, render)
 
 
-async def resolve(asked: Asked) -> Answer:
+async def resolve(asked: Asked) -> Reply:
     """Close a failed or dlq item for good, with a reason."""
     integration_id, recovery_id = path_id(asked), path_recovery_id(asked)
     raw, reason = await _reason(asked)

@@ -42,7 +42,7 @@ def whole(pattern: re.Pattern[str]) -> Schema:
 
 
 def obj(required: Mapping[str, Schema], optional: Mapping[str, Schema] = {}, **more: Any) -> Schema:
-    """An object; what it may hold besides is left open, because an answer may grow."""
+    """An object; what it may hold besides is left open, because a reply may grow."""
     return {
         "type": "object",
         "properties": {**required, **optional},
@@ -53,7 +53,7 @@ def obj(required: Mapping[str, Schema], optional: Mapping[str, Schema] = {}, **m
 
 def components() -> dict[str, Schema]:
     """Every schema by its name."""
-    return {**_asked(), **_values(), **_answers()}
+    return {**_asked(), **_values(), **_replies()}
 
 
 STRING: Schema = {"type": "string"}
@@ -172,7 +172,7 @@ def _bound(properties: dict[str, Schema]) -> None:
 
 
 def _values() -> dict[str, Schema]:
-    """What answers are made of."""
+    """What replies are made of."""
     snapshot = {"content_type": STRING, "encoding": _ENCODING, "size": COUNT, "truncated": BOOLEAN}
     body: dict[str, Schema] = {"body": {"description": "As `encoding` says; lists leave it out."}}
     of_event = AuditEvent.__annotations__
@@ -275,12 +275,12 @@ _OF_ONE_DELIVERY = [
 ]
 
 
-def _answers() -> dict[str, Schema]:
+def _replies() -> dict[str, Schema]:
     """What a 2xx holds; each has the request_id of its call."""
     accepted: dict[str, Schema] = {"recovery_id": _RECOVERY_ID, "status": {"const": Status.PENDING.value}}
     return {
-        "Accepted": _answer(accepted),
-        "AcceptedBatch": _answer(
+        "Accepted": _reply(accepted),
+        "AcceptedBatch": _reply(
             {
                 "deliveries": array(
                     {"anyOf": [obj(accepted | {"duplicate": BOOLEAN}), *map(ref, _OF_ONE_DELIVERY)]},
@@ -288,8 +288,8 @@ def _answers() -> dict[str, Schema]:
                 )
             }
         ),
-        "Imported": _answer({"recovery_id": _RECOVERY_ID, "status": words(sorted(DEAD))}),
-        "RecoveryQueue": _answer(
+        "Imported": _reply({"recovery_id": _RECOVERY_ID, "status": words(sorted(DEAD))}),
+        "RecoveryQueue": _reply(
             {
                 "integration_id": _INTEGRATION_ID,
                 "lifecycle_status": words(Lifecycle),
@@ -299,8 +299,8 @@ def _answers() -> dict[str, Schema]:
                 "next_cursor": _CURSOR,
             }
         ),
-        "Recovery": _answer({"recovery": ref("Item"), "attempts": array(ref("Attempt"))}),
-        "Replayed": _answer(
+        "Recovery": _reply({"recovery": ref("Item"), "attempts": array(ref("Attempt"))}),
+        "Replayed": _reply(
             {
                 "recovery": ref("Item"),
                 "previous_status": words(sorted(DEAD)),
@@ -309,14 +309,14 @@ def _answers() -> dict[str, Schema]:
                 "reason": STRING,
             }
         ),
-        "Resolved": _answer({"recovery": ref("Item"), "resolved": {"const": True}, "reason": STRING}),
-        "Integrations": _answer({"integrations": array(ref("Integration"))}),
-        "ShownIntegration": _answer(_INTEGRATION),
-        "CreatedIntegration": _answer(
+        "Resolved": _reply({"recovery": ref("Item"), "resolved": {"const": True}, "reason": STRING}),
+        "Integrations": _reply({"integrations": array(ref("Integration"))}),
+        "ShownIntegration": _reply(_INTEGRATION),
+        "CreatedIntegration": _reply(
             _INTEGRATION,
             {"secret": {"type": "string", "description": "The signing secret that was made; shown once."}},
         ),
-        "AuditEvents": _answer(
+        "AuditEvents": _reply(
             {
                 "total": COUNT,
                 "total_is_exact": BOOLEAN,
@@ -324,10 +324,10 @@ def _answers() -> dict[str, Schema]:
                 "next_cursor": _CURSOR,
             }
         ),
-        "Alive": _answer({"status": {"const": "ok"}}),
-        "Ready": _answer({"status": {"const": "ready"}}),
+        "Alive": _reply({"status": {"const": "ok"}}),
+        "Ready": _reply({"status": {"const": "ready"}}),
     }
 
 
-def _answer(required: Mapping[str, Schema], optional: Mapping[str, Schema] = {}) -> Schema:
+def _reply(required: Mapping[str, Schema], optional: Mapping[str, Schema] = {}) -> Schema:
     return obj({**required, "request_id": _REQUEST_ID}, optional)

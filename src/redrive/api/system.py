@@ -2,20 +2,20 @@
 
 from collections.abc import Awaitable, Callable
 
-from redrive.api.call import Answer, Asked
+from redrive.api.call import Asked, Reply
 from redrive.api.query import Query
 from redrive.domain.errors import DependencyUnavailable
 from redrive.store.port import StoreUnavailable
 from redrive.telemetry.metrics import Metrics, Polled
 
 
-async def healthz(asked: Asked) -> Answer:
+async def healthz(asked: Asked) -> Reply:
     """The process lives."""
     Query(asked.query_string, ()).done()
     return asked.json(200, {"status": "ok"})
 
 
-async def readyz(asked: Asked) -> Answer:
+async def readyz(asked: Asked) -> Reply:
     """The process accepts and sends; 503 says why not."""
     Query(asked.query_string, ()).done()
     engine = asked.engine
@@ -26,10 +26,10 @@ async def readyz(asked: Asked) -> Answer:
     return asked.json(200, {"status": "ready"})
 
 
-def scrape(metrics: Metrics) -> Callable[[Asked], Awaitable[Answer]]:
+def scrape(metrics: Metrics) -> Callable[[Asked], Awaitable[Reply]]:
     """The handler that shows *metrics*."""
 
-    async def scrape_metrics(asked: Asked) -> Answer:
+    async def scrape_metrics(asked: Asked) -> Reply:
         """Prometheus text."""
         Query(asked.query_string, ()).done()
         engine = asked.engine
@@ -43,6 +43,6 @@ def scrape(metrics: Metrics) -> Callable[[Asked], Awaitable[Answer]]:
             age = 0.0 if oldest is None else (engine.clock.now() - oldest).total_seconds()
             polled = Polled(engine.worker.lanes.in_flight, backlog.due, max(0.0, age))
         text, content_type = metrics.render(polled)
-        return Answer(200, text, content_type.encode())
+        return Reply(200, text, content_type.encode())
 
     return scrape_metrics

@@ -65,4 +65,4 @@ async def _recall(store: Store, key: Key) -> Again | None:
         return None
     if stored.fingerprint != key.fingerprint:
         raise IdempotencyKeyReused
-    return Again(stored.status, stored.answer)
+    return Again(stored.status, stored.body)

@@ -82,12 +82,12 @@ Verdict = Accepted | Duplicate | KeyReused | Refused
 
 @dataclass(frozen=True, slots=True)
 class Once:
-    """An Idempotency-Key in force: `answer` is stored with the effect and given again to the same request."""
+    """An Idempotency-Key in force: the reply that is stored with the effect and given to the same request."""
 
     scope: bytes  # digest of caller, method, path and key
     fingerprint: bytes  # digest of the body
     status: int
-    answer: bytes
+    body: bytes
     created_at: datetime
 
 
@@ -316,7 +316,7 @@ class Store(Protocol):
         ...
 
     async def recall(self, scope: bytes) -> Once | None:
-        """The answer stored under an idempotency scope."""
+        """The reply stored under an idempotency scope."""
         ...
 
     async def note(self, events: Sequence[AuditEvent]) -> None:

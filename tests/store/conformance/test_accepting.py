@@ -184,17 +184,15 @@ async def test_verdicts_keep_the_order_of_a_mixed_batch(
     assert list(verdicts) == [Refused(Lifecycle.RETIRED), Accepted(claimed=True), Accepted(claimed=False)]
 
 
-async def test_the_answer_is_made_of_the_verdicts_and_stored_with_them(
+async def test_the_reply_is_made_of_the_verdicts_and_stored_with_them(
     store: StoreUnderTest, number: int
 ) -> None:
-    await store.accept(
-        [an_intake(a_delivery(number))], lambda verdicts: a_once(answer=repr(verdicts).encode())
-    )
+    await store.accept([an_intake(a_delivery(number))], lambda verdicts: a_once(body=repr(verdicts).encode()))
 
     stored = await store.recall(b"scope")
 
     assert stored is not None
-    assert stored.answer == repr([Accepted(claimed=False)]).encode()
+    assert stored.body == repr([Accepted(claimed=False)]).encode()
 
 
 async def test_an_id_is_never_taken_twice_and_the_first_stays(store: StoreUnderTest, number: int) -> None:

@@ -1,4 +1,4 @@
-"""Once: the answer is stored with the effect, and whoever comes second leaves no trace."""
+"""Once: the reply is stored with the effect, and whoever comes second leaves no trace."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -60,8 +60,8 @@ async def item(store: StoreUnderTest, number: int) -> Item:
 
 
 @each_verb
-async def test_an_answer_is_recalled_as_it_was_stored(store: StoreUnderTest, item: Item, verb: Verb) -> None:
-    once = a_once(answer=b"\x00{}", status=201)
+async def test_a_reply_is_recalled_as_it_was_stored(store: StoreUnderTest, item: Item, verb: Verb) -> None:
+    once = a_once(body=b"\x00{}", status=201)
 
     await verb(store, item, once)
 
@@ -72,12 +72,12 @@ async def test_an_answer_is_recalled_as_it_was_stored(store: StoreUnderTest, ite
 async def test_whoever_comes_second_is_told_and_leaves_no_trace(
     store: StoreUnderTest, item: Item, verb: Verb
 ) -> None:
-    first = a_once(answer=b"first")
+    first = a_once(body=b"first")
     await store.accept([an_intake(a_delivery(item.delivery.integration))], lambda verdicts: first)
     before = await picture(store, item)
 
     with pytest.raises(AlreadyAnswered):
-        await verb(store, item, a_once(answer=b"second"))
+        await verb(store, item, a_once(body=b"second"))
 
     assert await picture(store, item) == before
     assert await store.recall(first.scope) == first
@@ -112,9 +112,7 @@ async def test_a_batch_whose_call_was_answered_before_is_undone_as_a_whole(
     assert list(await store.accept(batch)) == [Accepted(claimed=False)] * 3
 
 
-async def test_an_answer_that_cannot_be_made_undoes_its_call_alone(
-    store: StoreUnderTest, number: int
-) -> None:
+async def test_a_reply_that_cannot_be_made_undoes_its_call_alone(store: StoreUnderTest, number: int) -> None:
     def broken(verdicts: object) -> Once:
         raise ZeroDivisionError
 
@@ -129,7 +127,7 @@ async def test_an_answer_that_cannot_be_made_undoes_its_call_alone(
     assert await store.item(number, kept.id) is not None
 
 
-async def test_old_keys_and_answers_are_pruned_and_young_ones_stay(store: StoreUnderTest) -> None:
+async def test_old_keys_and_replies_are_pruned_and_young_ones_stay(store: StoreUnderTest) -> None:
     number = await add_integration(store)
     old, young = a_delivery(number, idempotency_key="old"), a_delivery(number, idempotency_key="young")
     await store.accept([an_intake(old)], lambda verdicts: a_once(b"old", created_at=old.created_at))

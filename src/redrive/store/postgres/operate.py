@@ -63,20 +63,20 @@ async def resolve(connection: Connection, item: Item, resolution: Resolution) ->
 
 
 async def remember(connection: Connection, once: Once | None) -> None:
-    """Store the answer of a call that carried an Idempotency-Key, unless it was answered before."""
+    """Store the reply to a call that carried an Idempotency-Key, unless it was answered before."""
     if once is not None and not await connection.fetch(
-        SQL["remember"], once.scope, once.fingerprint, once.status, once.answer, to_ms(once.created_at)
+        SQL["remember"], once.scope, once.fingerprint, once.status, once.body, to_ms(once.created_at)
     ):
         raise AlreadyAnswered
 
 
 async def recall(connection: Connection, scope: bytes) -> Once | None:
-    """The stored answer, if there is one."""
+    """The stored reply, if there is one."""
     row = await connection.fetchrow(SQL["recall"], scope)
     if row is None:
         return None
-    found, fingerprint, status, answer, created_ms = row
-    return Once(found, fingerprint, status, answer, from_ms(created_ms))
+    found, fingerprint, status, body, created_ms = row
+    return Once(found, fingerprint, status, body, from_ms(created_ms))
 
 
 async def _follow(connection: Connection, number: int, integration: Integration) -> None:

@@ -275,7 +275,7 @@ class PostgresStore:
         return await self._guarded(lambda c: operate.resolve(c, item, resolution), [event], once)
 
     async def recall(self, scope: bytes) -> Once | None:
-        """The stored answer of an idempotent call."""
+        """The stored reply to an idempotent call."""
         return await self._database.run(lambda connection: operate.recall(connection, scope))
 
     async def note(self, events: Sequence[AuditEvent]) -> None:
@@ -428,7 +428,7 @@ class PostgresStore:
     async def _guarded(
         self, change: Verb[bool], events: Sequence[AuditEvent], once: Once | None = None
     ) -> bool:
-        """A change, its events and its stored answer: all of it or, when the guard fails, nothing."""
+        """A change, its events and its stored reply: all of it or, when the guard fails, nothing."""
 
         async def run(connection: Connection) -> bool:
             async with connection.transaction():

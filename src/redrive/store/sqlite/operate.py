@@ -83,23 +83,23 @@ def resolve(connection: apsw.Connection, item: Item, resolution: Resolution) -> 
 
 
 def remember(connection: apsw.Connection, once: Once | None) -> None:
-    """Store the answer of a call that carried an Idempotency-Key, unless it was answered before."""
+    """Store the reply to a call that carried an Idempotency-Key, unless it was answered before."""
     if once is not None:
         if recall(connection, once.scope) is not None:
             raise AlreadyAnswered
         connection.execute(
             SQL["remember"],
-            (once.scope, once.fingerprint, once.status, once.answer, to_ms(once.created_at)),
+            (once.scope, once.fingerprint, once.status, once.body, to_ms(once.created_at)),
         )
 
 
 def recall(connection: apsw.Connection, scope: bytes) -> Once | None:
-    """The stored answer, if there is one."""
+    """The stored reply, if there is one."""
     rows = ask(connection, SQL["recall"], (scope,))
     if not rows:
         return None
-    found, fingerprint, status, answer, created_ms = rows[0]
-    return Once(found, fingerprint, status, answer, from_ms(created_ms))
+    found, fingerprint, status, body, created_ms = rows[0]
+    return Once(found, fingerprint, status, body, from_ms(created_ms))
 
 
 def _keep_secrets(connection: apsw.Connection, number: int, secrets: tuple[str, ...]) -> None:

@@ -190,7 +190,7 @@ class SqliteStore:
         return await self._guarded(lambda c: operate.resolve(c, item, resolution), [event], once)
 
     async def recall(self, scope: bytes) -> Once | None:
-        """The stored answer of an idempotent call."""
+        """The stored reply to an idempotent call."""
         return await self._read(operate.recall, scope)
 
     async def note(self, events: Sequence[AuditEvent]) -> None:
@@ -305,7 +305,7 @@ class SqliteStore:
         events: Sequence[AuditEvent],
         once: Once | None = None,
     ) -> bool:
-        """A change, its events and its stored answer: all of it or, when the guard fails, nothing."""
+        """A change, its events and its stored reply: all of it or, when the guard fails, nothing."""
 
         def run(connection: apsw.Connection) -> bool:
             changed = change(connection)
