@@ -5,12 +5,14 @@ from typing import Any
 
 import pytest
 
+import redrive.api.call
 from tests.api.loops import until
 from tests.api.receiver import Answer
 from tests.api.service import (
     DELIVER,
     EVENTS,
     INTEGRATIONS,
+    NEVER,
     VIEW,
     Partner,
     Service,
@@ -74,6 +76,28 @@ def test_without_storage_every_writing_call_is_503_and_nothing_happens(
     own_service.give_storage_back()
     accepted = [make(own_service, call, keyed=keyed) for call in calls[:-1]]
     assert [reply.status for reply in accepted] == [201, 200, 202, 202, 201, 200]
+
+
+@pytest.mark.parametrize("keyed", [False, True])
+def test_what_cannot_be_told_does_not_happen(
+    own_service: Service, monkeypatch: pytest.MonkeyPatch, *, keyed: bool
+) -> None:
+    partner = own_service.partner(rate_per_second=NEVER)
+    dead = partner.hand_over()
+    calls = [call for call in writing_calls(partner, dead) if call[1] != partner.deliveries]
+    before = partner.facts()
+
+    with monkeypatch.context() as broken:
+        broken.setattr(redrive.api.call, "encode", lambda _: 1 / 0)
+        refused = [make(own_service, call, keyed=keyed) for call in calls]
+
+    for reply in refused:
+        assert_unavailable(reply)
+        assert reply.json()["degradation_reason"] == "internal"
+    assert partner.facts() == before
+
+    accepted = [make(own_service, call, keyed=keyed) for call in calls[:-1]]
+    assert [reply.status for reply in accepted] == [201, 200, 202, 201, 200]
 
 
 def test_without_storage_the_service_is_not_ready_and_then_is_again(own_service: Service) -> None:

@@ -19,6 +19,7 @@ from redrive.domain.integration import Defaults, Integration
 from redrive.domain.item import Status
 from redrive.domain.outcome import Answer, Failed, Outcome, Succeeded, classify
 from redrive.engine.ingest import Submission
+from redrive.engine.once import Told
 from redrive.engine.runtime import Engine, Limits
 from redrive.engine.tools import Tools
 from redrive.store.port import Store
@@ -35,6 +36,11 @@ Script = Callable[[Request], Awaitable[Outcome] | Outcome]
 def answered(status: int) -> Outcome:
     """What comes of a complete answer with *status*."""
     return classify(Answer(status, (("Content-Type", "text/plain"),), b"told"))
+
+
+def in_silence(_: object) -> Told:
+    """Tells nothing of a verb's result."""
+    return Told(200, b"")
 
 
 def _fine(_: Request) -> Outcome:
@@ -97,9 +103,12 @@ class Harness:
     async def integration(self, name: str, **fields: Any) -> Integration:
         """A new integration that delivers to /<name>."""
         fields = {"integration_id": name, "name": name, "url": f"https://partner.example/{name}"} | fields
-        made = await self.engine.catalogue.create(self.call(), fields)
-        assert isinstance(made, Integration)
-        return made
+        await self.engine.catalogue.create(self.call(), fields, render=in_silence)
+        return self.engine.catalogue.find(name)
+
+    async def change(self, integration_id: str, **changes: Any) -> None:
+        """Change an integration."""
+        await self.engine.catalogue.update(self.call(), integration_id, changes, render=in_silence)
 
     async def deliver(self, integration_id: str, count: int = 1) -> list[str]:
         """Accept *count* deliveries; their recovery ids."""

@@ -101,7 +101,7 @@ async def test_a_paused_integration_holds_and_goes_on_when_it_is_active_again(ha
     [recovery_id] = await harness.deliver("paused")
     assert (await harness.item("paused", recovery_id)).status is Status.PENDING
 
-    await harness.engine.catalogue.update(harness.call(), "paused", {"lifecycle_status": "active"})
+    await harness.change("paused", lifecycle_status="active")
 
     await harness.status("paused", recovery_id, Status.SUCCEEDED)
 
@@ -109,7 +109,7 @@ async def test_a_paused_integration_holds_and_goes_on_when_it_is_active_again(ha
 async def test_nothing_is_sent_while_an_integration_is_paused(harness: Harness) -> None:
     await harness.integration("held")
     await harness.integration("other")
-    await harness.engine.catalogue.update(harness.call(), "held", {"lifecycle_status": "paused"})
+    await harness.change("held", lifecycle_status="paused")
     [held] = await harness.deliver("held")
 
     [other] = await harness.deliver("other")
@@ -125,7 +125,7 @@ async def test_work_that_is_held_starts_again_one_at_a_time(harness: Harness) ->
     gate = asyncio.Event()
     harness.deliverer.scripts["/ramp"] = _after(gate)
 
-    await harness.engine.catalogue.update(harness.call(), "ramp", {"lifecycle_status": "active"})
+    await harness.change("ramp", lifecycle_status="active")
 
     await eventually(lambda: _when(harness.deliverer.sent("/ramp") > 0))
     assert harness.deliverer.under_way["/ramp"] == 1
@@ -270,7 +270,7 @@ async def test_an_older_reading_does_not_undo_a_change(
 ) -> None:
     await harness.integration("changed")
     older = await harness.store.integrations()
-    await harness.engine.catalogue.update(harness.call(), "changed", {"name": "new"})
+    await harness.change("changed", name="new")
 
     async def read_before() -> Any:
         return older

@@ -11,7 +11,7 @@ from redrive.clock import unique_bytes
 from redrive.domain.access import Call, Permission, Principal
 from redrive.domain.errors import Fault, InvalidPayload, TooLarge
 from redrive.domain.trace import new_traceparent, parse_traceparent, parse_tracestate
-from redrive.engine.once import Key
+from redrive.engine.once import Key, Told
 from redrive.engine.runtime import Engine
 
 REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}", re.ASCII)
@@ -87,6 +87,18 @@ class Asked:
         document["request_id"] = self.request_id
         return Reply(status, encode(document))
 
+    def told(self, status: int, document: dict[str, Any], *, again: bool = False) -> Told:
+        """What a verb tells: as much of a reply as is stored under an idempotency key."""
+        return Told(status, self.json(status, document).body, again)
+
+    def reply(self, told: Told) -> Reply:
+        """The reply that tells it; what was told before is told under the request id of this call."""
+        if not told.again:
+            return Reply(told.status, told.body)
+        reply = self.json(told.status, msgspec.json.decode(told.body))
+        reply.headers.append((b"idempotency-replayed", b"true"))
+        return reply
+
     async def body(self, most: int = SMALL_BODY) -> bytes:
         """The whole body, which must be JSON and at most *most* bytes."""
         self._check_type()
@@ -121,17 +133,12 @@ class Asked:
             )
         return match[1] or match[2]
 
-    def once(self, body: bytes, status: int, render: Callable[[Any], dict[str, Any]]) -> Key | None:
+    def key(self, body: bytes) -> Key | None:
         """The key that makes this call happen once, if it came with one."""
         key = self.idempotency_key()
         if key is None:
             return None
-
-        def answer(result: Any) -> bytes:
-            return encode(render(result) | {"request_id": self.request_id})
-
-        caller, path = self.call.principal.id, f"{self.method} {self.raw_path}"
-        return Key.of(caller, path, key, body=body, status=status, render=answer)
+        return Key.of(self.call.principal.id, f"{self.method} {self.raw_path}", key, body)
 
     def _check_type(self) -> None:
         if self.headers.values.get(b"content-encoding", b"identity") != b"identity":

@@ -11,12 +11,13 @@ import msgspec
 from redrive.api import body, problems
 from redrive.api.body import Members
 from redrive.api.call import MIB, Asked, Reply
-from redrive.api.integrations import path_id, replay_or
+from redrive.api.integrations import path_id
 from redrive.api.query import Query
 from redrive.domain.delivery import Headers
 from redrive.domain.errors import Fault, InvalidPayload, RedriveError, TooLarge
 from redrive.domain.integration import check_headers, is_line
 from redrive.engine.ingest import Receipt, Submission
+from redrive.engine.once import Told
 
 MOST_PAYLOAD = MIB
 MOST_BODY = MIB * 4 // 3 + 64 * 1024  # a whole payload in base64, and the envelope
@@ -57,14 +58,15 @@ async def deliver_batch(asked: Asked) -> Reply:
     results = [_one(element, at) for at, element in enumerate(_elements(raw))]
     good = [one for one in results if isinstance(one, Submission)]
 
-    def render(receipts: Sequence[Receipt | RedriveError]) -> dict[str, Any]:
+    def render(receipts: Sequence[Receipt | RedriveError]) -> Told:
         left = iter(receipts)
         whole = [next(left) if isinstance(one, Submission) else one for one in results]
-        return {"deliveries": [_shown(asked, one) for one in whole]}
+        return asked.told(202, {"deliveries": [_shown(asked, one) for one in whole]})
 
-    key = asked.once(raw, 202, render)
-    accepted = await asked.engine.ingest.accept_batch(asked.call, integration_id, good, key)
-    return replay_or(asked, accepted, 202, render)
+    told = await asked.engine.ingest.accept_batch(
+        asked.call, integration_id, good, render=render, key=asked.key(raw)
+    )
+    return asked.reply(told)
 
 
 def submission(

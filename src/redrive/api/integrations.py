@@ -10,7 +10,7 @@ from redrive.api.call import Asked, Reply
 from redrive.api.query import Query
 from redrive.domain.errors import Fault, InvalidPayload
 from redrive.domain.integration import INTEGRATION_ID, AuthMode, Integration, Method
-from redrive.engine.once import Again
+from redrive.engine.once import Told
 
 _LIFECYCLES = Literal["draft", "active", "paused", "retired"]
 MOST = 64 * 1024
@@ -64,15 +64,14 @@ async def create_integration(asked: Asked) -> Reply:
     fields = _fields(body.read(raw, NewIntegration))
     defaults = asked.engine.catalogue.defaults
 
-    def render(created: Integration) -> dict[str, Any]:
+    def render(created: Integration) -> Told:
         shown = views.integration(created, defaults)
         if created.secrets and "secret" not in fields:
             shown["secret"] = created.secrets[0]
-        return shown
+        return asked.told(201, shown)
 
-    key = asked.once(raw, 201, render)
-    created = await asked.engine.catalogue.create(asked.call, fields, key)
-    return replay_or(asked, created, 201, render)
+    told = await asked.engine.catalogue.create(asked.call, fields, render=render, key=asked.key(raw))
+    return asked.reply(told)
 
 
 async def show_integration(asked: Asked) -> Reply:
@@ -88,8 +87,13 @@ async def update_integration(asked: Asked) -> Reply:
     integration_id = path_id(asked)
     Query(asked.query_string, ()).done()
     changes = _fields(body.read(await asked.body(MOST), Changes))
-    changed = await asked.engine.catalogue.update(asked.call, integration_id, changes)
-    return asked.json(200, views.integration(changed, asked.engine.catalogue.defaults))
+    defaults = asked.engine.catalogue.defaults
+
+    def render(changed: Integration) -> Told:
+        return asked.told(200, views.integration(changed, defaults))
+
+    told = await asked.engine.catalogue.update(asked.call, integration_id, changes, render=render)
+    return asked.reply(told)
 
 
 def path_id(asked: Asked) -> str:
@@ -98,16 +102,6 @@ def path_id(asked: Asked) -> str:
     if not INTEGRATION_ID.fullmatch(found):
         raise InvalidPayload(Fault("integration_id", "1–64 of a-z 0-9 . _ -, first and last alphanumeric"))
     return found
-
-
-def replay_or(asked: Asked, result: Any, status: int, render: Any) -> Reply:
-    """The answer of a verb: rendered, or the stored one with this call's request id."""
-    if isinstance(result, Again):
-        stored = msgspec.json.decode(result.answer)
-        answer = asked.json(result.status, stored)
-        answer.headers.append((b"idempotency-replayed", b"true"))
-        return answer
-    return asked.json(status, render(result))
 
 
 def _fields(given: Policy) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import msgspec
 from redrive.api import body, views
 from redrive.api.call import Asked, Reply
 from redrive.api.deliveries import FIELDS, MOST_BODY, submission
-from redrive.api.integrations import path_id, replay_or
+from redrive.api.integrations import path_id
 from redrive.api.query import Query, parse_instant
 from redrive.domain import outcome
 from redrive.domain.delivery import Evidence, Item
@@ -20,6 +20,7 @@ from redrive.domain.ids import RECOVERY_ID
 from redrive.domain.integration import is_line
 from redrive.domain.item import Status
 from redrive.engine.ingest import Receipt
+from redrive.engine.once import Told
 from redrive.engine.operate import HandOver, Replayed
 from redrive.store.port import QueueFilter
 
@@ -99,15 +100,14 @@ async def hand_over(asked: Asked) -> Reply:
     raw = await asked.body(MOST_BODY + 2 * MOST_ANSWER)
     given = _handed_over(raw, asked.idempotency_key())
 
-    def render(receipt: Receipt) -> dict[str, Any]:
-        return {"recovery_id": receipt.recovery_id, "status": given.status.value}
+    def render(receipt: Receipt) -> Told:
+        shown = {"recovery_id": receipt.recovery_id, "status": given.status.value}
+        return asked.told(201, shown, again=receipt.duplicate)
 
-    key = asked.once(raw, 201, render)
-    done = await asked.engine.operate.hand_over(asked.call, integration_id, given, key)
-    answer = replay_or(asked, done, 201, render)
-    if isinstance(done, Receipt) and done.duplicate:
-        answer.headers.append((b"idempotency-replayed", b"true"))
-    return answer
+    told = await asked.engine.operate.hand_over(
+        asked.call, integration_id, given, render=render, key=asked.key(raw)
+    )
+    return asked.reply(told)
 
 
 async def replay(asked: Asked) -> Reply:
@@ -115,19 +115,23 @@ async def replay(asked: Asked) -> Reply:
     integration_id, recovery_id = path_id(asked), path_recovery_id(asked)
     raw, reason = await _reason(asked)
 
-    def render(done: Replayed) -> dict[str, Any]:
+    def render(done: Replayed) -> Told:
         integration = asked.engine.catalogue.find(integration_id)
-        return {
-            "recovery": views.item(done.item, integration, bodies=False),
-            "previous_status": done.previous_status.value,
-            "current_status": "replayed",
-            "replayed": True,
-            "reason": done.reason,
-        }
+        return asked.told(
+            200,
+            {
+                "recovery": views.item(done.item, integration, bodies=False),
+                "previous_status": done.previous_status.value,
+                "current_status": "replayed",
+                "replayed": True,
+                "reason": done.reason,
+            },
+        )
 
-    key = asked.once(raw, 200, render)
-    done = await asked.engine.operate.replay(asked.call, integration_id, recovery_id, reason, key=key)
-    return replay_or(asked, done, 200, render)
+    told = await asked.engine.operate.replay(
+        asked.call, integration_id, recovery_id, reason, render=render, key=asked.key(raw)
+    )
+    return asked.reply(told)
 
 
 async def resolve(asked: Asked) -> Reply:
@@ -135,13 +139,15 @@ async def resolve(asked: Asked) -> Reply:
     integration_id, recovery_id = path_id(asked), path_recovery_id(asked)
     raw, reason = await _reason(asked)
 
-    def render(item: Item) -> dict[str, Any]:
+    def render(item: Item) -> Told:
         integration = asked.engine.catalogue.find(integration_id)
-        return {"recovery": views.item(item, integration, bodies=False), "resolved": True, "reason": reason}
+        shown = views.item(item, integration, bodies=False)
+        return asked.told(200, {"recovery": shown, "resolved": True, "reason": reason})
 
-    key = asked.once(raw, 200, render)
-    done = await asked.engine.operate.resolve(asked.call, integration_id, recovery_id, reason, key=key)
-    return replay_or(asked, done, 200, render)
+    told = await asked.engine.operate.resolve(
+        asked.call, integration_id, recovery_id, reason, render=render, key=asked.key(raw)
+    )
+    return asked.reply(told)
 
 
 def path_recovery_id(asked: Asked) -> str:

@@ -12,7 +12,7 @@ from redrive.domain.errors import Conflict, Fault, IntegrationNotFound, InvalidP
 from redrive.domain.integration import Defaults, Integration, Lifecycle, check_integration
 from redrive.domain.retry import RetryPolicy
 from redrive.engine.audited import changed_fields, integration_state, of_person
-from redrive.engine.once import Again, Key, idempotent
+from redrive.engine.once import Key, Render, Told, idempotent, kept
 from redrive.engine.tools import Tools
 from redrive.telemetry.events import AuditWritten, Operated
 
@@ -71,12 +71,16 @@ class Catalogue:
         call.require(Permission.VIEW)
         return sorted(self, key=lambda integration: integration.integration_id)
 
-    async def create(self, call: Call, fields: dict[str, Any], key: Key | None = None) -> Integration | Again:
-        """Add one. A signing secret that is not given is made; only this answer shows it."""
+    async def create(
+        self, call: Call, fields: dict[str, Any], *, render: Render[Integration], key: Key | None = None
+    ) -> Told:
+        """Add one. A signing secret that is not given is made; only this reply shows it."""
         call.require(Permission.OPERATE)
-        return await idempotent(self.store, key, lambda: self._create(call, fields, key))
+        return await idempotent(self.store, key, lambda: self._create(call, fields, render=render, key=key))
 
-    async def update(self, call: Call, integration_id: str, changes: dict[str, Any]) -> Integration:
+    async def update(
+        self, call: Call, integration_id: str, changes: dict[str, Any], *, render: Render[Integration]
+    ) -> Told:
         """Change some fields; None puts a policy field back to the default."""
         call.require(Permission.OPERATE)
         if not changes:
@@ -92,14 +96,23 @@ class Catalogue:
                 self._event(call, kind, new, before=integration_state(old), metadata={"changed": changed})
                 for kind in _kinds(changed)
             ]
+            told = render(new)
             if await self.store.update_integration(new, events):
                 self._keep(new)
                 for event in events:
+<<<<<<< HEAD
                     self._tell(event.event_type, call, integration_id)
                 return new
             await self.refresh()
+=======
+                    self._announce(event.event_type, call, integration_id)
+                return told
+            await self.load()
+>>>>>>> b6e64b7 (Render a reply before the commit, with and without a key)
 
-    async def _create(self, call: Call, fields: dict[str, Any], key: Key | None) -> Integration:
+    async def _create(
+        self, call: Call, fields: dict[str, Any], *, render: Render[Integration], key: Key | None
+    ) -> Told:
         check_integration(fields, allow_http=self.allow_http)
         self._check_policy(fields)
         fields = {"name": fields["integration_id"]} | fields
@@ -109,14 +122,13 @@ class Catalogue:
             number=0, created_at=now, updated_at=now, secrets=secrets, **_values(fields)
         )
         event = self._event(call, EventType.CREATED, integration)
-        once = None if key is None else key.answered(integration, now)
-        number = await self.store.create_integration(integration, event, once)
+        told = render(integration)
+        number = await self.store.create_integration(integration, event, kept(key, told, now))
         if number is None:
             raise Conflict(f"there is an integration {integration.integration_id!r} already")
-        integration = replace(integration, number=number)
-        self._keep(integration)
-        self._tell(EventType.CREATED, call, integration.integration_id)
-        return integration
+        self._keep(replace(integration, number=number))
+        self._announce(EventType.CREATED, call, integration.integration_id)
+        return told
 
     def _changed(self, old: Integration, changes: dict[str, Any]) -> Integration:
         new = replace(old, updated_at=self.clock.now(), version=old.version + 1, **_values(changes))
@@ -144,7 +156,7 @@ class Catalogue:
             **more,
         )
 
-    def _tell(self, kind: EventType, call: Call, integration_id: str) -> None:
+    def _announce(self, kind: EventType, call: Call, integration_id: str) -> None:
         self.announce(AuditWritten(kind.value))
         self.announce(
             Operated(kind.value, call.principal.id, integration_id, integration_id, call.request_id)

@@ -1,7 +1,8 @@
 """Accepting deliveries: durable before it is answered, and on its way at once when there is room."""
 
+import asyncio
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import assert_never
 
@@ -12,10 +13,10 @@ from redrive.domain.ids import ItemId, instant_of, recovery_id
 from redrive.domain.integration import Integration
 from redrive.engine.batch import Batcher
 from redrive.engine.catalogue import Catalogue
-from redrive.engine.once import Again, Key, idempotent
+from redrive.engine.once import Key, Render, Told, idempotent, kept
 from redrive.engine.tools import Tools
 from redrive.engine.worker import Worker
-from redrive.store.port import Accepted, Duplicate, Intake, KeyReused, Refused, Verdict
+from redrive.store.port import Accepted, Duplicate, Intake, KeyReused, Once, Refused, Verdict
 from redrive.telemetry.events import DeliveriesAccepted
 
 
@@ -43,6 +44,9 @@ class Receipt:
         return recovery_id(self.id)
 
 
+Results = Sequence[Receipt | RedriveError]
+
+
 class Ingest:
     """Takes deliveries in, many to a commit."""
 
@@ -62,6 +66,7 @@ class Ingest:
         self.worker = worker
         self.max_queued = max_queued
         self.batcher: Batcher[Intake, Verdict] = Batcher(self._store)
+        self._batches: dict[asyncio.Task[Sequence[Verdict]], int] = {}
 
     async def accept(self, call: Call, integration_id: str, submission: Submission) -> Receipt:
         """Accept one delivery, or raise why not."""
@@ -73,16 +78,26 @@ class Ingest:
         return receipt(intake, verdict)
 
     async def accept_batch(
-        self, call: Call, integration_id: str, submissions: Sequence[Submission], key: Key | None = None
-    ) -> Sequence[Receipt | RedriveError] | Again:
+        self,
+        call: Call,
+        integration_id: str,
+        submissions: Sequence[Submission],
+        *,
+        render: Render[Results],
+        key: Key | None = None,
+    ) -> Told:
         """Accept many in one commit; each has its own result, in order."""
         call.require(Permission.DELIVER)
         integration = self.catalogue.find(integration_id)
         self._check_room(len(submissions))
         intakes = [self.intake(call, integration, submission) for submission in submissions]
-        if key is None:
-            return _receipts(intakes, await self.batcher.submit(intakes))
-        return await idempotent(self.store, key, lambda: self._accept_once(intakes, key))
+        return await idempotent(self.store, key, lambda: self._accept_batch(intakes, render, key))
+
+    async def idle(self) -> None:
+        """Return once nothing waits to be stored: what was claimed with it is in flight."""
+        await self.batcher.idle()
+        if self._batches:
+            await asyncio.wait(self._batches)
 
     def intake(self, call: Call, integration: Integration, submission: Submission) -> Intake:
         """The value to store: stamped with the call, claimed for us when it can start at once."""
@@ -104,15 +119,26 @@ class Ingest:
         )
         return Intake(delivery, fingerprint(submission), None)
 
-    async def _accept_once(self, intakes: Sequence[Intake], key: Key) -> Sequence[Receipt | RedriveError]:
-        verdicts = await self.store.accept(
-            intakes, lambda verdicts: key.answered(_receipts(intakes, verdicts), self.clock.now())
-        )
-        self._dispatch(intakes, verdicts)
-        return _receipts(intakes, verdicts)
+    async def _accept_batch(
+        self, intakes: Sequence[Intake], render: Render[Results], key: Key | None
+    ) -> Told:
+        """Alone in its unit of work: a reply that cannot be rendered undoes nothing but its own batch."""
+        told: list[Told] = []
 
-    async def _store(self, intakes: Sequence[Intake]) -> Sequence[Verdict]:
-        """One batch. What is claimed goes on from here, so that no caller who left can strand it."""
+        def tell(verdicts: Sequence[Verdict]) -> Once | None:
+            told.append(render(_receipts(intakes, verdicts)))
+            return kept(key, told[-1], self.clock.now())
+
+        storing = asyncio.create_task(self._store(intakes, tell))
+        self._batches[storing] = len(intakes)
+        storing.add_done_callback(self._batches.pop)
+        await asyncio.shield(storing)
+        return told[-1]
+
+    async def _store(
+        self, intakes: Sequence[Intake], tell: Callable[[Sequence[Verdict]], Once | None] | None = None
+    ) -> Sequence[Verdict]:
+        """In a task that no caller who leaves takes along: what is claimed goes on from here."""
         owner = self.worker.owner
         claimed = [
             Intake(intake.delivery, intake.fingerprint, owner)
@@ -121,7 +147,7 @@ class Ingest:
             for intake in intakes
         ]
         try:
-            verdicts = await self.store.accept(claimed)
+            verdicts = await self.store.accept(claimed, tell)
         except BaseException:
             for intake in claimed:
                 if intake.owner is not None:
@@ -153,10 +179,9 @@ class Ingest:
         self.announce(DeliveriesAccepted(accepted, duplicates))
 
     def _check_room(self, count: int) -> None:
-        if self.batcher.queued and self.batcher.queued + count > self.max_queued:
-            raise RateLimited(
-                f"{self.batcher.queued} deliveries wait to be stored already; try again in a second"
-            )
+        queued = self.batcher.queued + sum(self._batches.values())
+        if queued and queued + count > self.max_queued:
+            raise RateLimited(f"{queued} deliveries wait to be stored already; try again in a second")
 
 
 def fingerprint(submission: Submission) -> bytes:
@@ -189,7 +214,7 @@ def receipt(intake: Intake, verdict: Verdict) -> Receipt:
             assert_never(verdict)
 
 
-def _receipts(intakes: Sequence[Intake], verdicts: Sequence[Verdict]) -> list[Receipt | RedriveError]:
+def _receipts(intakes: Sequence[Intake], verdicts: Sequence[Verdict]) -> Results:
     results: list[Receipt | RedriveError] = []
     for intake, verdict in zip(intakes, verdicts, strict=True):
         try:

@@ -3,7 +3,6 @@
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import TypeVar
 
 from redrive.audit.record import EventType
 from redrive.domain.access import Call, Permission
@@ -16,13 +15,12 @@ from redrive.domain.outcome import is_retryable
 from redrive.engine.audited import of_person
 from redrive.engine.catalogue import Catalogue
 from redrive.engine.ingest import Ingest, Receipt, Submission, receipt
-from redrive.engine.once import Again, Key, idempotent
+from redrive.engine.once import Key, Render, Told, idempotent, kept
 from redrive.engine.tools import Tools
 from redrive.engine.worker import Worker
-from redrive.store.port import Import, Once, Replay
+from redrive.store.port import Import, Replay
 from redrive.telemetry.events import AuditWritten, Operated
 
-Result = TypeVar("Result")
 TURNS = 10
 
 
@@ -64,33 +62,59 @@ class Operate:
         self.worker = worker
 
     async def hand_over(
-        self, call: Call, integration_id: str, given: HandOver, key: Key | None
-    ) -> Receipt | Again:
+        self,
+        call: Call,
+        integration_id: str,
+        given: HandOver,
+        *,
+        render: Render[Receipt],
+        key: Key | None = None,
+    ) -> Told:
         """Take in a delivery that failed elsewhere; it can be replayed like any other."""
         call.require(Permission.DELIVER)
         integration = self.catalogue.find(integration_id)
-        return await idempotent(self.store, key, lambda: self._hand_over(call, integration, given, key))
+        return await idempotent(
+            self.store, key, lambda: self._hand_over(call, integration, given, render=render, key=key)
+        )
 
     async def replay(
-        self, call: Call, integration_id: str, recovery_id: str, reason: str, *, key: Key | None = None
-    ) -> Replayed | Again:
+        self,
+        call: Call,
+        integration_id: str,
+        recovery_id: str,
+        reason: str,
+        *,
+        render: Render[Replayed],
+        key: Key | None = None,
+    ) -> Told:
         """Open the next cycle of a failed or dlq item."""
         call.require(Permission.OPERATE)
         return await idempotent(
             self.store,
             key,
-            lambda: _until_written(lambda: self._replay(call, integration_id, recovery_id, reason, key=key)),
+            lambda: _until_written(
+                lambda: self._replay(call, integration_id, recovery_id, reason, render=render, key=key)
+            ),
         )
 
     async def resolve(
-        self, call: Call, integration_id: str, recovery_id: str, reason: str, *, key: Key | None = None
-    ) -> Item | Again:
+        self,
+        call: Call,
+        integration_id: str,
+        recovery_id: str,
+        reason: str,
+        *,
+        render: Render[Item],
+        key: Key | None = None,
+    ) -> Told:
         """Close a failed or dlq item for good."""
         call.require(Permission.OPERATE)
         return await idempotent(
             self.store,
             key,
-            lambda: _until_written(lambda: self._resolve(call, integration_id, recovery_id, reason, key=key)),
+            lambda: _until_written(
+                lambda: self._resolve(call, integration_id, recovery_id, reason, render=render, key=key)
+            ),
         )
 
     async def item(self, integration_id: str, recovery_id: str) -> tuple[Integration, Item]:
@@ -103,8 +127,14 @@ class Operate:
         return integration, found
 
     async def _hand_over(
-        self, call: Call, integration: Integration, given: HandOver, key: Key | None
-    ) -> Receipt:
+        self,
+        call: Call,
+        integration: Integration,
+        given: HandOver,
+        *,
+        render: Render[Receipt],
+        key: Key | None,
+    ) -> Told:
         intake = self.ingest.intake(call, integration, given.submission)
         delivery = intake.delivery
         code = given.last.failure_code
@@ -123,16 +153,24 @@ class Operate:
         # The whole body, evidence and all: a key that a mere delivery used is another request.
         fingerprint = b"" if key is None else key.fingerprint
         item = Import(delivery, fingerprint, given.status, given.attempt_count, last, event)
-        result = Receipt(delivery.id)
-        verdict = await self.store.hand_over(item, _answered(key, result, self.clock.now()))
-        result = receipt(intake, verdict)
-        if not result.duplicate:
-            self._tell(event.event_type, call, integration, result.recovery_id)
-        return result
+        told = render(Receipt(delivery.id))
+        verdict = await self.store.hand_over(item, kept(key, told, self.clock.now()))
+        done = receipt(intake, verdict)
+        if done.duplicate:  # nothing was stored
+            return render(done)
+        self._announce(event.event_type, call, integration, done.recovery_id)
+        return told
 
     async def _replay(
-        self, call: Call, integration_id: str, recovery_id: str, reason: str, *, key: Key | None = None
-    ) -> Replayed | None:
+        self,
+        call: Call,
+        integration_id: str,
+        recovery_id: str,
+        reason: str,
+        *,
+        render: Render[Replayed],
+        key: Key | None,
+    ) -> Told | None:
         integration, item = await self.item(integration_id, recovery_id)
         check_replay(item.status, resolved=item.resolution is not None)
         if not integration.sends:
@@ -169,16 +207,23 @@ class Operate:
             opened_at=now,
             event=event,
         )
-        result = Replayed(after, item.status, reason)
-        if not await self.store.replay(replay, _answered(key, result, now)):
+        told = render(Replayed(after, item.status, reason))
+        if not await self.store.replay(replay, kept(key, told, now)):
             return None
         self.worker.due(integration.number, now)
-        self._tell(event.event_type, call, integration, recovery_id)
-        return result
+        self._announce(event.event_type, call, integration, recovery_id)
+        return told
 
     async def _resolve(
-        self, call: Call, integration_id: str, recovery_id: str, reason: str, *, key: Key | None = None
-    ) -> Item | None:
+        self,
+        call: Call,
+        integration_id: str,
+        recovery_id: str,
+        reason: str,
+        *,
+        render: Render[Item],
+        key: Key | None,
+    ) -> Told | None:
         integration, item = await self.item(integration_id, recovery_id)
         check_resolve(item.status, resolved=item.resolution is not None)
         now = self.clock.now()
@@ -195,27 +240,24 @@ class Operate:
             after=after.state(),
             metadata={"reason": reason},
         )
-        if not await self.store.resolve(item, resolution, event, _answered(key, after, now)):
+        told = render(after)
+        if not await self.store.resolve(item, resolution, event, kept(key, told, now)):
             return None
-        self._tell(event.event_type, call, integration, recovery_id)
-        return after
+        self._announce(event.event_type, call, integration, recovery_id)
+        return told
 
-    def _tell(self, kind: EventType, call: Call, integration: Integration, target_id: str) -> None:
+    def _announce(self, kind: EventType, call: Call, integration: Integration, target_id: str) -> None:
         self.announce(AuditWritten(kind.value))
         self.announce(
             Operated(kind.value, call.principal.id, integration.integration_id, target_id, call.request_id)
         )
 
 
-def _answered(key: Key | None, result: object, now: datetime) -> Once | None:
-    return None if key is None else key.answered(result, now)
-
-
-async def _until_written(act: Callable[[], Awaitable[Result | None]]) -> Result:
+async def _until_written(act: Callable[[], Awaitable[Told | None]]) -> Told:
     """Decide anew each time the item moved on between reading and writing; a decision then says why not."""
     for _ in range(TURNS):
-        if (result := await act()) is not None:
-            return result
+        if (told := await act()) is not None:
+            return told
     raise DependencyUnavailable("contention", "the item changed each time it was about to be written")
 
 

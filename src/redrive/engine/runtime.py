@@ -92,7 +92,7 @@ class Engine:
         self.is_stopping = True
         self.announce(DrainStarted(self.worker.in_flight))
         await self.worker.stop_claiming()
-        await self.ingest.batcher.idle()  # what it was storing as ours is in flight now
+        await self.ingest.idle()  # what it was storing as ours is in flight now
         return await self.worker.drain(0 if at_once else self.limits.drain_seconds)
 
     async def close(self, reason: str, aborted: int) -> None:

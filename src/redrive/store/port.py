@@ -261,11 +261,12 @@ class Store(Protocol):
     # what arrives
 
     async def accept(
-        self, intakes: Sequence[Intake], answer: Callable[[Sequence[Verdict]], Once] | None = None
+        self, intakes: Sequence[Intake], tell: Callable[[Sequence[Verdict]], Once | None] | None = None
     ) -> Sequence[Verdict]:
         """Store deliveries; one verdict each, in order. One that is refused leaves no trace.
 
-        *answer* makes of the verdicts what is stored with them under the call's idempotency key.
+        *tell* is given the verdicts before the commit and says what to store with them under the call's
+        idempotency key, if it has one. What it raises undoes all of them.
         """
         ...
 

@@ -127,6 +127,18 @@ async def test_a_reply_that_cannot_be_made_undoes_its_call_alone(store: StoreUnd
     assert await store.item(number, kept.id) is not None
 
 
+async def test_deliveries_without_a_key_are_told_and_nothing_is_kept_of_it(
+    store: StoreUnderTest, number: int
+) -> None:
+    given, told = a_delivery(number), list[object]()
+
+    verdicts = await store.accept([an_intake(given)], told.append)
+
+    assert told == [verdicts]
+    assert await store.item(number, given.id) is not None
+    assert await store.prune(NOW) == 0
+
+
 async def test_old_keys_and_replies_are_pruned_and_young_ones_stay(store: StoreUnderTest) -> None:
     number = await add_integration(store)
     old, young = a_delivery(number, idempotency_key="old"), a_delivery(number, idempotency_key="young")

@@ -131,18 +131,18 @@ class PostgresStore:
     # what arrives
 
     async def accept(
-        self, intakes: Sequence[Intake], answer: Callable[[Sequence[Verdict]], Once] | None = None
+        self, intakes: Sequence[Intake], tell: Callable[[Sequence[Verdict]], Once | None] | None = None
     ) -> Sequence[Verdict]:
         """Store deliveries."""
         owner = next((intake.owner for intake in intakes if intake.owner is not None), None)
         stamp = self._stamp()
 
         async def accept(connection: Connection) -> list[Verdict]:
-            if answer is None:
+            if tell is None:
                 return await work.accept(connection, intakes, owner, stamp)
             async with connection.transaction():
                 verdicts = await work.accept(connection, intakes, owner, stamp)
-                await operate.remember(connection, answer(verdicts))
+                await operate.remember(connection, tell(verdicts))
                 return verdicts
 
         async def look_up(connection: Connection) -> list[Verdict]:

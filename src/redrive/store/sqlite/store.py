@@ -120,14 +120,14 @@ class SqliteStore:
         self._unlock()
 
     async def accept(
-        self, intakes: Sequence[Intake], answer: Callable[[Sequence[Verdict]], Once] | None = None
+        self, intakes: Sequence[Intake], tell: Callable[[Sequence[Verdict]], Once | None] | None = None
     ) -> Sequence[Verdict]:
         """Store deliveries."""
 
         def accept(connection: apsw.Connection) -> list[Verdict]:
             verdicts = work.accept(connection, intakes, self._clock.now())
-            if answer is not None:
-                operate.remember(connection, answer(verdicts))
+            if tell is not None:
+                operate.remember(connection, tell(verdicts))
             return verdicts
 
         return await self._writer.run(accept)

@@ -1,0 +1,127 @@
+"""Accepting many at once: what a caller who leaves, a bug, and a slow store may not spoil."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from pathlib import Path
+
+import pytest
+
+from redrive.domain.errors import RateLimited
+from redrive.domain.item import Status
+from redrive.engine.ingest import Submission
+from redrive.engine.once import Key, Told
+from redrive.store.port import Intake, Once, Verdict
+from redrive.store.sqlite import SqliteStore
+from tests.engine.clock import StandingClock
+from tests.engine.conftest import DEADLINE_SECONDS, Harness, eventually, in_silence
+
+A_KEY = Key.of("shop", "POST /batch", "key", b"body")
+TWO = [Submission("made", b"1"), Submission("made", b"2")]
+
+
+class SlowStore(SqliteStore):
+    """Keeps to itself what it has stored, until the gate opens."""
+
+    gate: asyncio.Event
+    waiting = 0
+
+    async def accept(
+        self, intakes: Sequence[Intake], tell: Callable[[Sequence[Verdict]], Once | None] | None = None
+    ) -> Sequence[Verdict]:
+        verdicts = await super().accept(intakes, tell)
+        self.waiting += 1
+        await self.gate.wait()
+        return verdicts
+
+    async def holds(self, count: int) -> None:
+        """Return once *count* calls wait."""
+
+        async def look() -> bool | None:
+            return self.waiting == count or None
+
+        await eventually(look)
+
+
+@pytest.fixture
+async def slow_store(tmp_path: Path, clock: StandingClock) -> SlowStore:
+    store = await SlowStore.open(tmp_path / "slow.db", clock)
+    store.gate = asyncio.Event()
+    return store
+
+
+@pytest.fixture
+async def slow(slow_store: SlowStore, clock: StandingClock) -> AsyncIterator[Harness]:
+    harness = Harness(slow_store, clock)
+    await harness.engine.start()
+    await harness.integration("a")
+    yield harness
+    slow_store.gate.set()
+    await harness.close()
+
+
+@pytest.mark.parametrize("key", [None, A_KEY])
+async def test_what_was_claimed_goes_out_when_its_caller_has_left(
+    slow: Harness, slow_store: SlowStore, key: Key | None
+) -> None:
+    leaving = asyncio.create_task(accept(slow, key))
+    await slow_store.holds(1)
+
+    leaving.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await leaving
+    slow_store.gate.set()
+
+    async def sent() -> bool | None:
+        return slow.deliverer.sent("/a") == len(TWO) or None
+
+    await eventually(sent)
+
+
+async def test_a_drain_waits_for_a_batch_that_is_being_stored(slow: Harness, slow_store: SlowStore) -> None:
+    accepting = asyncio.create_task(accept(slow))
+    await slow_store.holds(1)
+
+    draining = asyncio.create_task(slow.engine.drain())
+    slow_store.gate.set()
+
+    assert await draining == 0
+    assert slow.deliverer.sent("/a") == len(TWO)
+    await accepting
+
+
+async def test_batches_that_are_being_stored_leave_less_room(slow: Harness, slow_store: SlowStore) -> None:
+    slow.engine.ingest.max_queued = 4
+    storing = [asyncio.create_task(accept(slow)) for _ in range(2)]
+    await slow_store.holds(2)
+
+    with pytest.raises(RateLimited, match="4 deliveries wait"):
+        await accept(slow)
+    with pytest.raises(RateLimited):
+        await slow.deliver("a")
+
+    slow_store.gate.set()
+    await asyncio.gather(*storing)
+    await accept(slow)
+
+
+@pytest.mark.parametrize("key", [None, A_KEY])
+async def test_a_batch_that_cannot_be_told_leaves_its_places_to_others(
+    harness: Harness, key: Key | None
+) -> None:
+    await harness.integration("a", concurrency=2)
+
+    def broken(_: object) -> Told:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        await harness.engine.ingest.accept_batch(harness.call(), "a", TWO, render=broken, key=key)
+
+    recovery_ids = await harness.deliver("a", 2)
+    for recovery_id in recovery_ids:
+        await harness.status("a", recovery_id, Status.SUCCEEDED)
+    assert harness.deliverer.sent("/a") == 2
+
+
+async def accept(harness: Harness, key: Key | None = None) -> None:
+    async with asyncio.timeout(DEADLINE_SECONDS):
+        await harness.engine.ingest.accept_batch(harness.call(), "a", TWO, render=in_silence, key=key)
