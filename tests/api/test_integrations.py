@@ -6,6 +6,7 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
+from standardwebhooks import Webhook
 
 from tests.api.service import INTEGRATIONS, Partner, Service
 from tests.api.shapes import EVENT, EVENT_ID, INSTANT, INTEGRATION, REQUEST_ID, TRACEPARENT, Like
@@ -111,6 +112,39 @@ def test_a_secret_that_was_made_is_shown_once(service: Service) -> None:
 
     assert not any(partner.secret in reply.body.decode() for reply in everything)
     assert partner.secret not in str(service.events(integration_id=partner.id))
+
+
+def test_a_secret_that_is_made_when_signing_is_switched_on_is_shown_once(service: Service) -> None:
+    partner = service.partner(auth_mode="none")
+    assert partner.secret is None
+
+    switched_on = partner.change(auth_mode="hmac")
+
+    secret = switched_on.json()["secret"]
+    assert secret == Like(r"whsec_[A-Za-z0-9+/]{43}=")
+    everything = [service.admin.get(partner.url), service.admin.get(INTEGRATIONS), partner.change(name="b")]
+    assert not any(secret in reply.body.decode() for reply in everything)
+    assert secret not in str(service.events(integration_id=partner.id))
+    assert_signed(partner, secret)
+
+
+def test_a_secret_that_is_given_when_signing_is_switched_on_is_not_shown(service: Service) -> None:
+    partner = service.partner(auth_mode="none")
+
+    switched_on = partner.change(auth_mode="hmac", secret=SECRET)
+
+    assert (switched_on.status, "secret" in switched_on.json()) == (200, False)
+    assert_signed(partner, SECRET)
+
+
+def test_signing_that_is_switched_off_and_on_again_keeps_its_secret(service: Service) -> None:
+    partner = service.partner()
+    partner.change(auth_mode="none")
+
+    switched_on = partner.change(auth_mode="hmac")
+
+    assert "secret" not in switched_on.json()
+    assert_signed(partner, partner.secret)
 
 
 def test_secrets_are_redacted_in_the_audit_trail(service: Service) -> None:
@@ -256,3 +290,13 @@ def test_integrations_survive_a_restart(own_service: Service) -> None:
     own_service.restart()
 
     assert own_service.admin.get(partner.url).json() | {"request_id": 0} == before | {"request_id": 0}
+
+
+def assert_signed(partner: Partner, secret: str | None) -> None:
+    """What is sent from now on is signed with *secret* and nothing else."""
+    assert secret is not None
+    partner.becomes(partner.deliver({"a": 1}), "succeeded")
+    sent = partner.received[-1]
+    headers = {name.lower(): value for name, value in sent.headers}
+    assert " " not in headers["webhook-signature"]
+    assert Webhook(secret).verify(sent.body, headers) == {"a": 1}

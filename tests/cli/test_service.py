@@ -179,6 +179,15 @@ def test_an_integration_is_added_with_what_was_said(peer: Peer, terminal: Termin
     assert "shown once" in ended.err
 
 
+def test_a_secret_that_an_update_made_is_shown_as_well(peer: Peer, terminal: Terminal) -> None:
+    peer.answer({"integration_id": "billing", "secret": "whsec_x", "headers": {}, "request_id": "r"})
+
+    ended = terminal.run("integration", "update", "billing", "--auth-mode", "hmac")
+
+    assert "secret           whsec_x\n" in ended.out
+    assert "shown once" in ended.err
+
+
 def test_adding_what_is_there_points_to_update(peer: Peer, terminal: Terminal) -> None:
     peer.problem(409, "INT-409-CONFLICT", "there is one")
 

@@ -76,6 +76,7 @@ def test_every_error_has_its_schema(description: Any) -> None:
 def test_no_answer_says_more_or_less_than_its_schema(client: Client, description: Any) -> None:
     """Strictly: what an answer holds beyond its schema is a fault here, although a caller may not mind."""
     made = client.create_integration(integration_id="strict", url="http://127.0.0.1:9/hooks")
+    client.create_integration(integration_id="unsigned", url="http://127.0.0.1:9/hooks", auth_mode="none")
     accepted = client.deliver("strict", event_type="invoice.paid", payload={"id": 7})
     recovery_id = accepted["recovery_id"]
     dead = _wait_for_status(client, recovery_id, "dlq")
@@ -85,21 +86,23 @@ def test_no_answer_says_more_or_less_than_its_schema(client: Client, description
     imported = client.import_delivery("strict", {"event_type": "a", "payload": 1, "status": "failed"})
     resolved = client.resolve("strict", recovery_id, "not needed any more")
 
-    for name, answer in {
-        "CreatedIntegration": made,
-        "Accepted": accepted,
-        "Recovery": dead,
-        "Replayed": replayed,
-        "AcceptedBatch": batch,
-        "Imported": imported,
-        "Resolved": resolved,
-        "RecoveryQueue": client.queue("strict"),
-        "Integrations": client.integrations(),
-        "ShownIntegration": client.update_integration("strict", name="Strictly"),
-        "AuditEvents": client.audit_events(integration_id="strict"),
-        "Alive": client.health(),
-        "Ready": client.ready(),
-    }.items():
+    for name, answer in [
+        ("SavedIntegration", made),
+        ("Accepted", accepted),
+        ("Recovery", dead),
+        ("Replayed", replayed),
+        ("AcceptedBatch", batch),
+        ("Imported", imported),
+        ("Resolved", resolved),
+        ("RecoveryQueue", client.queue("strict")),
+        ("Integrations", client.integrations()),
+        ("ShownIntegration", client.integration("strict")),
+        ("SavedIntegration", client.update_integration("strict", name="Strictly")),
+        ("SavedIntegration", client.update_integration("unsigned", auth_mode="hmac")),
+        ("AuditEvents", client.audit_events(integration_id="strict")),
+        ("Alive", client.health()),
+        ("Ready", client.ready()),
+    ]:
         _check(description, name, answer)
 
 

@@ -9,7 +9,8 @@ from redrive.api import body, views
 from redrive.api.call import Asked, Reply
 from redrive.api.query import Query
 from redrive.domain.errors import Fault, InvalidPayload
-from redrive.domain.integration import INTEGRATION_ID, AuthMode, Integration, Method
+from redrive.domain.integration import INTEGRATION_ID, AuthMode, Method
+from redrive.engine.catalogue import Saved
 from redrive.engine.once import Told
 
 _LIFECYCLES = Literal["draft", "active", "paused", "retired"]
@@ -62,13 +63,9 @@ async def create_integration(asked: Asked) -> Reply:
     Query(asked.query_string, ()).done()
     raw = await asked.body(MOST)
     fields = _fields(body.read(raw, NewIntegration))
-    defaults = asked.engine.catalogue.defaults
 
-    def render(created: Integration) -> Told:
-        shown = views.integration(created, defaults)
-        if created.secrets and "secret" not in fields:
-            shown["secret"] = created.secrets[0]
-        return asked.told(201, shown)
+    def render(saved: Saved) -> Told:
+        return asked.told(201, _saved(asked, saved))
 
     told = await asked.engine.catalogue.create(asked.call, fields, render=render, key=asked.key(raw))
     return asked.reply(told)
@@ -83,14 +80,13 @@ async def show_integration(asked: Asked) -> Reply:
 
 
 async def update_integration(asked: Asked) -> Reply:
-    """Change the fields given; null puts a policy field back to the global default."""
+    """Change the fields given; null: back to the default. A secret made for hmac is in this answer alone."""
     integration_id = path_id(asked)
     Query(asked.query_string, ()).done()
     changes = _fields(body.read(await asked.body(MOST), Changes))
-    defaults = asked.engine.catalogue.defaults
 
-    def render(changed: Integration) -> Told:
-        return asked.told(200, views.integration(changed, defaults))
+    def render(saved: Saved) -> Told:
+        return asked.told(200, _saved(asked, saved))
 
     told = await asked.engine.catalogue.update(asked.call, integration_id, changes, render=render)
     return asked.reply(told)
@@ -102,6 +98,11 @@ def path_id(asked: Asked) -> str:
     if not INTEGRATION_ID.fullmatch(found):
         raise InvalidPayload(Fault("integration_id", "1–64 of a-z 0-9 . _ -, first and last alphanumeric"))
     return found
+
+
+def _saved(asked: Asked, saved: Saved) -> dict[str, Any]:
+    shown = views.integration(saved.integration, asked.engine.catalogue.defaults)
+    return shown if saved.made_secret is None else shown | {"secret": saved.made_secret}
 
 
 def _fields(given: Policy) -> dict[str, Any]:

@@ -54,10 +54,10 @@ OPERATIONS = {
     "resolve": Operation(200, "Resolved", "Reason", key="call", refusals=(errors.Conflict,)),
     "list_integrations": Operation(200, "Integrations"),
     "create_integration": Operation(
-        201, "CreatedIntegration", "NewIntegration", key="call", refusals=(errors.Conflict,)
+        201, "SavedIntegration", "NewIntegration", key="call", refusals=(errors.Conflict,)
     ),
     "show_integration": Operation(200, "ShownIntegration"),
-    "update_integration": Operation(200, "ShownIntegration", "Changes"),
+    "update_integration": Operation(200, "SavedIntegration", "Changes"),
     "list_events": Operation(200, "AuditEvents", query=audit.FILTERS),
     "healthz": Operation(200, "Alive"),
     "readyz": Operation(200, "Ready"),

@@ -312,7 +312,7 @@ def _replies() -> dict[str, Schema]:
         "Resolved": _reply({"recovery": ref("Item"), "resolved": {"const": True}, "reason": STRING}),
         "Integrations": _reply({"integrations": array(ref("Integration"))}),
         "ShownIntegration": _reply(_INTEGRATION),
-        "CreatedIntegration": _reply(
+        "SavedIntegration": _reply(
             _INTEGRATION,
             {"secret": {"type": "string", "description": "The signing secret that was made; shown once."}},
         ),

@@ -55,8 +55,8 @@ class Fields:
         str | None,
         Parameter(
             help=(
-                "Its signing secret (whsec_…, @file or @-). Else `add` makes one and shows it once, and"
-                " with `update` it stays."
+                "Its signing secret (whsec_…, @file or @-). Else it stays; where there is none yet and one is"
+                " needed, one is made and shown once."
             )
         ),
     ] = None
@@ -117,8 +117,6 @@ def add(
         advice = f"`redrive integration update {integration_id}` changes the one there is"
         raise Stop(stop.code, stop.wrong, advice) from stop
     _print(answer, output)
-    if "secret" in answer:
-        note("The secret is shown once: hand it to the receiver now.")
     return ExitCode.OK
 
 
@@ -184,6 +182,8 @@ def update(
 
 
 def _print(answer: "Answer", output: Output) -> None:
+    if "secret" in answer:
+        note("The secret is shown once: hand it to the receiver now.")
     if output != "table":
         print_answer(answer, output)
         return

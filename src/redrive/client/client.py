@@ -118,7 +118,10 @@ class Client:
         traceparent: str | None = None,
         **changes: Any,
     ) -> Answer:
-        """Change what is given and leave the rest; None goes back to the service's default."""
+        """Change what is given and leave the rest; None goes back to the service's default.
+
+        A signing secret that the service makes for it is in this answer, and only here.
+        """
         correlation: Correlation = {"request_id": request_id, "traceparent": traceparent}
         return self._call("PATCH", _under(integration_id), write(changes), _correlate(correlation))
 

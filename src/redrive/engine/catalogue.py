@@ -1,7 +1,7 @@
 """The integrations: kept in memory, read from the store, changed by people with a reason to."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from redrive.audit.record import AuditEvent, EventType
@@ -15,6 +15,14 @@ from redrive.engine.audited import changed_fields, integration_state, of_person
 from redrive.engine.once import Key, Render, Told, idempotent, kept
 from redrive.engine.tools import Tools
 from redrive.telemetry.events import AuditWritten, Operated
+
+
+@dataclass(frozen=True, slots=True)
+class Saved:
+    """An integration as it is written; a signing secret that was made for it is shown now or never."""
+
+    integration: Integration
+    made_secret: str | None = None
 
 
 class Catalogue:
@@ -72,14 +80,14 @@ class Catalogue:
         return sorted(self, key=lambda integration: integration.integration_id)
 
     async def create(
-        self, call: Call, fields: dict[str, Any], *, render: Render[Integration], key: Key | None = None
+        self, call: Call, fields: dict[str, Any], *, render: Render[Saved], key: Key | None = None
     ) -> Told:
-        """Add one. A signing secret that is not given is made; only this reply shows it."""
+        """Add one."""
         call.require(Permission.OPERATE)
         return await idempotent(self.store, key, lambda: self._create(call, fields, render=render, key=key))
 
     async def update(
-        self, call: Call, integration_id: str, changes: dict[str, Any], *, render: Render[Integration]
+        self, call: Call, integration_id: str, changes: dict[str, Any], *, render: Render[Saved]
     ) -> Told:
         """Change some fields; None puts a policy field back to the default."""
         call.require(Permission.OPERATE)
@@ -90,13 +98,14 @@ class Catalogue:
             check_secret(changes["secret"])
         while True:  # until nobody changed it between our reading and our writing
             old = self.find(integration_id)
-            new = self._changed(old, changes)
+            saved = self._changed(old, changes)
+            new = saved.integration
             changed = changed_fields(old, new)
             events = [
                 self._event(call, kind, new, before=integration_state(old), metadata={"changed": changed})
                 for kind in _kinds(changed)
             ]
-            told = render(new)
+            told = render(saved)
             if await self.store.update_integration(new, events):
                 self._keep(new)
                 for event in events:
@@ -111,18 +120,17 @@ class Catalogue:
 >>>>>>> b6e64b7 (Render a reply before the commit, with and without a key)
 
     async def _create(
-        self, call: Call, fields: dict[str, Any], *, render: Render[Integration], key: Key | None
+        self, call: Call, fields: dict[str, Any], *, render: Render[Saved], key: Key | None
     ) -> Told:
         check_integration(fields, allow_http=self.allow_http)
         self._check_policy(fields)
         fields = {"name": fields["integration_id"]} | fields
         now = self.clock.now()
-        secrets = _secrets(fields.get("auth_mode", "hmac"), fields.get("secret"))
-        integration = Integration(
-            number=0, created_at=now, updated_at=now, secrets=secrets, **_values(fields)
-        )
+        new = Integration(number=0, created_at=now, updated_at=now, **_values(fields))
+        saved = _with_secret(new, fields.get("secret"))
+        integration = saved.integration
         event = self._event(call, EventType.CREATED, integration)
-        told = render(integration)
+        told = render(saved)
         number = await self.store.create_integration(integration, event, kept(key, told, now))
         if number is None:
             raise Conflict(f"there is an integration {integration.integration_id!r} already")
@@ -130,12 +138,10 @@ class Catalogue:
         self._announce(EventType.CREATED, call, integration.integration_id)
         return told
 
-    def _changed(self, old: Integration, changes: dict[str, Any]) -> Integration:
+    def _changed(self, old: Integration, changes: dict[str, Any]) -> Saved:
         new = replace(old, updated_at=self.clock.now(), version=old.version + 1, **_values(changes))
         self._check_policy({name: getattr(new, name) for name in ("base_delay_seconds", "max_delay_seconds")})
-        if changes.get("secret") is not None or (new.auth_mode == "hmac" and not new.secrets):
-            new = replace(new, secrets=_secrets(new.auth_mode, changes.get("secret")))
-        return new
+        return _with_secret(new, changes.get("secret"))
 
     def _check_policy(self, fields: dict[str, Any]) -> None:
         base = fields.get("base_delay_seconds") or self.defaults.base_delay_seconds
@@ -191,12 +197,16 @@ def _values(fields: dict[str, Any]) -> dict[str, Any]:
     return values
 
 
-def _secrets(auth_mode: str, given: str | None) -> tuple[str, ...]:
+def _with_secret(new: Integration, given: str | None) -> Saved:
+    """With the signing secret that was given; else with one that is made, if it needs one and has none."""
     if given is not None:
-        if auth_mode != "hmac":
+        if new.auth_mode != "hmac":
             raise InvalidPayload(
-                Fault("/secret", f"auth_mode {auth_mode} does not sign; leave the secret out")
+                Fault("/secret", f"auth_mode {new.auth_mode} does not sign; leave the secret out")
             )
         check_secret(given)
-        return (given,)
-    return (new_secret(random_bytes),) if auth_mode == "hmac" else ()
+        return Saved(replace(new, secrets=(given,)))
+    if new.auth_mode == "hmac" and not new.secrets:
+        made = new_secret(random_bytes)
+        return Saved(replace(new, secrets=(made,)), made)
+    return Saved(new)
