@@ -109,15 +109,9 @@ class Catalogue:
             if await self.store.update_integration(new, events):
                 self._keep(new)
                 for event in events:
-<<<<<<< HEAD
-                    self._tell(event.event_type, call, integration_id)
-                return new
-            await self.refresh()
-=======
                     self._announce(event.event_type, call, integration_id)
                 return told
-            await self.load()
->>>>>>> b6e64b7 (Render a reply before the commit, with and without a key)
+            await self.refresh()
 
     async def _create(
         self, call: Call, fields: dict[str, Any], *, render: Render[Saved], key: Key | None

@@ -7,7 +7,7 @@ from itertools import groupby
 from redrive.domain.delivery import Attempt, Claim
 from redrive.domain.item import RetryAt, next_step
 from redrive.domain.outcome import Failed, Outcome, Reach, is_retryable
-from redrive.engine import evidence
+from redrive.engine import audited
 from redrive.engine.batch import Batcher
 from redrive.engine.catalogue import Catalogue
 from redrive.engine.health import Health
@@ -65,7 +65,7 @@ class Recorder:
         step = next_step(outcome, claim.attempt, claim.max_attempts, policy, now=now, chance=self.chance())
         retryable = is_retryable(outcome.code, policy.network_codes) if isinstance(outcome, Failed) else None
         attempt = Attempt(claim.cycle, claim.attempt, started_at, duration, outcome, retryable, span_id)
-        events = evidence.of_attempt(self.next_id, claim, integration.integration_id, attempt, step, now=now)
+        events = audited.of_attempt(self.next_id, claim, integration.integration_id, attempt, step, now=now)
         [recorded] = await self.batcher.submit((Result(claim, attempt, step, events, now),))
         if isinstance(recorded, Exception):
             raise recorded
@@ -73,7 +73,7 @@ class Recorder:
             if isinstance(step, RetryAt):
                 self.due(claim.delivery.integration, step.due_at)
             for event in events:
-                self.announce(AuditWritten(event.event_type.value, 1))
+                self.announce(AuditWritten(event.event_type.value))
         self.announce(
             AttemptFinished(
                 claim=claim,

@@ -229,10 +229,10 @@ class Worker:
         self.cut()
 
     async def lapse(self, seconds: float, *, is_buried: bool) -> None:
-        """Cut off what is in flight under a lease that ran out; unless we are buried, say what is known of it.
+        """Cut off what is in flight under a lease that ran out.
 
-        What came back already is written down, and what was not sent given back, if that takes no longer
-        than *seconds*.
+        Unless we are buried, what came back already is written down, and what was not sent given back, if
+        that takes no longer than *seconds*.
         """
         self.cut()
         await self._nothing_under_way()
