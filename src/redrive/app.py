@@ -17,8 +17,9 @@ import uvicorn
 import uvloop
 
 from redrive.api.app import Api
+from redrive.api.call import Route
 from redrive.api.routes import routes
-from redrive.clock import SystemClock, chance, unique_bytes
+from redrive.clock import Clock, SystemClock, chance, unique_bytes
 from redrive.config import BadSettings, Settings
 from redrive.delivery.guard import Guard
 from redrive.delivery.http import HttpDeliverer
@@ -66,7 +67,7 @@ def serve(settings: Settings) -> int:
 async def open_store(settings: Settings) -> AsyncIterator[Store]:
     """The store of *settings*, without becoming its owner."""
     check_role(settings)
-    store = await SqliteStore.open(_sqlite_path(settings), SystemClock(), readers=settings.readers)
+    store = await _store(settings, SystemClock())
     try:
         yield store
     finally:
@@ -75,6 +76,8 @@ async def open_store(settings: Settings) -> AsyncIterator[Store]:
 
 def migrate(settings: Settings) -> list[str]:
     """Bring the schema up to date; what was applied."""
+    if settings.sqlite_path() is None:
+        return asyncio.run(_postgres().prepare(settings.database, SystemClock()))
     return prepare(_sqlite_path(settings), SystemClock())
 
 
@@ -93,12 +96,12 @@ def doctor(settings: Settings) -> list[Finding]:
 
 
 def check_role(settings: Settings) -> None:
-    """SQLite belongs to one process, which does everything; PostgreSQL is not there yet."""
-    if settings.sqlite_path() is None:
-        raise BadSettings("database: this version stores in SQLite only (sqlite:///path.db)")
-    if settings.role != "all":
+    """SQLite belongs to one process, which does everything; several need PostgreSQL."""
+    if settings.sqlite_path() is not None and (settings.role != "all" or settings.workers > 1):
+        what = f"role {settings.role}" if settings.role != "all" else f"{settings.workers} workers"
         raise BadSettings(
-            f"role: there is no {settings.role} in this version; one process owns a database and does it all"
+            f"{what}: one process owns a SQLite database and does it all;"
+            " several processes need --database postgresql://…"
         )
 
 
@@ -115,15 +118,16 @@ async def _serve(settings: Settings, listener: socket.socket) -> int:
         is_local=is_local,
     )
     guard.protect([listener.getsockname()[:2]])
-    store = await SqliteStore.open(_sqlite_path(settings), clock, readers=settings.readers)
+    store = await _store(settings, clock)
     resolver = SystemResolver()
-    tools = Tools(store, clock, chance, unique_bytes, IdSequence(), bus)
+    tools = Tools(store, store.clock, chance, unique_bytes, IdSequence(), bus)
     engine = Engine(
         tools,
-        HttpDeliverer(guard, resolver, clock),
+        HttpDeliverer(guard, resolver, store.clock),
         settings.defaults(),
         Limits(settings.slots, settings.max_queued, settings.drain_seconds),
         allow_http=settings.allow_http,
+        sends=settings.role != "api",
     )
     try:
         incarnation = await engine.start()
@@ -131,7 +135,7 @@ async def _serve(settings: Settings, listener: socket.socket) -> int:
         await engine.deliverer.close()
         await store.close()
         raise CannotStart(str(error)) from error
-    server = _Server(_http(Api(engine, routes(metrics))))
+    server = _Server(_http(Api(engine, _routes(settings, metrics))))
     stop = _stop_signals(asyncio.get_running_loop())
     serving = asyncio.create_task(server.serve(sockets=[listener]))
     host, port = listener.getsockname()[:2]
@@ -233,6 +237,32 @@ def _listening(settings: Settings) -> Iterator[socket.socket]:
                 f"cannot listen on {settings.host}:{settings.port} ({error.strerror}); choose another --port"
             ) from error
         yield listener
+
+
+def _routes(settings: Settings, metrics: Metrics) -> list[Route]:
+    """Every call; a process that only sends answers those that need no permission."""
+    table = routes(metrics)
+    return table if settings.role != "worker" else [route for route in table if route.permission is None]
+
+
+async def _store(settings: Settings, clock: Clock) -> Store:
+    if settings.sqlite_path() is not None:
+        return await SqliteStore.open(_sqlite_path(settings), clock, readers=settings.readers)
+    postgres: Store = await _postgres().PostgresStore.open(
+        settings.database,
+        clock,
+        connections=settings.database_connections,
+        sends=settings.role != "api",
+    )
+    return postgres
+
+
+def _postgres() -> Any:
+    try:
+        from redrive.store import postgres  # noqa: PLC0415 - an extra
+    except ImportError as error:
+        raise BadSettings(f"{error}: install redrive with its extra, redrive[postgres]") from error
+    return postgres
 
 
 def _trace(settings: Settings, bus: Bus) -> Any:

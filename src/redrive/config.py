@@ -136,7 +136,7 @@ _TEXT = Kind("text on one line, without space at either end", _text)
 _PATH = Kind("a path", lambda text: Path(_text(text)))
 _FLAG = Kind("true or false", _flag, (bool,))
 _DATABASE = Kind(
-    "sqlite:///relative.db, sqlite:////absolute.db or postgresql://… (PostgreSQL: not in this version)",
+    "sqlite:///relative.db, sqlite:////absolute.db or postgresql://user@host/database",
     _database,
 )
 _NETWORKS = _list("ranges such as 10.0.0.0/8", _network)
@@ -201,7 +201,13 @@ class Settings:
         _integer(1, 1_000_000),
         "How many deliveries may wait for their commit; further ones are answered 429.",
     ] = 10_000
+    workers: Annotated[
+        int, _integer(1, 256), "How many processes `redrive serve` starts on this machine (PostgreSQL)."
+    ] = 1
     readers: Annotated[int, _integer(1, 64), "How many threads read the SQLite file."] = 2
+    database_connections: Annotated[
+        int, _integer(2, 200), "How many connections a process opens to PostgreSQL, one more to listen."
+    ] = 10
     log_level: Annotated[
         LogLevel, _choice(get_args(LogLevel)), "The least that is logged; debug has every attempt."
     ] = "info"
@@ -217,6 +223,11 @@ class Settings:
     def defaults(self) -> Defaults:
         """What an integration that says nothing gets."""
         return Defaults(**{row.name: getattr(self, row.name) for row in fields(Defaults)})
+
+    def database_address(self) -> str:
+        """The database without the password that may be in it."""
+        scheme, _, rest = self.database.partition("://")
+        return f"{scheme}://{rest.rpartition('@')[2]}"
 
     def sqlite_path(self) -> Path | None:
         """The file of a SQLite database; None when the database is another."""

@@ -221,6 +221,7 @@ _INTEGRATION: dict[str, Schema] = {
     "retryable_network_codes": array(words(RETRYABLE_NETWORK_CODES)),
     "concurrency": COUNT,
     "rate_per_second": or_null(NUMBER),
+    "shards": COUNT | {"description": "Lanes that several processes may send from side by side."},
     "health_url": or_null(STRING),
     "created_at": INSTANT,
     "updated_at": INSTANT,

@@ -29,6 +29,7 @@ def integration(found: Integration, defaults: Defaults) -> dict[str, Any]:
         "lifecycle_status": found.lifecycle_status.value,
         **{name: defaults.of(found, name) for name in _POLICY},
         "rate_per_second": found.rate_per_second,
+        "shards": found.shards,
         "health_url": found.health_url,
         "created_at": rfc3339(found.created_at),
         "updated_at": rfc3339(found.updated_at),

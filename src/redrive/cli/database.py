@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final, TypeVar
 
 from cyclopts import Parameter
@@ -19,7 +18,7 @@ Database = Annotated[
     str | None,
     Parameter(
         help=(
-            "sqlite:///path.db (PostgreSQL: not in this version)"
+            "sqlite:///path.db or postgresql://user@host/database"
             " [default: REDRIVE_DATABASE, else a file of its own]"
         )
     ),
@@ -36,13 +35,10 @@ def settings(**overrides: str | None) -> "Settings":
         return load(overrides)
 
 
-def path_of(chosen: "Settings") -> Path:
-    """The file of the database that was chosen, from the root on."""
+def name_of(chosen: "Settings") -> str:
+    """The database that was chosen, as a person may read it: a file from the root on, or an address."""
     path = chosen.sqlite_path()
-    if path is None:
-        wrong = "this version stores in SQLite only (PostgreSQL: not in this version)"
-        raise Stop(ExitCode.USAGE, wrong, "choose --database sqlite:///path.db")
-    return path.absolute()
+    return chosen.database_address() if path is None else str(path.absolute())
 
 
 def ask_store(
@@ -50,13 +46,13 @@ def ask_store(
 ) -> Answer:
     """Open the database beside whoever runs on it, and answer *question*; only with *may_make* create it."""
     chosen = settings(database=database)
-    path = path_of(chosen)
-    is_new = not path.exists()
+    path = chosen.sqlite_path()
+    is_new = path is not None and not path.exists()
     if is_new and not may_make:
         advice = (
             "is this the directory that `redrive serve` runs in? --database and REDRIVE_DATA_DIR lead there"
         )
-        raise Stop(ExitCode.NOT_FOUND, f"there is no database at {path}", advice)
+        raise Stop(ExitCode.NOT_FOUND, f"there is no database at {name_of(chosen)}", advice)
 
     async def ask() -> Answer:
         from redrive import app
@@ -67,7 +63,7 @@ def ask_store(
     with on_this_machine():
         answer = asyncio.run(ask())
     if is_new:
-        note(f"This made a new database: {path}")
+        note(f"This made a new database: {name_of(chosen)}")
     return answer
 
 

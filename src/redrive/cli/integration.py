@@ -73,6 +73,9 @@ class Fields:
     ] = None
     concurrency: Annotated[int | None, Parameter(help="Attempts in flight at once.")] = None
     rate_per_second: Annotated[float | None, Parameter(help="Attempts a second, at most.")] = None
+    shards: Annotated[
+        int | None, Parameter(help="Lanes that several processes may send from (PostgreSQL). [default: 1]")
+    ] = None
     health_url: Annotated[str | None, Parameter(help="Where its health can be asked for.")] = None
 
     def given(self) -> dict[str, Any]:

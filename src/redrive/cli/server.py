@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from redrive.cli.database import DATABASE, Database, on_this_machine, path_of, settings
+from redrive.cli.database import DATABASE, Database, name_of, on_this_machine, settings
 from redrive.cli.errors import ExitCode, Stop
 from redrive.cli.inert import inert
 from redrive.cli.output import Output, print_json, print_lines
@@ -20,7 +20,11 @@ def serve(
     database: Database = DATABASE,
     role: Annotated[
         str | None,
-        Parameter(help="all; api and worker need PostgreSQL (not in this version). [default: all]"),
+        Parameter(help="What it does: answer calls (api), send (worker), or all. [default: all]"),
+    ] = None,
+    workers: Annotated[
+        str | None,
+        Parameter(help="How many processes to start; more than one needs PostgreSQL. [default: 1]"),
     ] = None,
     host: Annotated[str | None, Parameter(help="The address to listen on. [default: 127.0.0.1]")] = None,
     port: Annotated[str | None, Parameter(help="The port to listen on. [default: 8080]")] = None,
@@ -28,7 +32,7 @@ def serve(
         str | None, Parameter(help="The directory for redrive's own files. [default: redrive-data]")
     ] = None,
 ) -> int:
-    chosen = settings(database=database, role=role, host=host, port=port, data_dir=data_dir)
+    chosen = settings(database=database, role=role, workers=workers, host=host, port=port, data_dir=data_dir)
     from redrive import app
 
     try:
@@ -59,11 +63,11 @@ def migrate(*, database: Database = DATABASE) -> int:
 
     with on_this_machine():
         applied = app.migrate(chosen)
-    path = path_of(chosen)
-    for name in applied:
-        print(inert(f"applied {name} to {path}"))
+    name = name_of(chosen)
+    for step in applied:
+        print(inert(f"applied {step} to {name}"))
     if not applied:
-        print(inert(f"nothing to do: {path} is at this version"))
+        print(inert(f"nothing to do: {name} is at this version"))
     return ExitCode.OK
 
 

@@ -149,6 +149,7 @@ def _fields(integration: Integration) -> dict[str, Any]:
         "retryable_network_codes": integration.retryable_network_codes,
         "concurrency": integration.concurrency,
         "rate_per_second": integration.rate_per_second,
+        "shards": integration.shards,
         "health_url": integration.health_url,
         "signing_secrets": integration.secrets,
     }

@@ -58,6 +58,15 @@ class Catalogue:
             raise IntegrationNotFound(f"there is no integration {integration_id!r}")
         return found
 
+    async def known(self, integration_id: str) -> Integration:
+        """As `find`, but one that another process may just have added is looked for in the store."""
+        return self._by_id.get(integration_id) or await self.current(integration_id)
+
+    async def current(self, integration_id: str) -> Integration:
+        """As `find`, as it is in the store now: for what a person is shown, or judges by."""
+        await self.refresh()
+        return self.find(integration_id)
+
     def policy(self, number: int) -> RetryPolicy:
         """The retry policy in force for the integration behind *number*."""
         return self._policies[number]
@@ -72,11 +81,12 @@ class Catalogue:
     async def show(self, call: Call, integration_id: str) -> Integration:
         """One integration, for whoever may view."""
         call.require(Permission.VIEW)
-        return self.find(integration_id)
+        return await self.current(integration_id)
 
     async def list(self, call: Call) -> list[Integration]:
         """Every integration, by integration_id, for whoever may view."""
         call.require(Permission.VIEW)
+        await self.refresh()
         return sorted(self, key=lambda integration: integration.integration_id)
 
     async def create(
@@ -97,7 +107,7 @@ class Catalogue:
         if changes.get("secret") is not None:
             check_secret(changes["secret"])
         while True:  # until nobody changed it between our reading and our writing
-            old = self.find(integration_id)
+            old = await self.current(integration_id)
             saved = self._changed(old, changes)
             new = saved.integration
             changed = changed_fields(old, new)
@@ -111,16 +121,15 @@ class Catalogue:
                 for event in events:
                     self._announce(event.event_type, call, integration_id)
                 return told
-            await self.refresh()
 
     async def _create(
         self, call: Call, fields: dict[str, Any], *, render: Render[Saved], key: Key | None
     ) -> Told:
         check_integration(fields, allow_http=self.allow_http)
-        self._check_policy(fields)
         fields = {"name": fields["integration_id"]} | fields
         now = self.clock.now()
         new = Integration(number=0, created_at=now, updated_at=now, **_values(fields))
+        self._check_policy(new)
         saved = _with_secret(new, fields.get("secret"))
         integration = saved.integration
         event = self._event(call, EventType.CREATED, integration)
@@ -134,16 +143,25 @@ class Catalogue:
 
     def _changed(self, old: Integration, changes: dict[str, Any]) -> Saved:
         new = replace(old, updated_at=self.clock.now(), version=old.version + 1, **_values(changes))
-        self._check_policy({name: getattr(new, name) for name in ("base_delay_seconds", "max_delay_seconds")})
+        self._check_policy(new)
         return _with_secret(new, changes.get("secret"))
 
-    def _check_policy(self, fields: dict[str, Any]) -> None:
-        base = fields.get("base_delay_seconds") or self.defaults.base_delay_seconds
-        most = fields.get("max_delay_seconds") or self.defaults.max_delay_seconds
+    def _check_policy(self, new: Integration) -> None:
+        """What is wrong with values that are right one by one, each as it is in force."""
+        base, most, concurrency = (
+            self.defaults.of(new, name) for name in ("base_delay_seconds", "max_delay_seconds", "concurrency")
+        )
+        faults = []
         if base > most:
-            raise InvalidPayload(
+            faults.append(
                 Fault("/base_delay_seconds", f"{base:g} is longer than max_delay_seconds, {most:g}")
             )
+        if new.shards > concurrency:
+            faults.append(
+                Fault("/shards", f"{new.shards} shards cannot share a concurrency of {concurrency}")
+            )
+        if faults:
+            raise InvalidPayload(*faults)
 
     def _event(self, call: Call, kind: EventType, new: Integration, **more: Any) -> AuditEvent:
         return of_person(

@@ -62,7 +62,7 @@ class Look:
     async def item(self, call: Call, integration_id: str, recovery_id: str) -> Seen:
         """One item with its attempts."""
         call.require(Permission.VIEW)
-        integration = self.catalogue.find(integration_id)
+        integration = await self.catalogue.current(integration_id)
         number = parse_recovery_id(recovery_id)
         found = None if number is None else await self.store.history(integration.number, number)
         if found is None:
@@ -83,7 +83,7 @@ class Look:
         call.require(Permission.VIEW)
         scope = f"queue {integration_id} {wanted} {held}"
         below = self._read(cursor, scope)
-        integration = self.catalogue.find(integration_id)
+        integration = await self.catalogue.current(integration_id)
         if held and integration.sends:
             return Listed(integration, Page((), None), None)
         if held is not None and not integration.sends:

@@ -72,7 +72,7 @@ class Operate:
     ) -> Told:
         """Take in a delivery that failed elsewhere; it can be replayed like any other."""
         call.require(Permission.DELIVER)
-        integration = self.catalogue.find(integration_id)
+        integration = await self.catalogue.current(integration_id)
         return await idempotent(
             self.store, key, lambda: self._hand_over(call, integration, given, render=render, key=key)
         )
@@ -119,7 +119,7 @@ class Operate:
 
     async def item(self, integration_id: str, recovery_id: str) -> tuple[Integration, Item]:
         """The item, or IntegrationNotFound, or RecoveryNotFound (also for another integration's)."""
-        integration = self.catalogue.find(integration_id)
+        integration = await self.catalogue.current(integration_id)
         number = parse_recovery_id(recovery_id)
         found = None if number is None else await self.store.item(integration.number, number)
         if found is None:

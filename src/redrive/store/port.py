@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import Any, Generic, Protocol, TypeVar
 
 from redrive.audit.record import AuditEvent, EventType
+from redrive.clock import Clock
 from redrive.domain.access import Permission
 from redrive.domain.delivery import Attempt, Claim, Delivery, Evidence, Item, Resolution
 from redrive.domain.ids import EventId, ItemId
@@ -211,7 +212,12 @@ class Backlog:
 
 
 class Store(Protocol):
-    """A durable store. A process enters it once and gets an incarnation that fences what it writes."""
+    """A durable store. A process enters it and gets an incarnation that fences what it writes."""
+
+    @property
+    def clock(self) -> Clock:
+        """The clock its instants are of: whoever writes to it tells the time by it."""
+        ...
 
     async def enter(self) -> int:
         """Become a live process of this store; StoreOwned when it has an owner and takes only one."""

@@ -42,11 +42,17 @@ async def migrate(connection: Any) -> list[str]:
     return [step.name for step in steps]
 
 
-async def check_schema(connection: Any) -> list[str]:
-    """The names of the steps that are missing; StoreUnavailable when the schema is a newer version's."""
+async def set_up_if_empty(connection: Any) -> None:
+    """Make the schema where there is none; StoreUnavailable when there is another than this version's."""
     if await connection.fetchval("SELECT to_regclass('migration')") is None:
-        return [step.name for step in migrations("redrive.store.postgres")]
-    return [step.name for step in missing(await _applied(connection), migrations("redrive.store.postgres"))]
+        await migrate(connection)
+    lacking = missing(await _applied(connection), migrations("redrive.store.postgres"))
+    if lacking:
+        raise StoreUnavailable(
+            f"the database lacks {', '.join(step.name for step in lacking)} of this version;"
+            " run `redrive migrate`, beside the processes of the older version",
+            fatal=True,
+        )
 
 
 async def add_partitions(connection: Any) -> list[str]:

@@ -34,7 +34,7 @@ from redrive.store.postgres.connection import Connection, Database, Verb
 from redrive.store.postgres.cursors import Cursors
 from redrive.store.postgres.hints import Hints
 from redrive.store.postgres.lanes import Lanes, columns
-from redrive.store.postgres.migrate import add_partitions, migrate
+from redrive.store.postgres.migrate import add_partitions, migrate, set_up_if_empty
 from redrive.store.postgres.work import SQL
 from redrive.store.rows import from_ms, to_ms
 
@@ -64,8 +64,12 @@ class PostgresStore:
 
     @classmethod
     async def open(cls, url: str, clock: Clock, *, connections: int = 10, sends: bool = True) -> Self:
-        """Connect; the schema must be there (`prepare`). *sends*: whether this process takes lanes."""
+        """Connect. An empty database is set up; an older schema waits for `redrive migrate`.
+
+        *sends*: whether this process takes lanes.
+        """
         database = await Database.open(url, clock, connections=connections)
+        await database.run(set_up_if_empty)
         store = cls(database, clock, url, sends=sends)
         store._version = (await database.ask("SHOW server_version"))[0][0]
         await store._follow_clock(SQL["now"])

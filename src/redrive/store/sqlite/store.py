@@ -55,7 +55,7 @@ class SqliteStore:
 
     def __init__(self, path: Path, clock: Clock, writer: Writer, readers: int) -> None:
         self._path = path
-        self._clock = clock
+        self.clock = clock
         self._writer = writer
         self._local = threading.local()
         self._readers = ThreadPoolExecutor(readers, thread_name_prefix="redrive-reader")
@@ -77,7 +77,7 @@ class SqliteStore:
         self._has_told = False
 
         def enter(connection: apsw.Connection) -> int:
-            [(owner,)] = ask(connection, SQL["enter"], (to_ms(self._clock.now()), f"pid {os.getpid()}"))
+            [(owner,)] = ask(connection, SQL["enter"], (to_ms(self.clock.now()), f"pid {os.getpid()}"))
             return int(owner)
 
         return await self._writer.run(enter)
@@ -86,7 +86,7 @@ class SqliteStore:
         """The file's lock is the lease: it lasts as long as the process, its row, and the file itself."""
         if await asyncio.to_thread(_identity, self._path) != self._identity:
             raise StoreUnavailable(f"{self._path} was moved, deleted or replaced", fatal=True)
-        return inf if await self._write(work.renew, owner, self._clock.now()) else None
+        return inf if await self._write(work.renew, owner, self.clock.now()) else None
 
     async def balance(self, owner: int) -> Balance | None:  # noqa: ARG002 - as the port has it
         """The one process owns every lane."""
@@ -125,7 +125,7 @@ class SqliteStore:
         """Store deliveries."""
 
         def accept(connection: apsw.Connection) -> list[Verdict]:
-            verdicts = work.accept(connection, intakes, self._clock.now())
+            verdicts = work.accept(connection, intakes, self.clock.now())
             if tell is not None:
                 operate.remember(connection, tell(verdicts))
             return verdicts
@@ -145,7 +145,7 @@ class SqliteStore:
 
     async def claim(self, owner: int, wants: Mapping[int, int]) -> Claimed:
         """Claim due items and count their attempts."""
-        return await self._write(lambda connection: work.claim(connection, owner, wants, self._clock.now()))
+        return await self._write(lambda connection: work.claim(connection, owner, wants, self.clock.now()))
 
     async def record(self, owner: int, results: Sequence[Result]) -> Sequence[bool]:
         """Write what came of attempts."""
@@ -157,7 +157,7 @@ class SqliteStore:
 
     async def adopt(self, owner: int, limit: int) -> Claimed:
         """Take over the claims of dead owners."""
-        return await self._write(work.adopt, owner, limit, self._clock.now())
+        return await self._write(work.adopt, owner, limit, self.clock.now())
 
     async def next_due(self, owner: int) -> Mapping[int, datetime]:  # noqa: ARG002 - it may claim all of it
         """The earliest due time of each integration."""
@@ -235,7 +235,7 @@ class SqliteStore:
 
     async def backlog(self) -> Backlog:
         """What is due."""
-        now_ms = to_ms(self._clock.now())
+        now_ms = to_ms(self.clock.now())
 
         def count(connection: apsw.Connection) -> Backlog:
             [(due, oldest)] = ask(connection, SQL["backlog"], {"now": now_ms})
