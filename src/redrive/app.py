@@ -53,14 +53,43 @@ class Finding:
     detail: str
 
 
-def serve(settings: Settings) -> int:
-    """Run the service until it is told to stop; the exit code."""
+def serve(settings: Settings, listener: socket.socket | None = None, leash: int | None = None) -> int:
+    """Run the service until it is told to stop; the exit code.
+
+    A *listener* of a parent's is shared with its other processes; a *leash* is a pipe that ends with it.
+    """
     check_role(settings)
     _raise_file_limit()
     sys.setswitchinterval(SWITCH_SECONDS)
-    with contextlib.closing(uvloop.new_event_loop()) as loop, _listening(settings) as listener:
+    with contextlib.ExitStack() as stack:
+        listener = listener or stack.enter_context(listening(settings))
+        loop = stack.enter_context(contextlib.closing(uvloop.new_event_loop()))
         asyncio.set_event_loop(loop)
-        return loop.run_until_complete(_serve(settings, listener))
+        return loop.run_until_complete(_serve(settings, listener, leash))
+
+
+def set_up(settings: Settings) -> None:
+    """Make the schema of an empty database; StoreUnavailable when there is another than this version's."""
+
+    async def open_once() -> None:
+        async with open_store(settings):
+            pass
+
+    asyncio.run(open_once())
+
+
+def bury(settings: Settings, pid: int) -> int:
+    """Tell the store that a process of this machine is surely dead; the exit code."""
+
+    async def tell() -> None:
+        store = await _postgres().PostgresStore.open(settings.database, SystemClock(), connections=1)
+        try:
+            await store.bury(pid)
+        finally:
+            await store.close()
+
+    asyncio.run(tell())
+    return OK
 
 
 @contextlib.asynccontextmanager
@@ -105,7 +134,7 @@ def check_role(settings: Settings) -> None:
         )
 
 
-async def _serve(settings: Settings, listener: socket.socket) -> int:
+async def _serve(settings: Settings, listener: socket.socket, leash: int | None) -> int:
     bus, metrics = Bus(), Metrics()
     log_to(bus, level=settings.log_level, form=settings.log_format)
     metrics.listen(bus)
@@ -136,7 +165,7 @@ async def _serve(settings: Settings, listener: socket.socket) -> int:
         await store.close()
         raise CannotStart(str(error)) from error
     server = _Server(_http(Api(engine, _routes(settings, metrics))))
-    stop = _stop_signals(asyncio.get_running_loop())
+    stop = _stop_signals(asyncio.get_running_loop(), leash)
     serving = asyncio.create_task(server.serve(sockets=[listener]))
     host, port = listener.getsockname()[:2]
     listener.listen()  # uvicorn does it too, but only later: whoever reads `started` may connect
@@ -199,8 +228,15 @@ class _Signals:
         self.name = self.name or name
 
 
-def _stop_signals(loop: asyncio.AbstractEventLoop) -> _Signals:
+def _stop_signals(loop: asyncio.AbstractEventLoop, leash: int | None) -> _Signals:
     signals = _Signals()
+    if leash is not None:
+
+        def let_go() -> None:
+            loop.remove_reader(leash)
+            signals("the parent process ended")
+
+        loop.add_reader(leash, let_go)
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, signals, number.name)
     return signals
@@ -225,7 +261,7 @@ def _http(api: Api) -> uvicorn.Config:
 
 
 @contextlib.contextmanager
-def _listening(settings: Settings) -> Iterator[socket.socket]:
+def listening(settings: Settings) -> Iterator[socket.socket]:
     """The socket is taken first: a port in use is said before anything is opened."""
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as listener:
@@ -311,7 +347,7 @@ def _look_for_owner(path: Path) -> Finding:
 def _look_at_port(settings: Settings) -> Finding:
     where = f"{settings.host}:{settings.port}"
     try:
-        with _listening(settings):
+        with listening(settings):
             return Finding("port", True, f"{where} is free")
     except CannotStart as error:
         if _is_redrive(settings.host, settings.port):

@@ -69,6 +69,7 @@ ONE_OF_EACH: tuple[events.Event, ...] = (
     events.StoreFailed("accept", "disk full"),
     events.StoreRecovered(1.5),
     events.LeaseEnded(1),
+    events.ProcessDied(4711, "it was ended by SIGKILL"),
     events.LoopFailed("worker", ValueError(SECRET)),
 )
 

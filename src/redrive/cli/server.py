@@ -33,11 +33,12 @@ def serve(
     ] = None,
 ) -> int:
     chosen = settings(database=database, role=role, workers=workers, host=host, port=port, data_dir=data_dir)
-    from redrive import app
+    from redrive import app, supervisor
 
+    run = supervisor.serve if chosen.workers > 1 else app.serve
     try:
         with on_this_machine():
-            return app.serve(chosen)
+            return run(chosen)
     except app.CannotStart as error:
         raise Stop(ExitCode.UNAVAILABLE, str(error), "`redrive doctor` says more") from error
 

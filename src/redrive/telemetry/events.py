@@ -137,6 +137,14 @@ class LeaseEnded:
 
 
 @dataclass(frozen=True, slots=True)
+class ProcessDied:
+    """One of the processes of `--workers` is dead: what it had in hand is another's, and a new one starts."""
+
+    pid: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class LoopFailed:
     """A turn of one of our loops raised something nobody expected: a bug. The loop goes on."""
 
@@ -159,6 +167,7 @@ Event = (
     | StoreFailed
     | StoreRecovered
     | LeaseEnded
+    | ProcessDied
     | LoopFailed
 )
 Announce = Callable[[Event], None]

@@ -146,6 +146,10 @@ def _store_recovered(event: events.StoreRecovered) -> Fields:
     return {"seconds": round(event.seconds, 3)}
 
 
+def _process_died(event: events.ProcessDied) -> Fields:
+    return {"pid": event.pid, "reason": event.reason}
+
+
 def _lease_ended(event: events.LeaseEnded) -> Fields:
     return {"incarnation": event.incarnation}
 
@@ -182,6 +186,7 @@ LINES: Final[dict[type, Line]] = {
     events.StoreFailed: Line(ERROR, _store_failed),
     events.StoreRecovered: Line(INFO, _store_recovered),
     events.LeaseEnded: Line(ERROR, _lease_ended),
+    events.ProcessDied: Line(ERROR, _process_died),
     events.LoopFailed: Line(ERROR, _loop_failed),
 }
 

@@ -78,10 +78,9 @@ class PostgresStore:
     async def enter(self) -> int:
         """Become a live process with a lease."""
         await self._database.run(add_partitions)
-        process = f"{socket.gethostname()} pid {os.getpid()}"
 
         async def enter(connection: Connection) -> int:
-            values = (process, LEASE_MS, self._sends)
+            values = (_process(os.getpid()), LEASE_MS, self._sends)
             while (owner := await connection.fetchval(SQL["enter"], *values)) is None:
                 continue  # the next number; a thousand processes would have to live for this not to end
             return int(owner)
@@ -122,6 +121,15 @@ class PostgresStore:
             await connection.execute(SQL["free_lanes_of"], owner)
 
         await self._database.again(leave)
+
+    async def bury(self, pid: int) -> None:
+        """A process of this machine is surely dead: end its lease, and let its lanes go."""
+
+        async def bury(connection: Connection) -> None:
+            await connection.execute(SQL["bury_process"], _process(pid))
+            await connection.execute(SQL["free_lanes_of_the_dead"])
+
+        await self._database.again(bury)
 
     async def last_id(self) -> int:
         """The greatest id in use."""
@@ -462,6 +470,10 @@ def _if_written(events: Sequence[AuditEvent], result: Done) -> Verb[Done | None]
         return result if is_there else None
 
     return look_up
+
+
+def _process(pid: int) -> str:
+    return f"{socket.gethostname()} pid {pid}"
 
 
 def _key(result: Result) -> work.Lost:

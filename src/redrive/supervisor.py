@@ -1,0 +1,128 @@
+"""`redrive serve --workers N`: processes on one port, started again when they die, and buried at once."""
+
+import os
+import signal
+import socket
+import sys
+from collections import deque
+from collections.abc import Callable
+from typing import Final, NoReturn
+
+from redrive import app
+from redrive.clock import SystemClock
+from redrive.config import Settings
+from redrive.store.port import StoreUnavailable
+from redrive.telemetry.bus import Bus
+from redrive.telemetry.events import ProcessDied
+from redrive.telemetry.log import log_to
+
+HEARD: Final = {signal.SIGTERM, signal.SIGINT, signal.SIGCHLD}
+AGAIN_SECONDS: Final = 1.0
+RASH_SECONDS: Final = 10.0  # a process that dies before it is that old …
+MOST_RASH: Final = 5  # … so often in a row is not worth another start
+CRASHED: Final = 70  # EX_SOFTWARE: a bug, told on standard error
+
+
+def serve(settings: Settings) -> int:
+    """Run `settings.workers` processes until told to stop, or until they cannot live; the exit code."""
+    app.check_role(settings)
+    app.set_up(settings)  # once, not by all of them at once
+    signal.pthread_sigmask(signal.SIG_BLOCK, HEARD)
+    with app.listening(settings) as listener:
+        return Fleet(settings, listener).run()
+
+
+class Fleet:
+    """The processes, by process id, and when each was started."""
+
+    def __init__(self, settings: Settings, listener: socket.socket) -> None:
+        self.settings = settings
+        self.listener = listener
+        self.clock = SystemClock()
+        self.announce = Bus()
+        log_to(self.announce, level=settings.log_level, form=settings.log_format)
+        self.started: dict[int, float] = {}
+        self.codes: list[int] = []
+        self.rash: deque[float] = deque(maxlen=MOST_RASH)
+        self.is_stopping = False
+        self.leash = os.pipe()  # the processes see its end when we are no more
+
+    def run(self) -> int:
+        """Start them all, and keep them going."""
+        for _ in range(self.settings.workers):
+            self._start()
+        while self.started:
+            lacking = not self.is_stopping and len(self.started) < self.settings.workers
+            heard = signal.sigtimedwait(HEARD, AGAIN_SECONDS) if lacking else signal.sigwaitinfo(HEARD)
+            if heard is None:
+                self._start()
+            elif heard.si_signo == signal.SIGCHLD:
+                self._reap()
+            else:
+                self._stop(heard.si_signo)
+        return max(self.codes, default=app.OK)
+
+    def _start(self) -> None:
+        if (pid := os.fork()) == 0:
+            self._become_a_worker()
+        self.started[pid] = self.clock.elapsed()
+
+    def _become_a_worker(self) -> NoReturn:
+        os.setpgid(0, 0)  # Ctrl-C on the terminal is for the parent, which passes it on once
+        os.close(self.leash[1])
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, HEARD)
+        _end_with(lambda: app.serve(self.settings, self.listener, leash=self.leash[0]))
+
+    def _reap(self) -> None:
+        while self.started:
+            pid, status = os.waitpid(-1, os.WNOHANG)
+            if pid == 0:
+                return
+            if (began := self.started.pop(pid, None)) is not None:
+                self._mourn(pid, os.waitstatus_to_exitcode(status), self.clock.elapsed() - began)
+
+    def _mourn(self, pid: int, code: int, lived: float) -> None:
+        """It is surely dead: what it had in hand is another's at once, and a new one takes its place."""
+        if self.is_stopping or code == app.OK:
+            self.codes.append(max(code, 0) or (app.OK if code == 0 else app.UNAVAILABLE))
+        if code == app.OK:
+            return
+        self.announce(ProcessDied(pid, _how(code)))
+        if (
+            os.fork() == 0
+        ):  # a process of its own: whatever connecting to a database leaves behind goes with it
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, HEARD)
+            _end_with(lambda: app.bury(self.settings, pid))
+        if lived < RASH_SECONDS:
+            self.rash.append(self.clock.elapsed())
+            if len(self.rash) == MOST_RASH and self.rash[-1] - self.rash[0] < MOST_RASH * RASH_SECONDS:
+                self.codes.append(app.UNAVAILABLE)
+                self._stop(signal.SIGTERM)
+
+    def _stop(self, number: int) -> None:
+        """Pass it on: the first asks for a drain, the second stops at once."""
+        self.is_stopping = True
+        for pid in self.started:
+            os.kill(pid, number)
+
+
+def _end_with(run: Callable[[], int]) -> NoReturn:
+    """End a forked process with what *run* gives, and with nothing of what the parent meant to do."""
+    code = CRASHED
+    try:
+        code = run()
+    except (app.CannotStart, StoreUnavailable) as error:
+        sys.stderr.write(f"redrive: {error}\n")
+        code = app.UNAVAILABLE
+    except BaseException:  # noqa: BLE001 - told as any program's last error is; nothing runs after it
+        sys.excepthook(*sys.exc_info())
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+
+def _how(code: int) -> str:
+    if code >= 0:
+        return f"it ended with exit code {code}"
+    return f"it was ended by {signal.Signals(-code).name}"
