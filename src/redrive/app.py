@@ -154,7 +154,13 @@ async def _serve(settings: Settings, listener: socket.socket, leash: int | None)
         tools,
         HttpDeliverer(guard, resolver, store.clock),
         settings.defaults(),
-        Limits(settings.slots, settings.max_queued, settings.drain_seconds),
+        Limits(
+            settings.slots,
+            settings.max_queued,
+            settings.drain_seconds,
+            settings.history_days,
+            settings.audit_days,
+        ),
         allow_http=settings.allow_http,
         sends=settings.role != "api",
     )

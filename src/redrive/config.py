@@ -208,6 +208,16 @@ class Settings:
     database_connections: Annotated[
         int, _integer(2, 200), "How many connections a process opens to PostgreSQL, one more to listen."
     ] = 10
+    history_days: Annotated[
+        int,
+        _integer(0, 36_500),
+        "Days that finished deliveries are kept, with their attempts; 0 keeps them for ever.",
+    ] = 0
+    audit_days: Annotated[
+        int,
+        _integer(0, 36_500),
+        "Days that audit events are kept, and longer while older work is open; 0 keeps them for ever.",
+    ] = 0
     log_level: Annotated[
         LogLevel, _choice(get_args(LogLevel)), "The least that is logged; debug has every attempt."
     ] = "info"

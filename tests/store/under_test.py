@@ -107,6 +107,14 @@ CREATE OR REPLACE FUNCTION redrive_now() RETURNS bigint LANGUAGE sql STABLE
 """
 
 
+_DROP_PARTITIONS = """
+DO $$ DECLARE partition regclass; BEGIN
+    FOR partition IN
+        SELECT inhrelid::regclass FROM pg_inherits JOIN pg_class c ON c.oid = inhrelid
+         WHERE c.relnamespace = current_schema::regnamespace AND c.relkind = 'r'
+    LOOP EXECUTE format('DROP TABLE %s', partition); END LOOP;
+END $$
+"""
 _DROP_CHECKS = """
 DO $$ DECLARE sql text; BEGIN
     FOR sql IN
@@ -162,14 +170,16 @@ class PostgresUnderTest(PostgresStore):
 
 
 @asynccontextmanager
-async def postgres_under_test(url: str) -> AsyncIterator[PostgresUnderTest]:
-    """In a schema of its own, on a database that is shared with other tests."""
-    async with processes(url) as another:
+async def postgres_under_test(url: str, *, age: timedelta = timedelta()) -> AsyncIterator[PostgresUnderTest]:
+    """In a schema of its own, on a database that is shared with other tests, set up *age* ago."""
+    async with processes(url, age=age) as another:
         yield await another()
 
 
 @asynccontextmanager
-async def processes(url: str) -> AsyncIterator[Callable[[], Awaitable[PostgresUnderTest]]]:
+async def processes(
+    url: str, *, age: timedelta = timedelta()
+) -> AsyncIterator[Callable[[], Awaitable[PostgresUnderTest]]]:
     """Makes stores on one new schema and one clock, as many processes have them."""
     clock, schema = OffsetClock(), f"test_{secrets.token_hex(8)}"
     where = f"{url}?search_path={schema}"
@@ -186,6 +196,10 @@ async def processes(url: str) -> AsyncIterator[Callable[[], Awaitable[PostgresUn
         await first.run(lambda session: session.execute(f"CREATE SCHEMA {schema}"))
         await first.run(migrate)
         await first.run(lambda session: session.execute(_STAND_STILL))
+        await first.run(lambda session: session.execute(_DROP_PARTITIONS))  # those of the real present
+        clock.offset = -age
+        await first.run(add_partitions)
+        clock.offset = timedelta()
         await first.run(add_partitions)
         yield another
         await first.run(lambda session: session.execute(f"DROP SCHEMA {schema} CASCADE"))

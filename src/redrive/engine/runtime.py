@@ -33,6 +33,8 @@ class Limits:
     slots: int = 1024
     max_queued: int = 10_000
     drain_seconds: float = 65.0
+    history_days: int = 0  # 0: for ever
+    audit_days: int = 0
 
 
 class Engine:
@@ -109,7 +111,12 @@ class Engine:
         self.announce(Stopped(reason, aborted))
 
     async def _prune(self) -> None:
-        await self.store.prune(self.clock.now() - KEYS_KEPT)
+        now = self.clock.now()
+        await self.store.prune(now - KEYS_KEPT)
+        if days := self.limits.history_days:
+            await self.store.forget_deliveries(now - timedelta(days=days))
+        if days := self.limits.audit_days:
+            await self.store.forget_events(now - timedelta(days=days))
 
     async def _every(self, seconds: float, name: str, duty: Callable[[], Awaitable[None]]) -> None:
         while True:

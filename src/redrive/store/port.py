@@ -394,6 +394,20 @@ class Store(Protocol):
         """Forget idempotency keys from before *before*; how many rows went."""
         ...
 
+    async def forget_deliveries(self, before: datetime) -> int:
+        """Forget items that are done with (they succeeded, or were resolved) and all that was known of them.
+
+        Of those accepted before *before*, perhaps not the latest yet; open work is never touched. How many.
+        """
+        ...
+
+    async def forget_events(self, before: datetime) -> int:
+        """Forget audit events from before *before*, but none since the oldest open item was accepted.
+
+        Perhaps not the latest of them yet. How many.
+        """
+        ...
+
     async def secret(self, name: str) -> bytes:
         """32 random bytes of this database's own, made on first use (cursor signatures)."""
         ...

@@ -379,6 +379,37 @@ DELETE FROM dedupe WHERE (integration, key) IN (
 DELETE FROM answer WHERE scope IN (
     SELECT scope FROM answer WHERE created_at < $1 ORDER BY scope LIMIT $2 FOR UPDATE SKIP LOCKED)
 
+-- name: forget_resolved
+DELETE FROM dead WHERE id < $1 AND resolved_at IS NOT NULL
+
+-- name: forget_cycles
+DELETE FROM cycle c WHERE item < $1
+   AND NOT EXISTS (SELECT FROM delivery d WHERE d.integration = c.integration AND d.id = c.item)
+
+-- name: forget_imported
+DELETE FROM imported m WHERE item < $1
+   AND NOT EXISTS (SELECT FROM delivery d WHERE d.integration = m.integration AND d.id = m.item)
+
+-- name: is_open
+-- Of a row of history, called old.
+EXISTS (SELECT FROM live l WHERE l.integration = old.integration AND l.id = old.{item})
+OR EXISTS (SELECT FROM dead x WHERE x.integration = old.integration AND x.id = old.{item})
+
+-- name: oldest_open
+-- One step down each integration's keys.
+SELECT least(min(l.id), min(x.id)) FROM integration
+  LEFT JOIN LATERAL (SELECT id FROM live WHERE integration = number ORDER BY id LIMIT 1) l ON true
+  LEFT JOIN LATERAL (SELECT id FROM dead WHERE integration = number AND resolved_at IS NULL ORDER BY id LIMIT 1) x ON true
+
+-- name: weeks
+-- Of a partitioned table: their numbers, and the first id after each.
+SELECT substring(c.relname FROM '_w([0-9]+)$')::int AS week,
+       substring(pg_get_expr(c.relpartbound, c.oid) FROM 'TO \(''?([0-9]+)')::bigint
+  FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid WHERE i.inhparent = $1::text::regclass ORDER BY week
+
+-- name: bounds
+SELECT pg_get_expr(relpartbound, oid) FROM pg_class WHERE oid = $1::text::regclass
+
 -- name: keep_secret
 INSERT INTO secret_of_database (name, value) VALUES ($1, $2) ON CONFLICT DO NOTHING
 

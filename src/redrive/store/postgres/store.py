@@ -4,6 +4,7 @@ import os
 import socket
 from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime
+from functools import partial
 from typing import Any, Final, Self, TypeVar
 
 from redrive.audit.record import AuditEvent
@@ -35,6 +36,7 @@ from redrive.store.postgres.cursors import Cursors
 from redrive.store.postgres.hints import Hints
 from redrive.store.postgres.lanes import Lanes, columns
 from redrive.store.postgres.migrate import add_partitions, migrate, set_up_if_empty
+from redrive.store.postgres.retention import forget_deliveries, forget_events
 from redrive.store.postgres.work import SQL
 from redrive.store.rows import from_ms, to_ms
 
@@ -42,6 +44,7 @@ Done = TypeVar("Done")
 LEASE_SECONDS: Final = 15.0
 LEASE_MS: Final = int(LEASE_SECONDS * 1000)
 PRUNED_AT_ONCE: Final = 1_000
+DUTY_MS: Final = 60 * 60 * 1000  # then anyone may take it over; before, only when its holder is dead
 
 
 class PostgresStore:
@@ -59,6 +62,7 @@ class PostgresStore:
         self._lanes = Lanes()
         self._hints = Hints(database, url, clock)
         self._seen_version = -1
+        self._owner = 0
         self._last_stamp = 0
         self._version = ""
 
@@ -86,7 +90,8 @@ class PostgresStore:
             return int(owner)
 
         self._cursors, self._seen_version = Cursors(), -1
-        return await self._database.run(enter)
+        self._owner = await self._database.run(enter)
+        return self._owner
 
     async def renew(self, owner: int) -> float | None:
         """Renew the lease, by the database's clock, which `clock` follows."""
@@ -394,13 +399,31 @@ class PostgresStore:
     # duties
 
     async def prune(self, before: datetime) -> int:
-        """Forget old idempotency keys, a little at a time so that no transaction grows long."""
+        """Forget old idempotency keys, a little at a time so that no transaction grows long.
+
+        The same duty makes the partitions of the weeks ahead.
+        """
+        if not await self._is_elected("prune"):
+            return 0
+        await self._database.again(add_partitions)
         gone = 0
         for query, bound in (("prune_keys", first_id_at(before)), ("prune_answers", to_ms(before))):
             while (count := await self._delete(query, bound)) == PRUNED_AT_ONCE:
                 gone += count
             gone += count
         return gone
+
+    async def forget_deliveries(self, before: datetime) -> int:
+        """Forget finished deliveries, a week at a time."""
+        if not await self._is_elected("forget deliveries"):
+            return 0
+        return await self._database.again(partial(forget_deliveries, before=first_id_at(before)))
+
+    async def forget_events(self, before: datetime) -> int:
+        """Forget old events, a week at a time."""
+        if not await self._is_elected("forget events"):
+            return 0
+        return await self._database.again(partial(forget_events, before=first_id_at(before)))
 
     async def secret(self, name: str) -> bytes:
         """A secret of this database's own."""
@@ -415,6 +438,11 @@ class PostgresStore:
     def describe(self) -> Mapping[str, Any]:
         """What this store is."""
         return {"kind": "postgresql", "path": self._where, "version": self._version}
+
+    async def _is_elected(self, duty: str) -> bool:
+        """Whether this process does a *duty* for all of them: whoever did it last goes on while it lives."""
+        taken = await self._database.again(lambda c: c.fetch(SQL["take_duty"], duty, self._owner, DUTY_MS))
+        return bool(taken)
 
     async def _delete(self, query: str, bound: int) -> int:
         """How many rows went."""

@@ -230,6 +230,35 @@ DELETE FROM dedupe WHERE (integration, key) IN (SELECT integration, key FROM ded
 -- name: prune_answers
 DELETE FROM answer WHERE scope IN (SELECT scope FROM answer WHERE created_at < ? LIMIT ?)
 
+-- name: old_deliveries
+-- And whether each is done with: it succeeded, or a person resolved it.
+SELECT d.id, l.id IS NULL AND (x.id IS NULL OR x.resolved_at IS NOT NULL)
+  FROM delivery d LEFT JOIN live l ON l.id = d.id LEFT JOIN dead x ON x.id = d.id
+ WHERE d.id > ? AND d.id < ? ORDER BY d.id LIMIT ?
+
+-- name: forget_attempts
+DELETE FROM attempt WHERE item = ?
+
+-- name: forget_cycles
+DELETE FROM cycle WHERE item = ?
+
+-- name: forget_imported
+DELETE FROM imported WHERE item = ?
+
+-- name: forget_dead
+DELETE FROM dead WHERE id = ?
+
+-- name: forget_delivery
+DELETE FROM delivery WHERE id = ?
+
+-- name: forget_events
+-- None since the oldest open item was accepted: what is still open keeps its whole chain.
+DELETE FROM audit WHERE id IN (
+    SELECT id FROM audit
+     WHERE id < min(:before, coalesce((SELECT min(id) FROM live), :before),
+                    coalesce((SELECT min(id) FROM dead WHERE resolved_at IS NULL), :before))
+     ORDER BY id LIMIT :most)
+
 -- name: keep_secret
 INSERT INTO secret_of_database (name, value) VALUES (?, ?) ON CONFLICT DO NOTHING
 

@@ -39,7 +39,7 @@ from redrive.store.port import (
     Verdict,
 )
 from redrive.store.rows import from_ms, to_ms
-from redrive.store.sqlite import operate, read, work
+from redrive.store.sqlite import operate, read, retention, work
 from redrive.store.sqlite.connection import ask, connect, connect_to_read, translated
 from redrive.store.sqlite.migrate import migrate
 from redrive.store.sqlite.work import SQL
@@ -274,6 +274,23 @@ class SqliteStore:
                 gone += count
                 if count < PRUNED_AT_ONCE:
                     break
+        return gone
+
+    async def forget_deliveries(self, before: datetime) -> int:
+        """Forget finished deliveries, a little at a time."""
+        gone, after, bound = 0, -1, first_id_at(before)
+        while True:
+            count, last = await self._write(retention.forget_deliveries, after, bound)
+            gone += count
+            if last is None:
+                return gone
+            after = last
+
+    async def forget_events(self, before: datetime) -> int:
+        """Forget old events, a little at a time."""
+        gone, bound = 0, first_id_at(before)
+        while count := await self._write(retention.forget_events, bound):
+            gone += count
         return gone
 
     async def secret(self, name: str) -> bytes:

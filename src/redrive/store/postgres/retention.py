@@ -1,0 +1,67 @@
+"""Forgetting by partition: a week goes as a whole, and what is still open of it is carried over first."""
+
+from typing import Any, Final
+
+from redrive.store.postgres.work import SQL
+
+LOCK_SECONDS: Final = 2
+HISTORY: Final = (("attempt", "item"), ("delivery", "id"))  # the table, and the column that names the item
+
+
+async def forget_deliveries(connection: Any, before: int) -> int:
+    """Forget what is done with of the weeks that end before an id; how many deliveries went."""
+    await connection.execute(SQL["forget_resolved"], before)
+    gone = 0
+    for week in await _weeks(connection, "delivery", before):
+        gone += await _forget_week(connection, week)
+    await connection.execute(SQL["forget_cycles"], before)
+    await connection.execute(SQL["forget_imported"], before)
+    return gone
+
+
+async def forget_events(connection: Any, before: int) -> int:
+    """Drop the weeks of the log that end before an id, and before all open work; how many events went."""
+    bound = min(before, await connection.fetchval(SQL["oldest_open"]) or before)
+    gone = 0
+    for week in await _weeks(connection, "audit", bound):
+        async with connection.transaction():
+            await _hurry(connection)
+            gone += await connection.fetchval(f"SELECT count(*) FROM audit_w{week:04d}")  # noqa: S608 - a number
+            await connection.execute(f"DROP TABLE audit_w{week:04d}")
+    return gone
+
+
+async def _forget_week(connection: Any, week: int) -> int:
+    """Both tables in one transaction: an item has its attempts for as long as it is there."""
+    async with connection.transaction():
+        await _hurry(connection)
+        counts = [await _carry_over(connection, table, item, week) for table, item in HISTORY]
+        return counts[-1]
+
+
+async def _carry_over(connection: Any, table: str, item: str, week: int) -> int:
+    """Put a partition with nothing but open work in the place of one with more; how many rows went."""
+    name = f"{table}_w{week:04d}"
+    is_open = SQL["is_open"].replace("{item}", item)
+    done = await connection.fetchval(f"SELECT count(*) FROM {name} old WHERE NOT ({is_open})")  # noqa: S608 - ours
+    if done:
+        bounds = await connection.fetchval(SQL["bounds"], name)
+        await connection.execute(
+            f"ALTER TABLE {table} DETACH PARTITION {name};"  # noqa: S608 - names and numbers of ours
+            f"ALTER TABLE {name} RENAME TO {name}_old;"
+            f"CREATE TABLE {name} (LIKE {table} INCLUDING DEFAULTS INCLUDING CONSTRAINTS);"
+            f"INSERT INTO {name} SELECT * FROM {name}_old old WHERE {is_open};"
+            f"DROP TABLE {name}_old;"
+            f"ALTER TABLE {table} ATTACH PARTITION {name} {bounds}"
+        )
+    return int(done)
+
+
+async def _weeks(connection: Any, table: str, before: int) -> list[int]:
+    """The numbers of a table's partitions that hold nothing from *before* on, the oldest first."""
+    return [row[0] for row in await connection.fetch(SQL["weeks"], table) if row[1] <= before]
+
+
+async def _hurry(connection: Any) -> None:
+    """Everybody waits behind a lock on a whole table: rather give up, and try again in the next round."""
+    await connection.execute(f"SET LOCAL lock_timeout = '{LOCK_SECONDS}s'")

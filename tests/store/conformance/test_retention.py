@@ -1,0 +1,129 @@
+"""What is forgotten, and that nothing open ever is."""
+
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from redrive.audit.record import AuditEvent
+from redrive.domain.delivery import Resolution
+from redrive.domain.ids import instant_of
+from redrive.domain.item import Status
+from redrive.store.port import EventFilter, Replay
+from tests.factories import (
+    DONE,
+    NOW,
+    a_delivery,
+    a_replay,
+    an_event,
+    an_id,
+    an_import,
+    an_intake,
+    later,
+)
+from tests.store.conftest import a_store
+from tests.store.under_test import (
+    StoreUnderTest,
+    a_dead_item,
+    accept,
+    attempts_of,
+    claim_all,
+    finish,
+    statuses,
+)
+
+RESOLUTION = Resolution(NOW, "ops", "handled by phone")
+LONG_AGO = NOW - timedelta(days=100)
+BEFORE = NOW - timedelta(days=50)  # a whole partition lies between
+
+
+@pytest.fixture
+async def store(
+    store_kind: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> AsyncIterator[StoreUnderTest]:
+    """One that is old already: its partitions reach back."""
+    async with a_store(store_kind, request, tmp_path, age=timedelta(days=120)) as store:
+        yield store
+
+
+async def test_what_succeeded_long_ago_is_forgotten_with_its_attempts(
+    store: StoreUnderTest, number: int, owner: int
+) -> None:
+    old, new = a_delivery(number, id=an_id(LONG_AGO)), a_delivery(number)
+    await accept(store, old, new)
+    for claim in await claim_all(store, owner, number):
+        await finish(store, claim, DONE)
+
+    forgotten = await store.forget_deliveries(BEFORE)
+
+    assert forgotten == 1
+    assert await statuses(store, number, [old.id, new.id]) == [None, Status.SUCCEEDED]
+    assert await store.history(number, old.id) is None
+    assert await store.forget_deliveries(BEFORE) == 0
+
+
+@pytest.mark.parametrize("status", [Status.FAILED, Status.DLQ])
+async def test_what_waits_for_a_person_is_kept_until_it_is_resolved(
+    store: StoreUnderTest, number: int, owner: int, status: Status
+) -> None:
+    dead = await a_dead_item(store, owner, number, status, id=an_id(LONG_AGO))
+    done = a_delivery(number, id=an_id(LONG_AGO + timedelta(hours=1)))
+    await store.accept([an_intake(done)])
+    [claim] = await claim_all(store, owner, number)
+    await finish(store, claim, DONE)
+
+    first = await store.forget_deliveries(BEFORE)
+    kept = await store.item(number, dead.id)
+    attempts = await attempts_of(store, number, dead.id)
+    assert kept is not None
+    await store.resolve(kept, RESOLUTION, an_event(), None)
+    second = await store.forget_deliveries(BEFORE)
+
+    assert (first, second) == (1, 1)
+    assert (kept.status, kept.delivery, len(attempts)) == (status, dead, 1)
+    assert await statuses(store, number, [dead.id]) == [None]
+
+
+async def test_what_is_unfinished_is_kept_and_can_still_be_finished(
+    store: StoreUnderTest, number: int, owner: int
+) -> None:
+    waiting, replayed = (a_delivery(number, id=an_id(LONG_AGO + timedelta(hours=hours))) for hours in (0, 1))
+    await accept(store, waiting)
+    [claim] = await claim_all(store, owner, number)
+    await finish(store, claim, later(0))
+    await store.hand_over(an_import(replayed, Status.DLQ), None)
+    replay: Replay = a_replay(replayed, Status.DLQ)
+    assert await store.replay(replay, None)
+
+    assert await store.forget_deliveries(BEFORE) == 0
+
+    assert await statuses(store, number, [waiting.id, replayed.id]) == [Status.RETRYING, Status.REPLAYED]
+    for claim in await claim_all(store, owner, number):
+        await finish(store, claim, DONE)
+    assert await store.forget_deliveries(BEFORE) == 2
+
+
+async def test_old_events_are_forgotten_but_none_since_the_oldest_open_item(
+    store: StoreUnderTest, number: int, owner: int
+) -> None:
+    ages = [100, 90, 60, 1]
+    events = [an_event(id=an_id(NOW - timedelta(days=days))) for days in ages]
+    await store.note(events)
+    open_item = await a_dead_item(store, owner, number, id=an_id(NOW - timedelta(days=75)))
+
+    await store.forget_events(BEFORE)
+    while_open = {event.id for event in (await everything(store))}
+    item = await store.item(number, open_item.id)
+    assert item is not None
+    await store.resolve(item, RESOLUTION, an_event(), None)
+    await store.forget_events(BEFORE)
+    afterwards = {event.id for event in (await everything(store))}
+
+    assert {e.id for e in events} & while_open == {e.id for e in events[2:]}
+    assert {e.id for e in events} & afterwards == {events[3].id}
+    assert instant_of(min(afterwards)) >= BEFORE - timedelta(days=7)
+
+
+async def everything(store: StoreUnderTest) -> list[AuditEvent]:
+    return list((await store.events(EventFilter(), limit=100, below=None)).rows)
