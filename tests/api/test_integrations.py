@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from standardwebhooks import Webhook
 
+from redrive.api.integrations import Changes
 from tests.api.service import INTEGRATIONS, Partner, Service
 from tests.api.shapes import EVENT, EVENT_ID, INSTANT, INTEGRATION, REQUEST_ID, TRACEPARENT, Like
 
@@ -156,6 +157,13 @@ def test_secrets_are_redacted_in_the_audit_trail(service: Service) -> None:
     assert event["after_state"]["signing_secrets"] == ["[REDACTED]"]
     assert "very-secret-indeed" not in str(event)
     assert SECRET not in str(event)
+
+
+def test_everything_that_can_be_changed_is_in_the_audited_state(quiet: Partner) -> None:
+    [event] = quiet.service.events(integration_id=quiet.id)
+
+    changeable = set(Changes.__struct_fields__) - {"secret"} | {"signing_secrets"}
+    assert event["after_state"].keys() == changeable | {"version"}
 
 
 @pytest.mark.parametrize(

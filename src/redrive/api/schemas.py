@@ -161,7 +161,8 @@ _EVIDENCE: dict[str, Schema] = {
 def _bound(properties: dict[str, Schema]) -> None:
     """What the types of a Struct do not say of its values."""
     for name, (low, high) in RANGES.items():
-        properties[name]["anyOf"][0] |= {"minimum": low, "maximum": high}
+        value = properties[name].get("anyOf", [properties[name]])[0]  # where null is allowed, it comes last
+        value |= {"minimum": low, "maximum": high}
     if "integration_id" in properties:
         properties["integration_id"] |= _INTEGRATION_ID
     properties["name"] |= line(128)
