@@ -11,6 +11,7 @@ from redrive.store.rows import to_ms
 
 LOCK: Final = 0x7265647269766500  # "redrive": the advisory lock of whoever changes the schema
 LOCK_SECONDS: Final = 10
+PATIENCE_SECONDS: Final = 3600.0  # an index on a big table takes its time
 PARTITIONED: Final = ("delivery", "attempt", "audit")
 WEEK_MS: Final = 7 * 24 * 60 * 60 * 1000
 WEEKS_AHEAD: Final = 4
@@ -30,7 +31,7 @@ async def migrate(connection: Any) -> list[str]:
         await connection.execute(_BOOK)
         steps = missing(await _applied(connection), migrations("redrive.store.postgres"))
         for step in steps:
-            await connection.execute(step.sql)
+            await connection.execute(step.sql, timeout=PATIENCE_SECONDS)
             await connection.execute(
                 "INSERT INTO migration VALUES ($1, $2, $3, redrive_now())",
                 step.number,
@@ -63,7 +64,7 @@ async def add_partitions(connection: Any) -> list[str]:
 
 
 async def _alone(connection: Any) -> None:
-    await connection.execute(f"SET LOCAL lock_timeout = '{LOCK_SECONDS}s'")
+    await connection.execute(f"SET LOCAL lock_timeout = '{LOCK_SECONDS}s'; SET LOCAL statement_timeout = 0")
     try:
         await connection.execute("SELECT pg_advisory_xact_lock($1)", LOCK)
     except asyncpg.LockNotAvailableError as error:

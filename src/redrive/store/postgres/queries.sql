@@ -153,15 +153,17 @@ pick AS MATERIALIZED (
            AND (w.shards = 1 OR w.mine >> (l.id % w.shards)::int & 1 = 1)
            AND (l.claimed_by IS NULL OR NOT EXISTS (SELECT FROM incarnation x WHERE x.id = l.claimed_by))
          ORDER BY l.due_at, l.id LIMIT w.most) p)
-UPDATE live l SET claimed_by = $1, claimed_at = $2, attempt = l.attempt + (p.orphaned_at IS NULL)::int
+UPDATE live l SET claimed_by = $1, attempt = l.attempt + (p.orphaned_at IS NULL)::int,
+       claimed_at = $2::bigint + (p.orphaned_at IS NOT NULL)::int -- so that a look-up can tell an orphan from a claim
   FROM pick p
  WHERE l.integration = p.integration AND l.id = p.id
 RETURNING l.integration, l.id, l.due_at, l.cycle, l.attempt, l.max_attempts, p.orphaned_at
 
 -- name: claimed
--- What a claim got that nobody answered for.
-SELECT l.integration, l.id, l.due_at, l.cycle, l.attempt, l.max_attempts, NULL::bigint
-  FROM live l WHERE l.integration = ANY($2::int[]) AND l.claimed_by = $1 AND l.claimed_at = $3
+-- What a claim got that nobody answered for; of an orphan it is no longer known when it was claimed first.
+SELECT l.integration, l.id, l.due_at, l.cycle, l.attempt, l.max_attempts,
+       CASE WHEN l.claimed_at > $3::bigint THEN l.claimed_at END
+  FROM live l WHERE l.integration = ANY($2::int[]) AND l.claimed_by = $1 AND l.claimed_at IN ($3::bigint, $3::bigint + 1)
 
 -- name: claimed_deliveries
 SELECT d.id, d.integration, d.event_type, d.request_id, d.traceparent, d.tracestate, d.idempotency_key,

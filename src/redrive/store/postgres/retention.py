@@ -5,6 +5,7 @@ from typing import Any, Final
 from redrive.store.postgres.work import SQL
 
 LOCK_SECONDS: Final = 2
+PATIENCE_SECONDS: Final = 3600.0
 HISTORY: Final = (("attempt", "item"), ("delivery", "id"))  # the table, and the column that names the item
 
 
@@ -26,7 +27,8 @@ async def forget_events(connection: Any, before: int) -> int:
     for week in await _weeks(connection, "audit", bound):
         async with connection.transaction():
             await _hurry(connection)
-            gone += await connection.fetchval(f"SELECT count(*) FROM audit_w{week:04d}")  # noqa: S608 - a number
+            count = f"SELECT count(*) FROM audit_w{week:04d}"  # noqa: S608 - a number of ours
+            gone += await connection.fetchval(count, timeout=PATIENCE_SECONDS)
             await connection.execute(f"DROP TABLE audit_w{week:04d}")
     return gone
 
@@ -43,16 +45,18 @@ async def _carry_over(connection: Any, table: str, item: str, week: int) -> int:
     """Put a partition with nothing but open work in the place of one with more; how many rows went."""
     name = f"{table}_w{week:04d}"
     is_open = SQL["is_open"].replace("{item}", item)
-    done = await connection.fetchval(f"SELECT count(*) FROM {name} old WHERE NOT ({is_open})")  # noqa: S608 - ours
+    count = f"SELECT count(*) FROM {name} old WHERE NOT ({is_open})"  # noqa: S608 - names of ours
+    done = await connection.fetchval(count, timeout=PATIENCE_SECONDS)
     if done:
         bounds = await connection.fetchval(SQL["bounds"], name)
         await connection.execute(
-            f"ALTER TABLE {table} DETACH PARTITION {name};"  # noqa: S608 - names and numbers of ours
+            f"ALTER TABLE {table} DETACH PARTITION {name};"  # noqa: S608 - names of ours
             f"ALTER TABLE {name} RENAME TO {name}_old;"
             f"CREATE TABLE {name} (LIKE {table} INCLUDING DEFAULTS INCLUDING CONSTRAINTS);"
             f"INSERT INTO {name} SELECT * FROM {name}_old old WHERE {is_open};"
             f"DROP TABLE {name}_old;"
-            f"ALTER TABLE {table} ATTACH PARTITION {name} {bounds}"
+            f"ALTER TABLE {table} ATTACH PARTITION {name} {bounds}",
+            timeout=PATIENCE_SECONDS,
         )
     return int(done)
 
@@ -63,5 +67,8 @@ async def _weeks(connection: Any, table: str, before: int) -> list[int]:
 
 
 async def _hurry(connection: Any) -> None:
-    """Everybody waits behind a lock on a whole table: rather give up, and try again in the next round."""
-    await connection.execute(f"SET LOCAL lock_timeout = '{LOCK_SECONDS}s'")
+    """Everybody waits behind a lock on a whole table: rather give up, and try again in the next round.
+
+    Once it is there, what is to be done may take its time.
+    """
+    await connection.execute(f"SET LOCAL lock_timeout = '{LOCK_SECONDS}s'; SET LOCAL statement_timeout = 0")

@@ -453,8 +453,8 @@ class PostgresStore:
         return int((await self._database.again(delete)).rpartition(" ")[2])
 
     def _stamp(self) -> int:
-        """A millisecond that this process never stamped a claim with before."""
-        self._last_stamp = max(self._last_stamp + 1, to_ms(self.clock.now()))
+        """A millisecond that this process never stamped a claim with before, nor the one after it."""
+        self._last_stamp = max(self._last_stamp + 2, to_ms(self.clock.now()))
         return self._last_stamp
 
     async def _follow_clock(self, query: str, *values: Any) -> bool:

@@ -89,7 +89,7 @@ CREATE TABLE live (
     max_attempts integer NOT NULL,
     due_at bigint NOT NULL,
     claimed_by bigint,
-    claimed_at bigint,  -- unique within its process: it also names the claim
+    claimed_at bigint,  -- unique to a call of its process: it also names the claims of that call
     PRIMARY KEY (integration, id),
     CHECK (attempt BETWEEN 0 AND max_attempts),
     CHECK (claimed_by IS NULL OR attempt > 0),
