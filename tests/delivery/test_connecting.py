@@ -2,12 +2,14 @@
 
 import asyncio
 import errno
+import gc
 import os
 import resource
 import socket
 import ssl
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from itertools import count
 
 import pytest
 import trustme
@@ -380,3 +382,41 @@ async def test_a_request_has_not_left_while_the_handshake_is_under_way(deliverer
             await sending
         await partner.left.wait()
         assert not left.is_set()
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+async def test_whenever_it_is_cancelled_before_the_request_leaves_nothing_arrives_or_stays_open(
+    names: Names, scheme: str
+) -> None:
+    arrived, ended = bytearray(), list[Call]()
+
+    async def script(call: Call) -> None:
+        try:
+            while data := await call.reader.read(65536):
+                arrived.extend(data)
+        finally:
+            ended.append(call)
+
+    tls = served_as("partner.test") if scheme == "https" else None
+    async with (
+        playing(script, tls=tls) as partner,
+        a_trusting_deliverer(names) as deliverer,
+        asyncio.timeout(PATIENCE),
+    ):
+        request, left = a_request(partner.port, scheme=scheme, host="partner.test"), asyncio.Event()
+        for turns in count():
+            sending = asyncio.create_task(deliverer.send(request, left.set))
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            is_last = left.is_set()
+            sending.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await sending
+            assert left.is_set() is is_last
+            if is_last:
+                break
+
+        while len(ended) < partner.connections:  # noqa: ASYNC110 - the partner's side has no event
+            await asyncio.sleep(0.005)
+        gc.collect()  # what was left open says so
+    assert arrived.count(b"POST /hooks") <= 1, "only the last may have been sent"

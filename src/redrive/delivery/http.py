@@ -107,15 +107,17 @@ class HttpDeliverer:
         origin = (target.scheme, target.host, target.port)
         family = socket.AF_INET6 if ":" in address else socket.AF_INET
         peer = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+        connection = Connection(self._loop, partial(self._keep, origin))
         try:
             await self._loop.sock_connect(peer, (address, target.port))
-            _, connection = await self._loop.create_connection(
-                lambda: Connection(self._loop, partial(self._keep, origin)),
+            await self._loop.create_connection(
+                lambda: connection,
                 sock=peer,
                 ssl=self._tls if target.scheme == "https" else None,
                 server_hostname=target.host.rstrip(".") if target.scheme == "https" else None,
             )
         except BaseException:
+            connection.abort()  # else a TLS that stands already would wait for the other side to end it too
             peer.close()
             raise
         return connection
