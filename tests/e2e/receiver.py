@@ -1,10 +1,11 @@
 """A partner's endpoint that writes down every request it gets, and answers as its script says."""
 
+import socket
 import socketserver
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -38,11 +39,11 @@ OK = Answer(200)
 class Receiver:
     """The ledger of what was sent to it."""
 
-    def __init__(self, script: Script) -> None:
+    def __init__(self, script: Script, port: int = 0) -> None:
         self.script = script
         self.ledger: list[Sent] = []
         self.closing = threading.Event()
-        self._server = _Server(("127.0.0.1", 0), _Handler)
+        self._server = _Server(("127.0.0.1", port), _Handler)
         self._server.receiver = self
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05})
         self._thread.start()
@@ -66,13 +67,26 @@ class Receiver:
 
 
 @contextmanager
-def receiving(script: Script = lambda _: OK) -> Iterator[Receiver]:
-    """A receiver on a port of its own."""
-    receiver = Receiver(script)
+def receiving(script: Script = lambda _: OK, *, port: int = 0) -> Iterator[Receiver]:
+    """A receiver on *port*, or on one of its own."""
+    receiver = Receiver(script, port)
     try:
         yield receiver
     finally:
         receiver.close()
+
+
+@contextmanager
+def taking_no_connection() -> Iterator[int]:
+    """A port whose listener takes no connection: whoever connects, waits."""
+    with ExitStack() as stack:
+        listener = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
+        port: int = listener.getsockname()[1]
+        for _ in range(4):  # as many as fill its queue, and some more
+            filler = stack.enter_context(socket.socket())
+            filler.setblocking(False)
+            filler.connect_ex(("127.0.0.1", port))
+        yield port
 
 
 class _Server(ThreadingHTTPServer):

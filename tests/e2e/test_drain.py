@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from tests.e2e.books import UNKNOWN
 from tests.e2e.caller import Caller
-from tests.e2e.receiver import OK, Answer, Receiver, receiving
+from tests.e2e.receiver import OK, Answer, Receiver, receiving, taking_no_connection
 from tests.e2e.service import Service
 from tests.e2e.traffic import Traffic
 from tests.e2e.waiting import until
@@ -78,6 +78,28 @@ def test_a_second_signal_stops_at_once_and_what_was_cut_off_is_known_as_such(
             codes = [attempt["failure_code"] for attempt in caller.item(PARTNER, name)["attempts"]]
             assert codes == ([UNKNOWN, None] if name in cut_off else [None])
             assert len(receiver.sends_of(name)) == len(codes)
+
+
+def test_what_a_second_signal_cuts_off_before_it_was_sent_costs_no_attempt(
+    service: Service, caller: Caller
+) -> None:
+    with taking_no_connection() as port:
+        caller.add(PARTNER, f"http://127.0.0.1:{port}/hooks")
+        name = caller.delivered(PARTNER, {})
+        service.signal(signal.SIGTERM)
+        assert service.says("drain_started")["in_flight"] == 1
+        service.signal(signal.SIGTERM)
+        assert service.ended() == 0
+        assert service.says("stopped")["aborted"] == 0
+
+    with receiving(port=port) as receiver:
+        service.start()
+        until(lambda: caller.is_at_rest(PARTNER), "it is delivered")
+
+        item = caller.item(PARTNER, name)
+        assert (item["status"], item["attempt_count"]) == ("succeeded", 1)
+        assert [attempt["failure_code"] for attempt in item["attempts"]] == [None]
+        assert len(receiver.ledger) == 1
 
 
 def test_a_stop_without_work_ends_well_also_on_an_interrupt(a_service: Callable[..., Service]) -> None:

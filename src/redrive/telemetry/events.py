@@ -28,7 +28,7 @@ class DrainStarted:
 
 @dataclass(frozen=True, slots=True)
 class Stopped:
-    """The process let go of everything. `reason` says why it stopped."""
+    """The process let go of everything. `reason` says why; `aborted` attempts may have been received."""
 
     reason: str
     aborted: int
