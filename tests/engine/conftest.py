@@ -140,12 +140,12 @@ class Harness:
 
     async def status(self, integration_id: str, recovery_id: str, status: Status) -> Item:
         """The item, once it is in *status*."""
+        return await eventually(lambda: self.reached(integration_id, recovery_id, status))
 
-        async def reached() -> Item | None:
-            item = await self.item(integration_id, recovery_id)
-            return item if item.status is status else None
-
-        return await eventually(reached)
+    async def reached(self, integration_id: str, recovery_id: str, status: Status) -> Item | None:
+        """The item, if it is in *status*."""
+        item = await self.item(integration_id, recovery_id)
+        return item if item.status is status else None
 
     async def retry(self, integration_id: str, recovery_id: str) -> None:
         """Let time pass until the next retry is due, once it is scheduled."""

@@ -1,6 +1,7 @@
 """What happens to a delivery, and what a lane may take from others."""
 
 import asyncio
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -9,10 +10,12 @@ import pytest
 from redrive.delivery.port import OwnFault, Request
 from redrive.domain.item import Status
 from redrive.domain.outcome import Failed, Outcome, Reach
+from redrive.engine.worker import SUSPENDED_SECONDS
 from redrive.store.port import EventFilter, Store, StoreUnavailable
 from redrive.telemetry.events import (
     AttemptFinished,
     LeasesLost,
+    LoopFailed,
     SendingSuspended,
     StoreFailed,
     StoreRecovered,
@@ -135,17 +138,43 @@ async def test_work_that_is_held_starts_again_one_at_a_time(harness: Harness) ->
 
 async def test_a_fault_of_our_own_spends_no_attempt(harness: Harness) -> None:
     await harness.integration("faulty")
-
-    def refuse(_: Request) -> Outcome:
-        raise OwnFault("no file handles")
-
-    harness.deliverer.scripts["/faulty"] = refuse
+    harness.deliverer.connecting["/faulty"] = _without_file_handles
 
     [recovery_id] = await harness.deliver("faulty")
 
-    await eventually(lambda: _when(any(isinstance(e, SendingSuspended) for e in harness.events)))
-    item = await eventually(lambda: _unspent(harness, recovery_id))
-    assert item == (Status.PENDING, 0)
+    await eventually(lambda: _when(_are_told(harness, "faulty")))
+    item = await harness.item("faulty", recovery_id)
+    assert (item.status, item.attempt_count) == (Status.PENDING, 0)
+
+
+async def test_a_bug_before_anything_was_sent_is_a_fault_of_our_own(harness: Harness) -> None:
+    integration = await harness.integration("faulty", max_attempts=1)
+    broken = replace(integration, secrets=("not a secret at all",), version=integration.version + 1)
+    harness.engine.catalogue._keep(broken)
+
+    [recovery_id] = await harness.deliver("faulty")
+    await eventually(lambda: _when(_are_told(harness, "faulty")))
+
+    assert LoopFailed in map(type, harness.events)
+    assert (await harness.item("faulty", recovery_id)).attempt_count == 0
+    harness.engine.catalogue._keep(replace(integration, version=broken.version + 1))
+    harness.clock.move(SUSPENDED_SECONDS)
+    item = await harness.status("faulty", recovery_id, Status.SUCCEEDED)
+    assert item.attempt_count == 1
+
+
+async def test_a_bug_of_the_deliverer_before_a_byte_left_spends_no_attempt(harness: Harness) -> None:
+    await harness.integration("buggy", max_attempts=1)
+
+    async def crash(_: Request) -> None:
+        raise ZeroDivisionError
+
+    harness.deliverer.connecting["/buggy"] = crash
+
+    [recovery_id] = await harness.deliver("buggy")
+
+    await eventually(lambda: _when(_are_told(harness, "buggy")))
+    assert (await harness.item("buggy", recovery_id)).attempt_count == 0
 
 
 async def test_a_bug_while_sending_is_recorded_as_an_unknown_outcome(harness: Harness) -> None:
@@ -216,23 +245,23 @@ async def test_a_claim_is_given_back_although_the_store_fails_at_first(
     harness: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await harness.integration("faulty")
+    harness.deliverer.connecting["/faulty"] = _without_file_handles
     give_back, failures = harness.store.give_back, iter(range(2))
-
-    def refuse(_: Request) -> Outcome:
-        raise OwnFault("no file handles")
 
     async def fail_first(*given: Any) -> None:
         if next(failures, None) is not None:
             raise StoreUnavailable("the disk is full")
         await give_back(*given)
 
-    harness.deliverer.scripts["/faulty"] = refuse
     monkeypatch.setattr(harness.store, "give_back", fail_first)
 
     [recovery_id] = await harness.deliver("faulty")
 
-    assert await harness.in_time(lambda: _unspent(harness, recovery_id)) == (Status.PENDING, 0)
+    await harness.in_time(lambda: _when(_are_told(harness, "faulty")))
     assert next(failures, None) is None
+    harness.deliverer.connecting.clear()
+    item = await harness.in_time(lambda: harness.reached("faulty", recovery_id, Status.SUCCEEDED))
+    assert item.attempt_count == 1
 
 
 async def test_a_process_whose_clock_lies_behind_still_makes_new_ids(
@@ -393,6 +422,10 @@ async def test_every_recorded_attempt_is_announced_once(harness: Harness) -> Non
     assert told() == [(1, True), (2, True)]
 
 
+async def _without_file_handles(_: Request) -> None:
+    raise OwnFault("no file handles")
+
+
 def _after(gate: asyncio.Event):  # type: ignore[no-untyped-def]  # a script, see Deliverer
     async def script(_: Request) -> Outcome:
         await gate.wait()
@@ -405,6 +438,9 @@ async def _when(fact: bool) -> bool | None:  # noqa: FBT001 - the fact itself
     return fact or None
 
 
-async def _unspent(harness: Harness, recovery_id: str) -> tuple[Status, int] | None:
-    item = await harness.item("faulty", recovery_id)
-    return (item.status, 0) if item.attempt_count == 0 else None
+def _are_told(harness: Harness, integration_id: str) -> bool:
+    """Whether operators know that sending to an integration is suspended."""
+    return any(
+        isinstance(event, SendingSuspended) and event.integration_id == integration_id
+        for event in harness.events
+    )
