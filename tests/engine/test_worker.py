@@ -202,6 +202,25 @@ async def test_an_outcome_that_cannot_be_written_does_not_take_others_with_it(ha
     assert (item.attempt_count, harness.deliverer.sent("/good")) == (1, 1)
 
 
+async def test_what_is_known_of_an_attempt_is_kept_when_its_outcome_cannot_be_written(
+    harness: Harness,
+) -> None:
+    await harness.integration("odd", max_attempts=1)
+
+    def answer_late(_: Request) -> Outcome:
+        harness.clock.move(3.0)
+        return Failed("HTTP_503", "half a \ud800 pair", Reach.ANSWERED)
+
+    harness.deliverer.scripts["/odd"] = answer_late
+
+    [odd] = await harness.deliver("odd")
+
+    [attempt] = await harness.attempts(await harness.status("odd", odd, Status.DLQ))
+    [request] = harness.deliverer.requests
+    assert (attempt.started_at, attempt.duration) == (NOW, timedelta(seconds=3))
+    assert attempt.span_id in dict(request.headers)["traceparent"]
+
+
 async def test_what_a_dead_process_left_is_recorded_and_retried(store: Store, clock: StandingClock) -> None:
     dead, successor = Harness(store, clock), Harness(store, clock)
     await dead.engine.start()
@@ -211,10 +230,14 @@ async def test_what_a_dead_process_left_is_recorded_and_retried(store: Store, cl
     await eventually(lambda: _when(dead.deliverer.under_way["/left"] == 1))
 
     await dead.die()
+    clock.move(3600.0)
     await successor.engine.start()
 
     item = await successor.item("left", recovery_id)
     assert (item.status, item.last.failure_code, item.attempt_count) == (Status.RETRYING, "LEASE_EXPIRED", 1)
+    [attempt] = await successor.attempts(item)
+    assert attempt.started_at == NOW + timedelta(hours=1), "when it began, nobody knows"
+    assert "its time is when that was found" in (item.last.failure_detail or "")
     assert LeasesLost(1) in successor.events
     await successor.close()
 

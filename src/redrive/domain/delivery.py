@@ -50,7 +50,10 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One HTTP exchange, or its failure, as it is kept."""
+    """One HTTP exchange, or its failure, as it is kept.
+
+    Of one whose process died, `started_at` is when that was found, and nobody has seen its span.
+    """
 
     cycle: int
     attempt: int
