@@ -42,7 +42,7 @@ POSITIVE: Any = Positive()
 INTEGRATION = frozenset(
     """integration_id name url method headers auth_mode lifecycle_status timeout_seconds max_attempts
     base_delay_seconds max_delay_seconds jitter retryable_network_codes concurrency rate_per_second health_url
-    created_at updated_at""".split()
+    shards created_at updated_at""".split()
 )
 ITEM = frozenset(
     """recovery_id integration_id event_type request_id traceparent idempotency_key status cycle attempt_count

@@ -28,6 +28,7 @@ EVERY_FIELD = {
     "concurrency": 3,
     "rate_per_second": 1.5,
     "health_url": "https://partner.example/health",
+    "shards": 2,
 }
 
 
@@ -57,6 +58,7 @@ def test_an_integration_that_says_little_has_the_defaults(service: Service) -> N
         "concurrency": 16,
         "rate_per_second": None,
         "health_url": None,
+        "shards": 1,
         "created_at": INSTANT,
         "updated_at": document["created_at"],
         "secret": Like(r"whsec_[A-Za-z0-9+/]{43}="),
