@@ -104,7 +104,7 @@ async def test_a_paused_integration_holds_and_goes_on_when_it_is_active_again(ha
     [recovery_id] = await harness.deliver("paused")
     assert (await harness.item("paused", recovery_id)).status is Status.PENDING
 
-    await harness.engine.catalogue.update(harness.call(), "paused", {"lifecycle_status": "active"})
+    await harness.change("paused", lifecycle_status="active")
 
     await harness.status("paused", recovery_id, Status.SUCCEEDED)
 
@@ -112,7 +112,7 @@ async def test_a_paused_integration_holds_and_goes_on_when_it_is_active_again(ha
 async def test_nothing_is_sent_while_an_integration_is_paused(harness: Harness) -> None:
     await harness.integration("held")
     await harness.integration("other")
-    await harness.engine.catalogue.update(harness.call(), "held", {"lifecycle_status": "paused"})
+    await harness.change("held", lifecycle_status="paused")
     [held] = await harness.deliver("held")
 
     [other] = await harness.deliver("other")
@@ -128,7 +128,7 @@ async def test_work_that_is_held_starts_again_one_at_a_time(harness: Harness) ->
     gate = asyncio.Event()
     harness.deliverer.scripts["/ramp"] = _after(gate)
 
-    await harness.engine.catalogue.update(harness.call(), "ramp", {"lifecycle_status": "active"})
+    await harness.change("ramp", lifecycle_status="active")
 
     await eventually(lambda: _when(harness.deliverer.sent("/ramp") > 0))
     assert harness.deliverer.under_way["/ramp"] == 1
@@ -322,13 +322,13 @@ async def test_an_older_reading_does_not_undo_a_change(
 ) -> None:
     await harness.integration("changed")
     older = await harness.store.integrations()
-    await harness.engine.catalogue.update(harness.call(), "changed", {"name": "new"})
+    await harness.change("changed", name="new")
 
     async def read_before() -> Any:
         return older
 
-    monkeypatch.setattr(harness.store, "integrations", read_before)
-    await harness.engine.catalogue.load()
+    monkeypatch.setattr(harness.store, "changed_integrations", read_before)
+    await harness.engine.catalogue.refresh()
 
     assert harness.engine.catalogue.find("changed").name == "new"
 
@@ -371,7 +371,7 @@ async def test_a_drain_cut_short_gives_back_what_was_surely_not_sent(
     assert await draining == 1, "only what was sent is in doubt"
     assert (await harness.item("connecting", unsent)).attempt_count == 0
     assert (await harness.item("waiting", sent)).attempt_count == 1
-    assert await harness.store.next_due() == {harness.number("connecting"): NOW}
+    assert await harness.store.next_due(harness.engine.worker.owner) == {harness.number("connecting"): NOW}
 
 
 async def test_an_attempt_that_is_cut_off_before_it_begins_is_given_back(harness: Harness) -> None:
@@ -418,7 +418,7 @@ async def test_what_was_just_being_claimed_when_a_drain_began_is_given_back(
         return await claim(*given)
 
     monkeypatch.setattr(harness.store, "claim", claim_once_draining)
-    await harness.engine.catalogue.update(harness.call(), "held", {"lifecycle_status": "active"})
+    await harness.change("held", lifecycle_status="active")
     await eventually(lambda: _when(harness.engine.worker._claiming.locked()))
 
     drained = asyncio.create_task(harness.engine.drain())

@@ -26,7 +26,6 @@ class Recorder:
         self.store = tools.store
         self.clock = tools.clock
         self.chance = tools.chance
-        self.unique_bytes = tools.unique_bytes
         self.next_id = tools.next_id
         self.announce = tools.announce
         self.catalogue = catalogue
@@ -42,14 +41,16 @@ class Recorder:
             await self._finish(claim, outcome, started_at, duration, span_id)
         except Exception as error:  # noqa: BLE001 - our bug: the attempt must still not be forgotten
             self.announce(LoopFailed("record", error))
-            await self.write_off(claim, "redrive could not write down what came of it", started_at)
+            why = "redrive could not write down what came of it"
+            await self.write_off(claim, why, started_at, duration, span_id)
 
-    async def write_off(self, claim: Claim, why: str, started_at: datetime) -> None:
+    async def write_off(
+        self, claim: Claim, why: str, started_at: datetime, duration: timedelta, span_id: str
+    ) -> None:
         """Record an attempt as unknown, until that succeeds: a claim that nobody ends would never be free."""
         while True:
-            span_id = self.unique_bytes(8).hex()
             try:
-                await self._finish(claim, unknown(why), started_at, timedelta(0), span_id)
+                await self._finish(claim, unknown(why), started_at, duration, span_id)
             except Exception as error:  # noqa: BLE001 - our bug, told each time
                 self.announce(LoopFailed("record", error))
                 await self.clock.sleep(AGAIN_SECONDS)

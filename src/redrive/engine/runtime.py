@@ -90,7 +90,7 @@ class Engine:
         return owner
 
     async def drain(self, *, at_once: bool = False) -> int:
-        """Claim no more and finish what is in flight, unless *at_once*; how many attempts were cut off."""
+        """Claim no more and finish what is in flight, unless *at_once*; how many attempts are in doubt."""
         self.is_stopping = True
         self.announce(DrainStarted(self.worker.in_flight))
         await self.worker.stop_claiming()
@@ -98,7 +98,7 @@ class Engine:
         return await self.worker.drain(0 if at_once else self.limits.drain_seconds)
 
     async def close(self, reason: str, aborted: int) -> None:
-        """Let go of the store. Attempts that were cut off are found, and recorded, at the next start."""
+        """Let go of the store. Attempts that are in doubt are found, and recorded, at the next start."""
         for loop in self._loops:
             loop.cancel()
         await asyncio.gather(*self._loops, return_exceptions=True)

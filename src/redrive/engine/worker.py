@@ -28,7 +28,7 @@ SUSPENDED_SECONDS = 5.0
 ADOPTED_AT_ONCE = 500
 TIMEOUTS = frozenset({"RESPONSE_TIMEOUT", "ETIMEDOUT"})
 RECORDING_SECONDS = 5.0  # what is known when the process stops is written down, if the store lets us
-DIED = "the process that made this attempt died; nobody knows whether it was received"
+DIED = "the process that made this attempt died, and nobody knows whether it was received"
 
 
 @dataclass(slots=True)
@@ -221,7 +221,7 @@ class Worker:
         await self._nothing_under_way()
         alarm.cancel()
         await self.recorder.batcher.close(RECORDING_SECONDS)
-        return await self._give_back_unsent()
+        return len(self._cut_off) - await self._give_back_unsent()
 
     def abort(self) -> None:
         """Cut off what is in flight, and let a drain wait for nothing more."""
@@ -255,10 +255,15 @@ class Worker:
             await asyncio.wait(self._under_way)
 
     async def _give_back_unsent(self) -> int:
+        """Undo what was cut off and surely not sent, if the store lets us; how many that were."""
         unsent = [cut_off.claim for cut_off in self._cut_off if cut_off.is_unsent]
-        if unsent and await self._give_back(unsent):
-            return len(self._cut_off) - len(unsent)
-        return len(self._cut_off)
+        if unsent:
+            try:
+                await self.store.give_back(self.owner, unsent)
+            except StoreUnavailable as error:
+                self.health.failed("give_back", error)
+                return 0
+        return len(unsent)
 
     # claiming
 
@@ -282,12 +287,11 @@ class Worker:
                 self.lanes.due(number, self.clock.now())
             raise
         self._settle(wants, claimed)
-        if self._is_stopping():  # the drain began while we claimed: none of it was sent
-            await self._give_back(claimed.claims)
-            for claim in claimed.claims:
+        for claim in claimed.claims:
+            if self._is_stopping():  # the drain began while we claimed: it gives this back
                 self.lanes.refund(self.lanes.lane(claim.delivery.integration), 1)
-        else:
-            for claim in claimed.claims:
+                self._cut_off.append(UnderWay(claim))
+            else:
                 self._begin(UnderWay(claim))
         for orphan in claimed.orphans:
             self._begin(UnderWay(orphan, is_unsent=False))
@@ -350,7 +354,7 @@ class Worker:
         await self.recorder.finish(claim, outcome, started_at, duration, span_id.hex())
 
     async def _send(self, begun: UnderWay, now: datetime, span_id: bytes) -> Outcome:
-        """Make the exchange; a bug of ours in the middle of it leaves its outcome in doubt."""
+        """Make the exchange. What fails before a byte left is a fault of our own; after that nobody knows."""
         if self.has_lapsed:
             raise OwnFault("our lease ran out before the attempt began")
         try:
@@ -358,8 +362,10 @@ class Worker:
             return await self.deliverer.send(request, begun.leaves)
         except OwnFault:
             raise
-        except Exception as error:  # noqa: BLE001 - our bug, after which nobody knows what was sent
+        except Exception as error:
             self.announce(LoopFailed("attempt", error))
+            if begun.is_unsent:
+                raise OwnFault(f"redrive failed before it could send: {type(error).__name__}") from error
             return unknown("redrive failed while it made this attempt")
 
     def _request(self, claim: Claim, now: datetime, span_id: bytes) -> Request:
@@ -399,28 +405,30 @@ class Worker:
             await self.clock.sleep((claim.orphaned_at + timeout - self.clock.now()).total_seconds())
 
     async def _record_orphan(self, claim: Claim) -> None:
-        await self.recorder.write_off(claim, DIED, claim.orphaned_at or self.clock.now())
+        """With when it began, if that is known, and a span that no receiver has seen: its own is lost."""
+        began_at, why = claim.orphaned_at, DIED
+        if began_at is None:
+            began_at, why = self.clock.now(), f"{DIED}; its time is when that was found"
+        span_id = self.unique_bytes(8).hex()
+        await self.recorder.write_off(claim, why, began_at, timedelta(0), span_id)
 
     async def _suspend(self, claim: Claim, reason: str) -> None:
         number = claim.delivery.integration
         self.lanes.lane(number).suspended_until = self.clock.elapsed() + SUSPENDED_SECONDS
-        await self._give_back([claim])
+        await self._give_back(claim)
         self.due(number, self.clock.now())
         integration = self.catalogue.numbered(number)
         self.announce(SendingSuspended(integration.integration_id, reason, SUSPENDED_SECONDS))
 
-    async def _give_back(self, claims: Sequence[Claim]) -> bool:
-        """Undo claims that were surely not sent; False: the store fails while we stop, so they stay."""
+    async def _give_back(self, claim: Claim) -> None:
         while True:
             try:
-                await self.store.give_back(self.owner, claims)
+                await self.store.give_back(self.owner, [claim])
             except StoreUnavailable as error:
                 self.health.failed("give_back", error)
-                if self._is_stopping():
-                    return False  # the next start records them as LEASE_EXPIRED
                 await self.clock.sleep(self.health.pause_seconds)
             else:
-                return True
+                return
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         ended = self._under_way.pop(task)
