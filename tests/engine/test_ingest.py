@@ -4,18 +4,20 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 
+import apsw
 import pytest
 
 from redrive.domain.errors import RateLimited
 from redrive.domain.item import Status
-from redrive.engine.ingest import Submission
+from redrive.engine.ingest import Receipt, Submission
 from redrive.engine.once import Key, Told
-from redrive.store.port import Intake, Once, Verdict
+from redrive.store.port import Intake, Once, QueueFilter, StoreInconsistent, Verdict
 from redrive.store.sqlite import SqliteStore
 from tests.engine.clock import StandingClock
 from tests.engine.conftest import DEADLINE_SECONDS, Harness, eventually, in_silence
 
 A_KEY = Key.of("shop", "POST /batch", "key", b"body")
+GOOD, POISON = Submission("made", b"1"), Submission("poison", b"1")
 TWO = [Submission("made", b"1"), Submission("made", b"2")]
 
 
@@ -120,6 +122,64 @@ async def test_a_batch_that_cannot_be_told_leaves_its_places_to_others(
     for recovery_id in recovery_ids:
         await harness.status("a", recovery_id, Status.SUCCEEDED)
     assert harness.deliverer.sent("/a") == 2
+
+
+async def test_a_delivery_that_cannot_be_stored_fails_alone(poisonable: Harness) -> None:
+    submissions = [GOOD] * 20
+    submissions[3] = submissions[11] = POISON
+
+    results = await accept_at_once(poisonable, *submissions)
+
+    assert [at for at, result in enumerate(results) if isinstance(result, StoreInconsistent)] == [3, 11]
+    receipts = [result for result in results if isinstance(result, Receipt)]
+    assert len(receipts) == 18
+    for receipt in receipts:
+        await poisonable.status("a", receipt.recovery_id, Status.SUCCEEDED)
+    assert poisonable.deliverer.sent("/a") == 18
+
+
+async def test_what_could_not_be_stored_takes_no_place_in_its_lane(poisonable: Harness) -> None:
+    await accept_at_once(poisonable, *[POISON] * 5)
+
+    [receipt] = await accept_at_once(poisonable, GOOD)
+
+    assert isinstance(receipt, Receipt)
+    await poisonable.status("a", receipt.recovery_id, Status.SUCCEEDED)
+
+
+async def test_a_batch_that_cannot_be_stored_is_stored_in_no_part(poisonable: Harness) -> None:
+    accepting = poisonable.engine.ingest.accept_batch(
+        poisonable.call(), "a", [GOOD, POISON], render=in_silence
+    )
+
+    batch, single = await asyncio.gather(accepting, accept_at_once(poisonable, GOOD), return_exceptions=True)
+
+    assert isinstance(batch, StoreInconsistent)
+    assert [type(one) for one in single] == [Receipt]  # type: ignore[union-attr]  # it raised nothing
+    page = await poisonable.store.queue(poisonable.number("a"), QueueFilter(), limit=10, below=None)
+    assert len(page.rows) == 1
+
+
+@pytest.fixture
+async def poisonable(harness: Harness, tmp_path: Path) -> Harness:
+    """Whatever has the event type `poison` cannot be stored."""
+    await harness.integration("a", concurrency=2)
+    with apsw.Connection(str(tmp_path / "redrive.db")) as connection:
+        connection.set_busy_timeout(5_000)
+        connection.execute(
+            "CREATE TRIGGER poison BEFORE INSERT ON delivery WHEN new.event_type = 'poison'"
+            " BEGIN SELECT raise(ABORT, 'poison'); END"
+        )
+    connection.close()
+    return harness
+
+
+async def accept_at_once(harness: Harness, *submissions: Submission) -> list[Receipt | BaseException]:
+    """What became of each, handed over by a caller of its own in the same moment."""
+    accept = harness.engine.ingest.accept
+    return await asyncio.gather(
+        *(accept(harness.call(), "a", one) for one in submissions), return_exceptions=True
+    )
 
 
 async def accept(harness: Harness, key: Key | None = None) -> None:

@@ -16,7 +16,16 @@ from redrive.engine.catalogue import Catalogue
 from redrive.engine.once import Key, Render, Told, idempotent, kept
 from redrive.engine.tools import Tools
 from redrive.engine.worker import Worker
-from redrive.store.port import Accepted, Duplicate, Intake, KeyReused, Once, Refused, Verdict
+from redrive.store.port import (
+    Accepted,
+    Duplicate,
+    Intake,
+    KeyReused,
+    Once,
+    Refused,
+    StoreUnavailable,
+    Verdict,
+)
 from redrive.telemetry.events import DeliveriesAccepted
 
 
@@ -65,7 +74,7 @@ class Ingest:
         self.catalogue = catalogue
         self.worker = worker
         self.max_queued = max_queued
-        self.batcher: Batcher[Intake, Verdict] = Batcher(self._store)
+        self.batcher: Batcher[Intake, Verdict | Exception] = Batcher(self._store_singles)
         self._batches: dict[asyncio.Task[Sequence[Verdict]], int] = {}
 
     async def accept(self, call: Call, integration_id: str, submission: Submission) -> Receipt:
@@ -75,6 +84,8 @@ class Ingest:
         self._check_room(1)
         intake = self.intake(call, integration, submission)
         [verdict] = await self.batcher.submit((intake,))
+        if isinstance(verdict, Exception):
+            raise verdict
         return receipt(intake, verdict)
 
     async def accept_batch(
@@ -134,6 +145,16 @@ class Ingest:
         storing.add_done_callback(self._batches.pop)
         await asyncio.shield(storing)
         return told[-1]
+
+    async def _store_singles(self, intakes: Sequence[Intake]) -> list[Verdict | Exception]:
+        """In one commit or, if need be, in halves: one that cannot be written takes nobody else's with it."""
+        try:
+            return list(await self._store(intakes))
+        except Exception as error:  # noqa: BLE001 - handed on to whoever it is about
+            if isinstance(error, StoreUnavailable) or len(intakes) == 1:
+                return [error] * len(intakes)
+        middle = len(intakes) // 2
+        return [*await self._store_singles(intakes[:middle]), *await self._store_singles(intakes[middle:])]
 
     async def _store(
         self, intakes: Sequence[Intake], tell: Callable[[Sequence[Verdict]], Once | None] | None = None

@@ -1,8 +1,8 @@
 """What the engine asks of a store: verbs, one transaction each, each with its guarantee.
 
 Every verb may raise StoreUnavailable; then it changed nothing, or (never acknowledged) its outcome is
-unknown. A verb given a Once may raise AlreadyAnswered. A 2xx waits for its verb to return: returned means
-durable.
+unknown. After any other exception it changed nothing. A verb given a Once may raise AlreadyAnswered. A 2xx
+waits for its verb to return: returned means durable.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
