@@ -276,3 +276,32 @@ def test_an_import_goes_line_by_line_with_its_evidence(peer: Peer, terminal: Ter
     assert [r.headers["idempotency-key"] for r in (first, second)] == ["m-1", "m-2"]
     assert ended.code == 6
     assert ended.json()["rejections"][0]["line"] == 2
+
+
+AWAY = {
+    "unavailable": [Canned(503, b'{"error_code":"INT-503-DEPENDENCY-UNAVAILABLE"}')],
+    "gone": [Canned(hangs_up=True)],
+    "too busy for too long": [Canned(429, b"{}", {"Retry-After": "0"})] * 11,
+}
+
+
+@pytest.mark.parametrize("output", ["table", "json", "jsonl"])
+@pytest.mark.parametrize("how", AWAY)
+def test_an_import_that_is_cut_short_says_what_was_done(
+    peer: Peer, terminal: Terminal, file: Path, how: str, output: str
+) -> None:
+    file.write_bytes(lines_of("1") + b"{oops\n" + lines_of("3", "4"))
+    peer.answer({"recovery_id": "rec_1", "status": "dlq"}, 201)
+    peer.answers += AWAY[how]
+
+    ended = terminal.run("queue", "import", "b", "--file", str(file), "--output", output)
+
+    assert ended.code == 8
+    assert "send only the others" in ended.err
+    match output:
+        case "table":
+            assert "accepted    1\nduplicates  0\nrejected    1\n" in ended.out
+        case "json":
+            assert (ended.json()["accepted"], ended.json()["rejections"][0]["line"]) == (1, 2)
+        case _:
+            assert [line["line"] for line in ended.lines()] == [1, 2]
