@@ -4,12 +4,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from redrive.cli.bar import Bar
 from redrive.cli.errors import ExitCode, Stop
 from redrive.cli.lines import Line, Rejection, opened, read_lines
 from redrive.cli.output import Output
 from redrive.cli.patience import patiently
 from redrive.cli.service import Ids, Service, calling
-from redrive.cli.tally import Bar, Tally
+from redrive.cli.tally import Tally
 from redrive.client import Client, ProblemError
 
 MAX_BATCH_BYTES: Final = 4 * 1024 * 1024
@@ -28,23 +29,26 @@ def deliver_file(
 ) -> ExitCode:
     """Send the lines of the file *name*, at most *batch* in a call; the exit code."""
     tally = Tally(output)
-    with opened(name) as file, Bar(None if name == "-" else Path(name).stat().st_size or None) as bar:
-        done = 0
-        try:
-            with calling(service) as client:
-                for lines in _batches(read_lines(file, key_prefix), batch):
-                    sendable = [line for line in lines if not isinstance(line, Rejection)]
-                    for line in lines:
-                        if isinstance(line, Rejection):
-                            tally.reject(line)
-                    _send(client, integration_id, sendable, ids, tally)
-                    done += sum(line.size for line in sendable)
-                    bar.show(tally, done)
-        except Stop as stop:
-            raise tally.cut_short(stop, key_prefix) from stop
-        except KeyboardInterrupt:
-            raise tally.interrupted(key_prefix) from None
+    done = 0
+    try:
+        with opened(name) as file, calling(service) as client, Bar(output, _size(name)) as bar:
+            for lines in _batches(read_lines(file, key_prefix), batch):
+                sendable = [line for line in lines if not isinstance(line, Rejection)]
+                for line in lines:
+                    if isinstance(line, Rejection):
+                        tally.reject(line)
+                _send(client, integration_id, sendable, ids, tally)
+                done += sum(line.size for line in sendable)
+                bar.show(tally.so_far(), done)
+    except Stop as stop:
+        raise tally.cut_short(stop, key_prefix) from stop
+    except KeyboardInterrupt:
+        raise tally.interrupted(key_prefix) from None
     return tally.tell()
+
+
+def _size(name: str) -> int | None:
+    return None if name == "-" else Path(name).stat().st_size or None
 
 
 def _batches(lines: Iterator[Line | Rejection], most: int) -> Iterator[list[Line | Rejection]]:

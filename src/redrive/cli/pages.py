@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from redrive.cli.bar import Bar
 from redrive.cli.output import Output, note, print_answer, print_json, print_lines
 from redrive.cli.tables import Column, print_table
 
@@ -28,13 +29,16 @@ def print_all(
     each: Iterator[Mapping[str, Any]], rows: str, columns: Sequence[Column], output: Output
 ) -> None:
     """Print every row of every page; jsonl prints them as they come."""
-    match output:
-        case "json":
-            print_json({rows: list(each), "next_cursor": None})
-        case "jsonl":
-            print_lines(each)
-        case _:
-            _print_rows(list(each), columns)
+    with Bar(output) as bar:
+        counted = bar.counting(each)
+        if output == "jsonl":
+            print_lines(counted)
+            return
+        found = list(counted)
+    if output == "json":
+        print_json({rows: found, "next_cursor": None})
+    else:
+        _print_rows(found, columns)
 
 
 def _print_rows(rows: Sequence[Mapping[str, Any]], columns: Sequence[Column]) -> None:

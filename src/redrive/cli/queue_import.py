@@ -4,12 +4,13 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from redrive.cli.bar import Bar
 from redrive.cli.errors import Stop, describe_faults
 from redrive.cli.lines import Line, Rejection, opened, read_lines
 from redrive.cli.output import Output
 from redrive.cli.patience import patiently
 from redrive.cli.service import HERE, UNCORRELATED, Correlation, IntegrationId, Service, calling
-from redrive.cli.tally import Bar, Tally
+from redrive.cli.tally import Tally
 from redrive.client import Answer, Client, ProblemError
 
 
@@ -33,16 +34,15 @@ def import_(
     output: Output = "table",
 ) -> int:
     tally = Tally(output)
-    with opened(file) as lines, Bar(None) as bar:
-        try:
-            with calling(service) as client:
-                for line in read_lines(lines, key_prefix):
-                    _import(client, integration_id, line, correlation, tally)
-                    bar.show(tally, 0)
-        except Stop as stop:
-            raise tally.cut_short(stop, key_prefix) from stop
-        except KeyboardInterrupt:
-            raise tally.interrupted(key_prefix) from None
+    try:
+        with opened(file) as lines, calling(service) as client, Bar(output) as bar:
+            for line in read_lines(lines, key_prefix):
+                _import(client, integration_id, line, correlation, tally)
+                bar.show(tally.so_far())
+    except Stop as stop:
+        raise tally.cut_short(stop, key_prefix) from stop
+    except KeyboardInterrupt:
+        raise tally.interrupted(key_prefix) from None
     return tally.tell()
 
 

@@ -1,22 +1,13 @@
-"""What became of each line of a file: counted, shown while it lasts, and told at the end."""
+"""What became of each line of a file: counted, and told at the end."""
 
-import sys
-import time
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Self
 
 from redrive.cli.errors import ExitCode, Stop
 from redrive.cli.lines import Rejection
 from redrive.cli.output import Output, note, print_json
 from redrive.cli.tables import Fit, column, print_facts, print_table
 
-if TYPE_CHECKING:
-    from types import TracebackType
-
-    from rich.progress import Progress, TaskID
-
 SHOWN = 100  # runs of rejected lines a person is shown; jsonl has every line
-_PATIENCE_SECONDS = 1.0
 
 
 @dataclass(slots=True)
@@ -67,6 +58,10 @@ class Tally:
         elif len(self.runs) < SHOWN:
             self.runs.append(_Run(rejection.line, rejection.line, rejection.error_code, rejection.detail))
 
+    def so_far(self) -> str:
+        """How it goes, in a few words."""
+        return f"{self.accepted + self.duplicates} taken, {self.rejected} rejected"
+
     def cut_short(self, stop: Stop, key_prefix: str | None) -> Stop:
         """The same end as *stop*, after saying what was done before it."""
         taken = self.accepted + self.duplicates
@@ -114,40 +109,3 @@ class Tally:
 
 def _lines(run: _Run) -> str:
     return str(run.first) if run.first == run.last else f"{run.first}-{run.last}"
-
-
-class Bar:
-    """A progress bar on a terminal's stderr, once it has taken longer than a second."""
-
-    def __init__(self, total_bytes: int | None) -> None:
-        self._total_bytes = total_bytes
-        self._started = time.monotonic()
-        self._progress: Progress | None = None
-        self._task: TaskID | None = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: "TracebackType | None"
-    ) -> None:
-        if self._progress is not None:
-            self._progress.stop()
-
-    def show(self, tally: Tally, done_bytes: int) -> None:
-        """Say how far it is."""
-        if self._progress is None:
-            if time.monotonic() - self._started < _PATIENCE_SECONDS or not sys.stderr.isatty():
-                return
-            self._start()
-        if self._progress is not None and self._task is not None:
-            told = f"{tally.accepted + tally.duplicates} taken, {tally.rejected} rejected"
-            self._progress.update(self._task, completed=done_bytes, description=told)
-
-    def _start(self) -> None:
-        from rich.console import Console
-        from rich.progress import Progress
-
-        self._progress = Progress(console=Console(file=sys.stderr), transient=True)
-        self._task = self._progress.add_task("", total=self._total_bytes)
-        self._progress.start()
