@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import fcntl
 import http.client
 import resource
 import signal
@@ -27,9 +26,9 @@ from redrive.delivery.names import SystemResolver, is_local
 from redrive.domain.ids import IdSequence
 from redrive.engine.runtime import Engine, Limits
 from redrive.engine.tools import Tools
+from redrive.store import sqlite
 from redrive.store.port import Store, StoreOwned, StoreUnavailable
 from redrive.store.sqlite import SqliteStore
-from redrive.store.sqlite.store import prepare
 from redrive.telemetry.bus import Bus
 from redrive.telemetry.events import Started
 from redrive.telemetry.log import log_to
@@ -94,7 +93,7 @@ def bury(settings: Settings, pid: int) -> int:
 
 @contextlib.asynccontextmanager
 async def open_store(settings: Settings) -> AsyncIterator[Store]:
-    """The store of *settings*, without becoming its owner."""
+    """The store of *settings*, beside whoever owns it; made when there is none."""
     check_role(settings)
     store = await _store(settings, SystemClock())
     try:
@@ -104,14 +103,14 @@ async def open_store(settings: Settings) -> AsyncIterator[Store]:
 
 
 def migrate(settings: Settings) -> list[str]:
-    """Bring the schema up to date; what was applied."""
+    """Bring the schema up to this version; what was applied. On SQLite nobody may count on the old one."""
     if settings.sqlite_path() is None:
         return asyncio.run(_postgres().prepare(settings.database, SystemClock()))
-    return prepare(_sqlite_path(settings), SystemClock())
+    return sqlite.migrate(_sqlite_path(settings), SystemClock())
 
 
 def doctor(settings: Settings) -> list[Finding]:
-    """Look at the settings and the store without changing anything but the schema of one that exists."""
+    """Look at the settings and the store without changing anything."""
     check_role(settings)
     path = _sqlite_path(settings).absolute()
     findings = [Finding("role", True, settings.role), *_look_at_database(settings, path)]
@@ -147,7 +146,7 @@ async def _serve(settings: Settings, listener: socket.socket, leash: int | None)
         is_local=is_local,
     )
     guard.protect([listener.getsockname()[:2]])
-    store = await _store(settings, clock)
+    store = await _store(settings, clock, migrates=True)
     resolver = SystemResolver()
     tools = Tools(store, store.clock, chance, unique_bytes, IdSequence(), bus)
     engine = Engine(
@@ -287,9 +286,12 @@ def _routes(settings: Settings, metrics: Metrics) -> list[Route]:
     return table if settings.role != "worker" else [route for route in table if route.permission is None]
 
 
-async def _store(settings: Settings, clock: Clock) -> Store:
+async def _store(settings: Settings, clock: Clock, *, migrates: bool = False) -> Store:
+    """*migrates*: whether it is going to be entered, and the schema of a file brought up to date then."""
     if settings.sqlite_path() is not None:
-        return await SqliteStore.open(_sqlite_path(settings), clock, readers=settings.readers)
+        return await SqliteStore.open(
+            _sqlite_path(settings), clock, readers=settings.readers, migrates=migrates
+        )
     postgres: Store = await _postgres().PostgresStore.open(
         settings.database,
         clock,
@@ -335,19 +337,13 @@ def _look_at_database(settings: Settings, path: Path) -> list[Finding]:
 
 
 def _look_for_owner(path: Path) -> Finding:
-    """Whether a process holds the lock beside the file; ours is shared, and gone at once."""
     try:
-        with Path(f"{path}.lock").open("rb") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            except BlockingIOError:
-                holder = lock.read(64).decode("ascii", "replace").strip() or "another process"
-                return Finding("service", True, f"runs on this database ({holder})")
-    except FileNotFoundError:
-        pass
+        owner = sqlite.owner_of(path.resolve())
     except OSError as error:
-        return Finding("service", False, f"cannot read {path}.lock: {error.strerror}")
-    return Finding("service", True, "none runs on this database")
+        return Finding("service", False, f"cannot read {error.filename}: {error.strerror}")
+    return Finding(
+        "service", True, f"runs on this database ({owner})" if owner else "none runs on this database"
+    )
 
 
 def _look_at_port(settings: Settings) -> Finding:

@@ -4,8 +4,8 @@ import fcntl
 import hashlib
 import socket
 import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -17,7 +17,9 @@ import pytest
 import redrive
 from redrive.config import BadSettings, Settings
 from redrive.domain.access import Permission
+from redrive.store.migration import Migration, migrations
 from redrive.store.port import StoreOwned, StoreUnavailable, Token
+from redrive.store.sqlite import schema
 from tests.cli.terminal import Terminal
 from tests.client.peer import Canned, Peer
 
@@ -247,6 +249,61 @@ def test_making_a_token_says_when_it_made_the_database_too(
     assert "new database" not in second.err
 
 
+@pytest.fixture
+def old_database(terminal: Terminal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Made by an older version: this one has a schema step more."""
+    monkeypatch.chdir(tmp_path)
+    terminal.run("migrate")
+    newer = [*migrations("redrive.store.sqlite"), Migration(9999, "9999_more.sql", "CREATE TABLE more (x);")]
+    monkeypatch.setattr(schema, "migrations", lambda package: newer)
+    return tmp_path / "redrive-data/redrive.db"
+
+
+@pytest.mark.usefixtures("old_database")
+@pytest.mark.parametrize(
+    "words",
+    [("list",), ("revoke", "tok_1"), ("create", "--subject", "s", "--permission", "view")],
+    ids=" ".join,
+)
+def test_an_older_database_must_be_migrated_first(terminal: Terminal, words: tuple[str, ...]) -> None:
+    before, migrated = terminal.run("token", *words), terminal.run("migrate")
+    after = terminal.run("token", *words)
+
+    assert (before.code, before.out) == (8, "")
+    assert "run `redrive migrate`" in before.err
+    assert migrated.out.startswith("applied 9999_more.sql to ")
+    assert after.code == (3 if "revoke" in words else 0), after.err
+
+
+@pytest.mark.usefixtures("old_database")
+def test_doctor_finds_an_older_database_and_leaves_it_as_it_is(terminal: Terminal) -> None:
+    for _ in range(2):
+        assert "run `redrive migrate`" in _findings(terminal, 6)["database"]
+
+
+def test_a_database_is_not_migrated_under_a_service_that_counts_on_it(
+    terminal: Terminal, old_database: Path
+) -> None:
+    with _owned_by(old_database, "redrive serve, pid 7"):
+        refused = terminal.run("migrate")
+
+    assert (refused.code, refused.out) == (8, "")
+    assert "in use by redrive serve, pid 7" in refused.err
+    assert terminal.run("token", "list").code == 8, "it is as old as it was"
+
+
+def test_a_service_of_this_version_may_run_while_there_is_nothing_to_migrate(
+    terminal: Terminal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    terminal.run("migrate")
+
+    with _owned_by(tmp_path / "redrive-data/redrive.db", "redrive serve, pid 7"):
+        ended = terminal.run("migrate")
+
+    assert (ended.code, ended.out.partition(":")[0]) == (0, "nothing to do")
+
+
 def test_a_token_given_for_its_id_is_not_repeated(server: FakeApp, terminal: Terminal) -> None:
     ended = terminal.run("token", "revoke", "rdr_very-secret")
 
@@ -273,11 +330,9 @@ def test_doctor_says_who_owns_the_database_and_the_port(
     monkeypatch.chdir(tmp_path)
     terminal.run("migrate")
     database = tmp_path / "redrive-data/redrive.db"
-    with socket.create_server(("127.0.0.1", 0)) as other, Path(f"{database}.lock").open("w") as lock:
+    with socket.create_server(("127.0.0.1", 0)) as other, _owned_by(database, "redrive serve, pid 7"):
         other.settimeout(0)  # it never answers
         monkeypatch.setenv("REDRIVE_PORT", str(other.getsockname()[1]))
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        print("redrive serve, pid 7", file=lock, flush=True)
 
         findings = _findings(terminal, 6)
 
@@ -305,3 +360,11 @@ def _findings(terminal: Terminal, code: int) -> dict[str, str]:
     ended = terminal.run("doctor", "--output", "json")
     assert ended.code == code
     return {finding["name"]: finding["detail"] for finding in ended.json()["findings"]}
+
+
+@contextmanager
+def _owned_by(database: Path, owner: str) -> Iterator[None]:
+    with Path(f"{database}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        print(owner, file=lock, flush=True)
+        yield

@@ -5,6 +5,8 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from stat import S_IMODE
 
@@ -13,8 +15,10 @@ import pytest
 
 from redrive.store.migration import Migration, migrations
 from redrive.store.port import StoreOwned, StoreUnavailable
-from redrive.store.sqlite import migrate, store
+from redrive.store.sqlite import schema
 from redrive.store.sqlite.connection import connect, connect_to_read
+from redrive.store.sqlite.file import take_lock
+from redrive.store.sqlite.schema import prepare
 from tests.factories import a_delivery
 from tests.store.under_test import (
     OffsetClock,
@@ -165,7 +169,7 @@ def test_what_is_not_a_database_is_refused_for_good(path: Path) -> None:
     path.write_bytes(b"something else altogether" * 100)
 
     with pytest.raises(StoreUnavailable) as caught:
-        store.prepare(path, OffsetClock())
+        prepare(path, OffsetClock())
 
     assert caught.value.fatal
 
@@ -212,12 +216,21 @@ async def test_a_closed_store_takes_no_work(tmp_path: Path) -> None:
         await add_integration(store)
 
 
-# migrations
+# the schema
 
 
-def test_a_new_file_gets_every_step_and_an_old_one_what_it_lacks(path: Path) -> None:
-    first = store.prepare(path, OffsetClock())
-    again = store.prepare(path, OffsetClock())
+@pytest.fixture
+def old(path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A file that an older version made: this one has a step more."""
+    prepare(path, OffsetClock())
+    newer = [*steps_of_sqlite(), Migration(9999, "9999_more.sql", "CREATE TABLE more (x);")]
+    monkeypatch.setattr(schema, "migrations", lambda package: newer)
+    return path
+
+
+def test_a_new_file_gets_every_step(path: Path) -> None:
+    first = prepare(path, OffsetClock())
+    again = prepare(path, OffsetClock())
 
     assert first == [step.name for step in steps_of_sqlite()]
     assert again == []
@@ -229,36 +242,91 @@ def test_steps_are_numbered_without_a_gap() -> None:
     assert numbers == list(range(1, len(numbers) + 1))
 
 
-def test_a_step_that_was_edited_after_it_was_applied_is_refused(path: Path) -> None:
-    store.prepare(path, OffsetClock())
-    by_hand(path, "UPDATE migration SET checksum = 'another'")
+async def test_whoever_works_beside_an_owner_leaves_an_old_file_as_it_is(old: Path) -> None:
+    with pytest.raises(StoreUnavailable, match=r"lacks schema step 9999_more\.sql.*`redrive migrate`"):
+        await SqliteUnderTest.open(old, OffsetClock())
 
-    with pytest.raises(StoreUnavailable, match=r"0001_\w+\.sql is not the one") as caught:
-        store.prepare(path, OffsetClock())
-
-    assert caught.value.fatal
+    assert not has_table(old, "more")
 
 
-def test_a_schema_from_a_newer_version_is_refused(path: Path) -> None:
-    store.prepare(path, OffsetClock())
-    by_hand(path, "INSERT INTO migration VALUES (9999, 'from the future', 'x', 0)")
+async def test_whoever_enters_an_old_file_brings_it_up_to_this_version(old: Path) -> None:
+    async with sqlite_under_test(old.parent, migrates=True) as store:
+        assert not has_table(old, "more"), "it is not ours yet"
 
-    with pytest.raises(StoreUnavailable, match="schema step 9999") as caught:
-        store.prepare(path, OffsetClock())
+        await store.enter()
 
-    assert caught.value.fatal
+        assert has_table(old, "more")
+        async with sqlite_under_test(old.parent):
+            pass
+
+
+async def test_an_old_file_that_is_owned_is_migrated_by_nobody_else(old: Path) -> None:
+    with owned(old, "redrive serve"):
+        async with sqlite_under_test(old.parent, migrates=True) as second:
+            with pytest.raises(StoreOwned):
+                await second.enter()
+        with pytest.raises(StoreOwned, match=rf"in use by redrive serve, pid {os.getpid()}:"):
+            schema.migrate(old, OffsetClock())
+
+        assert not has_table(old, "more")
+
+    assert schema.migrate(old, OffsetClock()) == ["9999_more.sql"]
+    assert has_table(old, "more")
+
+
+async def test_nobody_enters_a_file_while_it_is_migrated(path: Path) -> None:
+    with owned(path, "redrive migrate"):
+        async with sqlite_under_test(path.parent) as store:
+            with pytest.raises(StoreOwned, match="in use by redrive migrate, pid"):
+                await store.enter()
+
+
+async def test_a_file_of_this_version_needs_no_migration_whoever_owns_it(path: Path) -> None:
+    async with sqlite_under_test(path.parent) as store:
+        await store.enter()
+
+        assert schema.migrate(path, OffsetClock()) == []
+
+
+def test_migrating_makes_a_new_file(path: Path) -> None:
+    assert schema.migrate(path, OffsetClock()) == [step.name for step in steps_of_sqlite()]
+
+
+UNKNOWN = {
+    "from the future": ("INSERT INTO migration VALUES (9999, 'later', 'x', 0)", "schema step 9999"),
+    "edited after it was applied": (
+        "UPDATE migration SET checksum = 'another'",
+        r"0001_\w+\.sql is not the one",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", UNKNOWN)
+async def test_a_schema_this_version_does_not_know_is_refused(path: Path, what: str) -> None:
+    prepare(path, OffsetClock())
+    sql, told = UNKNOWN[what]
+    by_hand(path, sql)
+
+    with pytest.raises(StoreUnavailable, match=told):
+        await SqliteUnderTest.open(path, OffsetClock())
+    async with sqlite_under_test(path.parent, migrates=True) as store:
+        with pytest.raises(StoreUnavailable, match=told) as caught:
+            await store.enter()
+        assert caught.value.fatal
+    with pytest.raises(StoreUnavailable, match=told):
+        schema.migrate(path, OffsetClock())
 
 
 def test_a_step_that_fails_leaves_nothing_of_itself(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    store.prepare(path, OffsetClock())
+    prepare(path, OffsetClock())
     broken = Migration(9999, "9999_broken.sql", "CREATE TABLE half (x); CREATE TABLE half (x);")
     steps = [*steps_of_sqlite(), broken]
-    monkeypatch.setattr(migrate, "migrations", lambda package: steps)
+    monkeypatch.setattr(schema, "migrations", lambda package: steps)
 
     with pytest.raises(StoreUnavailable):
-        store.prepare(path, OffsetClock())
+        schema.migrate(path, OffsetClock())
 
-    assert count(path, "sqlite_schema WHERE name = 'half'") == 0
+    assert not has_table(path, "half")
     assert count(path, "migration") == len(steps) - 1
 
 
@@ -301,8 +369,20 @@ async def test_many_may_open_a_new_file_at_once(path: Path) -> None:
     assert count(path, "migration") == len(steps_of_sqlite())
 
 
+@contextmanager
+def owned(path: Path, command: str) -> Iterator[None]:
+    """*path* while somebody has its lock."""
+    lock = take_lock(path, command)
+    yield
+    os.close(lock)
+
+
 def steps_of_sqlite() -> list[Migration]:
     return migrations("redrive.store.sqlite")
+
+
+def has_table(path: Path, name: str) -> bool:
+    return count(path, f"sqlite_schema WHERE name = '{name}'") > 0
 
 
 def by_hand(path: Path, sql: str) -> None:

@@ -15,8 +15,9 @@ from redrive.domain.ids import EventId
 from redrive.domain.item import Status
 from redrive.store.named import load_queries
 from redrive.store.port import EventFilter, QueueFilter
-from redrive.store.sqlite import read, store
+from redrive.store.sqlite import read
 from redrive.store.sqlite.connection import ask, connect_to_read
+from redrive.store.sqlite.schema import prepare
 from tests.factories import NOW
 from tests.store.under_test import OffsetClock
 
@@ -60,7 +61,7 @@ INSERT INTO audit
 def connection(tmp_path_factory: pytest.TempPathFactory) -> Iterator[apsw.Connection]:
     """A reader on a million rows; nothing was analysed, as in production."""
     path = tmp_path_factory.mktemp("plans") / "redrive.db"
-    store.prepare(path, OffsetClock())
+    prepare(path, OffsetClock())
     filling = apsw.Connection(str(path))
     filling.pragma("synchronous", "off")
     filling.execute("BEGIN; " + FILL + "COMMIT")

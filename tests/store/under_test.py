@@ -91,9 +91,9 @@ class SqliteUnderTest(SqliteStore):
 
 
 @asynccontextmanager
-async def sqlite_under_test(directory: Path) -> AsyncIterator[SqliteUnderTest]:
+async def sqlite_under_test(directory: Path, *, migrates: bool = False) -> AsyncIterator[SqliteUnderTest]:
     clock = OffsetClock()
-    store = await SqliteUnderTest.open(directory / "redrive.db", clock)
+    store = await SqliteUnderTest.open(directory / "redrive.db", clock, migrates=migrates)
     store.clock = clock
     try:
         yield store

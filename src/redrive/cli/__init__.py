@@ -42,7 +42,11 @@ app.command(
 )
 app.command(
     "redrive.cli.server:migrate",
-    help="Bring the database to this version of redrive; `serve` does it too.",
+    help=(
+        "Bring the database to this version of redrive.\n\n"
+        "On SQLite no service may run meanwhile, and `serve` does it too when it starts. On PostgreSQL it is "
+        "done beside the processes of the older version, before those of this one start."
+    ),
     help_epilogue="Example: redrive migrate --database sqlite:///redrive.db",
 )
 app.command(

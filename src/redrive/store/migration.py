@@ -42,7 +42,7 @@ def missing(applied: Mapping[int, str], steps: Sequence[Migration]) -> list[Migr
         if number not in ours:
             raise StoreUnavailable(
                 f"the database has schema step {number}, which this version does not know;"
-                " start it with the version that wrote it, or a newer one",
+                " work on it with the version that wrote it, or a newer one",
                 fatal=True,
             )
         if ours[number].checksum != checksum:

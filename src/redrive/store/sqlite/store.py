@@ -1,11 +1,9 @@
 """SqliteStore: the port's verbs over one writer thread and a few readers."""
 
 import asyncio
-import contextlib
-import fcntl
 import os
 import threading
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from math import inf
@@ -33,15 +31,15 @@ from redrive.store.port import (
     QueueFilter,
     Replay,
     Result,
-    StoreOwned,
     StoreUnavailable,
     Token,
     Verdict,
 )
 from redrive.store.rows import from_ms, to_ms
 from redrive.store.sqlite import operate, read, retention, work
-from redrive.store.sqlite.connection import ask, connect, connect_to_read, translated
-from redrive.store.sqlite.migrate import migrate
+from redrive.store.sqlite.connection import ask, connect_to_read, translated
+from redrive.store.sqlite.file import identity, take_lock
+from redrive.store.sqlite.schema import check, prepare, upgrade
 from redrive.store.sqlite.work import SQL
 from redrive.store.sqlite.writer import Writer
 
@@ -62,18 +60,24 @@ class SqliteStore:
         self._reading: list[apsw.Connection] = []
         self._lock: int | None = None
         self._has_told = False
-        self._identity = _identity(path)
+        self._identity = identity(path)
 
     @classmethod
-    async def open(cls, path: Path, clock: Clock, *, readers: int = 2) -> Self:
-        """Open or create *path* and bring its schema up to date."""
+    async def open(cls, path: Path, clock: Clock, *, readers: int = 2, migrates: bool = False) -> Self:
+        """Open *path*, or make it. An older schema is refused, unless *migrates*: then `enter` sees to it."""
         path = await asyncio.to_thread(path.resolve)  # an alias of the file must find the same lock
         await asyncio.to_thread(prepare, path, clock)
-        return cls(path, clock, await asyncio.to_thread(Writer, path, _identity), readers)
+        if not migrates:
+            await asyncio.to_thread(check, path)
+        return cls(path, clock, await asyncio.to_thread(Writer, path), readers)
 
     async def enter(self) -> int:
-        """Take the file's lock and a fresh incarnation. The lock goes with the process, however it ends."""
-        self._lock = _take_lock(self._path)
+        """Take the file's lock, bring its schema up to this version, and take a fresh incarnation.
+
+        The lock goes with the process, however it ends.
+        """
+        self._lock = take_lock(self._path, "redrive serve")
+        await asyncio.to_thread(upgrade, self._path, self.clock)
         self._has_told = False
 
         def enter(connection: apsw.Connection) -> int:
@@ -84,7 +88,7 @@ class SqliteStore:
 
     async def renew(self, owner: int) -> float | None:
         """The file's lock is the lease: it lasts as long as the process, its row, and the file itself."""
-        if await asyncio.to_thread(_identity, self._path) != self._identity:
+        if await asyncio.to_thread(identity, self._path) != self._identity:
             raise StoreUnavailable(f"{self._path} was moved, deleted or replaced", fatal=True)
         return inf if await self._write(work.renew, owner, self.clock.now()) else None
 
@@ -357,60 +361,6 @@ class SqliteStore:
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
-
-
-def prepare(path: Path, clock: Clock) -> list[str]:
-    """Create what is missing: the directory, the file (only its owner may read it), the schema."""
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    with contextlib.suppress(FileExistsError), open(path, "xb", opener=_private):
-        pass
-    with _alone(path.parent):
-        connection = connect(path)
-        try:
-            with translated():
-                return migrate(connection, to_ms(clock.now()))
-        finally:
-            connection.close()
-
-
-@contextlib.contextmanager
-def _alone(directory: Path) -> Iterator[None]:
-    """One set-up at a time: SQLite does not wait for another's switch of a new file to its log, it fails."""
-    handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(handle)
-
-
-def _private(path: str, flags: int) -> int:
-    return os.open(path, flags, 0o600)
-
-
-def _take_lock(path: Path) -> int:
-    """An advisory lock beside the file; the operating system frees it when its holder dies."""
-    lock = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        holder = os.read(lock, 64).decode("ascii", "replace").strip() or "another process"
-        os.close(lock)
-        raise StoreOwned(
-            f"{path} is in use by {holder}: one process owns a SQLite database."
-            " Stop that one first or give this one another --database"
-        ) from None
-    os.ftruncate(lock, 0)
-    os.pwrite(lock, f"redrive serve, pid {os.getpid()}\n".encode(), 0)
-    return lock
-
-
-def _identity(path: Path) -> tuple[int, int] | None:
-    try:
-        status = path.stat()
-    except OSError:
-        return None
-    return status.st_dev, status.st_ino
 
 
 def _execute(connection: apsw.Connection, query: str, values: tuple[Any, ...]) -> None:

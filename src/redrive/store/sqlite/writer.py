@@ -11,6 +11,7 @@ import apsw
 
 from redrive.store.port import StoreUnavailable
 from redrive.store.sqlite.connection import BUSY_MILLISECONDS, connect, translated
+from redrive.store.sqlite.file import identity
 
 Done = TypeVar("Done")
 Work = Callable[[apsw.Connection], Any]
@@ -34,9 +35,9 @@ class _Job:
 class Writer:
     """Runs units of work one after another, many to a commit, each in a savepoint of its own."""
 
-    def __init__(self, path: Path, identity: Callable[[Path], object]) -> None:
+    def __init__(self, path: Path) -> None:
         self._path = path
-        self._identity, self._opened = identity, identity(path)
+        self._opened = identity(path)
         self._connection = connect(path)
         self._connection.set_wal_hook(self._after_commit)
         self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
@@ -117,7 +118,7 @@ class Writer:
 
     def _check_file(self) -> None:
         """Acknowledge nothing that went into a file nobody will open again; costs about 2 µs a commit."""
-        if self._identity(self._path) != self._opened:
+        if identity(self._path) != self._opened:
             raise StoreUnavailable(f"{self._path} was moved, deleted or replaced", fatal=True)
 
     def _run(self, job: _Job, *, alone: bool) -> None:

@@ -1,0 +1,81 @@
+"""The file itself: made for its owner's eyes only, locked by one process, recognised again."""
+
+import contextlib
+import fcntl
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from redrive.store.port import StoreOwned
+
+
+def create(path: Path) -> None:
+    """Make what is missing of directory and file; nobody else may read either."""
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with contextlib.suppress(FileExistsError), open(path, "xb", opener=_private):
+        pass
+
+
+@contextlib.contextmanager
+def alone(directory: Path) -> Iterator[None]:
+    """One set-up at a time: SQLite does not wait for another's switch of a new file to its log, it fails."""
+    handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
+
+
+def take_lock(path: Path, command: str) -> int:
+    """An advisory lock beside the file, in the name of *command*; closing the handle, or dying, frees it."""
+    lock = os.open(_lock_of(path), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        owner = _name(lock)
+        os.close(lock)
+        raise StoreOwned(
+            f"{path} is in use by {owner}: one process owns a SQLite database."
+            " Stop that one first or give this one another --database"
+        ) from None
+    os.ftruncate(lock, 0)
+    os.pwrite(lock, f"{command}, pid {os.getpid()}\n".encode(), 0)
+    return lock
+
+
+def owner_of(path: Path) -> str | None:
+    """Who holds the lock, None when nobody does. Ours is shared meanwhile, and gone at once."""
+    try:
+        lock = os.open(_lock_of(path), os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
+    try:
+        fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return _name(lock)
+    else:
+        return None
+    finally:
+        os.close(lock)
+
+
+def identity(path: Path) -> tuple[int, int] | None:
+    """What tells this file from another that came to its place; None when there is none."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
+
+
+def _lock_of(path: Path) -> str:
+    return f"{path}.lock"
+
+
+def _name(lock: int) -> str:
+    return os.pread(lock, 64, 0).decode("ascii", "replace").strip() or "another process"
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)

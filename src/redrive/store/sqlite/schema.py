@@ -1,0 +1,102 @@
+"""The schema of a file: made when the file is new, brought up to this version by whoever owns it."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import apsw
+
+from redrive.clock import Clock
+from redrive.store.migration import Migration, migrations, missing
+from redrive.store.port import StoreUnavailable
+from redrive.store.rows import to_ms
+from redrive.store.sqlite.connection import ask, connect, translated
+from redrive.store.sqlite.file import alone, create, take_lock
+
+_BOOK = """
+CREATE TABLE IF NOT EXISTS migration (
+    number INTEGER PRIMARY KEY, name TEXT NOT NULL, checksum TEXT NOT NULL, applied_at INTEGER NOT NULL
+) STRICT
+"""
+
+
+def prepare(path: Path, clock: Clock) -> list[str]:
+    """Make what is missing of a new database, also the schema; the steps taken. An old one stays as it is."""
+    create(path)
+    with alone(path.parent), _connected(path) as connection:
+        return [] if _has_schema(connection) else _apply(connection, clock)
+
+
+def upgrade(path: Path, clock: Clock) -> list[str]:
+    """Bring the schema up to this version; the steps taken. It takes the owner of the file to do this.
+
+    Raises StoreUnavailable when the file was written by a newer version, or a step was edited.
+    """
+    with _connected(path) as connection:
+        return _apply(connection, clock)
+
+
+def migrate(path: Path, clock: Clock) -> list[str]:
+    """As `upgrade`, for whoever owns nothing yet: StoreOwned while a process counts on the old schema."""
+    path = path.resolve()
+    if steps := prepare(path, clock):
+        return steps
+    with _connected(path) as connection:
+        if not _missing(connection):
+            return []
+    lock = take_lock(path, "redrive migrate")
+    try:
+        return upgrade(path, clock)
+    finally:
+        os.close(lock)
+
+
+def check(path: Path) -> None:
+    """Raise StoreUnavailable unless the schema is this version's."""
+    with _connected(path) as connection:
+        steps = _missing(connection)
+    if steps:
+        raise StoreUnavailable(
+            f"the database is older than this version of redrive (it lacks schema step {steps[0].name});"
+            " run `redrive migrate`, or start `redrive serve`, which does it too",
+            fatal=True,
+        )
+
+
+@contextmanager
+def _connected(path: Path) -> Iterator[apsw.Connection]:
+    connection = connect(path)
+    try:
+        with translated():
+            yield connection
+    finally:
+        connection.close()
+
+
+def _has_schema(connection: apsw.Connection) -> bool:
+    return bool(ask(connection, "SELECT 1 FROM sqlite_schema WHERE name = 'migration'"))
+
+
+def _missing(connection: apsw.Connection) -> list[Migration]:
+    applied = ask(connection, "SELECT number, checksum FROM migration") if _has_schema(connection) else []
+    return missing(dict(applied), migrations("redrive.store.sqlite"))
+
+
+def _apply(connection: apsw.Connection, clock: Clock) -> list[str]:
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        connection.execute(_BOOK)
+        steps = _missing(connection)
+        for step in steps:
+            connection.execute(step.sql)
+            connection.execute(
+                "INSERT INTO migration VALUES (?, ?, ?, ?)",
+                (step.number, step.name, step.checksum, to_ms(clock.now())),
+            )
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+    return [step.name for step in steps]
