@@ -41,7 +41,7 @@ class Server:
         self._settings = _ALWAYS | ({} if durable else _THROW_AWAY)
         self._user = "nobody" if os.geteuid() == 0 else None
         self._programs = _programs(directory, self._user)
-        self.port = _free_port()
+        self.port = free_port()
 
     def url(self, database: str = "postgres") -> str:
         """Of *database* on this server."""
@@ -118,7 +118,8 @@ def _runs(program: Path, user: str) -> bool:
         return False
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """One that nobody listens on now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

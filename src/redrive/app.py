@@ -81,7 +81,9 @@ def bury(settings: Settings, pid: int) -> int:
     """Tell the store that a process of this machine is surely dead; the exit code."""
 
     async def tell() -> None:
-        store = await _postgres().PostgresStore.open(settings.database, SystemClock(), connections=1)
+        store = await _postgres().PostgresStore.open(
+            settings.database, SystemClock(), connections=2, is_pooled=settings.database_is_pooled
+        )
         try:
             await store.bury(pid)
         finally:
@@ -105,7 +107,8 @@ async def open_store(settings: Settings) -> AsyncIterator[Store]:
 def migrate(settings: Settings) -> list[str]:
     """Bring the schema up to this version; what was applied. On SQLite nobody may count on the old one."""
     if settings.sqlite_path() is None:
-        return asyncio.run(_postgres().prepare(settings.database, SystemClock()))
+        is_pooled = settings.database_is_pooled
+        return asyncio.run(_postgres().prepare(settings.database, SystemClock(), is_pooled=is_pooled))
     return sqlite.migrate(_sqlite_path(settings), SystemClock())
 
 
@@ -297,6 +300,7 @@ async def _store(settings: Settings, clock: Clock, *, migrates: bool = False) ->
         clock,
         connections=settings.database_connections,
         sends=settings.role != "api",
+        is_pooled=settings.database_is_pooled,
     )
     return postgres
 

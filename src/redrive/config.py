@@ -218,6 +218,9 @@ class Settings:
         _integer(0, 36_500),
         "Days that audit events are kept, and longer while older work is open; 0 keeps them for ever.",
     ] = 0
+    database_is_pooled: Annotated[
+        bool, _FLAG, "Whether a pooler in transaction mode (PgBouncer) stands before PostgreSQL."
+    ] = False
     log_level: Annotated[
         LogLevel, _choice(get_args(LogLevel)), "The least that is logged; debug has every attempt."
     ] = "info"

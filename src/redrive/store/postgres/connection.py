@@ -1,7 +1,7 @@
 """Connections: what a session is set to, what the server's errors mean, and what a lost one leaves open."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from datetime import datetime
 from typing import Any, Final, Self, TypeVar
@@ -14,6 +14,7 @@ from redrive.store.port import StoreInconsistent, StoreUnavailable
 Done = TypeVar("Done")
 Connection = Any  # asyncpg's pool hands out proxies of its connections, which have no type of their own
 Verb = Callable[[Connection], Awaitable[Done]]
+Backend = tuple[int, datetime]  # a server process: its id, and when it began
 
 CONNECT_SECONDS: Final = 5.0
 STATEMENT_SECONDS: Final = 30.0
@@ -21,19 +22,18 @@ SETTLED_SECONDS: Final = 15.0  # how long to wait for the fate of a commit befor
 POLL_SECONDS: Final = 0.1
 # The statements here find every row by an index: a plan made while a table was small must not read all of it
 # when it has grown.
-_SESSION: Final = {
-    "application_name": "redrive",
-    "timezone": "UTC",
+_NAME: Final = {"application_name": "redrive"}
+_SETTINGS: Final = {
     "enable_hashjoin": "off",
     "enable_mergejoin": "off",
     "enable_seqscan": "off",
     "plan_cache_mode": "force_generic_plan",
     "jit": "off",
-    "default_transaction_isolation": "read committed",
     "idle_in_transaction_session_timeout": "10s",
     "statement_timeout": f"{STATEMENT_SECONDS:g}s",
     "lock_timeout": "10s",
 }
+_SET_LOCAL: Final = "; ".join(f"SET LOCAL {name} = '{value}'" for name, value in _SETTINGS.items())
 # What stops a statement and says nothing about it: connections, memory, locks, an operator.
 _CLASSES_OF_TROUBLE: Final = ("08", "25", "40", "53", "55", "57", "58", "XX")
 
@@ -47,13 +47,13 @@ _UNKNOWN: Final = "the connection to the database was lost, and whether it was w
 async def connect(url: str) -> Any:
     """A connection of its own, outside every pool."""
     with translated():
-        return await asyncpg.connect(url, timeout=CONNECT_SECONDS, server_settings=_SESSION)
+        return await asyncpg.connect(url, timeout=CONNECT_SECONDS, server_settings=_NAME)
 
 
 class Lost(Exception):
     """A connection ended before the server answered: nobody knows yet whether it committed."""
 
-    def __init__(self, backend: tuple[int, datetime], cause: BaseException) -> None:
+    def __init__(self, backend: Backend, cause: BaseException) -> None:
         super().__init__(str(cause) or type(cause).__name__)
         self.backend = backend
 
@@ -64,9 +64,7 @@ class Database:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._pool: Any = None
-        self._since: dict[
-            int, datetime
-        ] = {}  # when each server process of ours began: process ids come again
+        self._since: dict[int, datetime] = {}  # when our server processes began: their ids come again
 
     @classmethod
     async def open(cls, url: str, clock: Clock, *, connections: int) -> Self:
@@ -79,12 +77,14 @@ class Database:
                 max_size=connections,
                 timeout=CONNECT_SECONDS,
                 command_timeout=STATEMENT_SECONDS + CONNECT_SECONDS,
-                server_settings=_SESSION,
-                init=database._remember,
                 reset=_keep_session,
                 max_inactive_connection_lifetime=0,
+                **database._how_to_connect(),
             )
         return database
+
+    def _how_to_connect(self) -> dict[str, Any]:
+        return {"server_settings": _NAME | _SETTINGS, "init": self._remember}
 
     async def close(self) -> None:
         """Close every session, at once when the server does not let go."""
@@ -135,16 +135,23 @@ class Database:
             async with self._pool.acquire(timeout=CONNECT_SECONDS) as connection:
                 yield connection
 
+    @asynccontextmanager
+    async def _backend(self, connection: Connection) -> AsyncIterator[Backend]:
+        """The server process that runs what is run inside."""
+        pid = connection.get_server_pid()
+        yield pid, self._since[pid]
+
     async def _once(self, verb: Verb[Done]) -> Done:
         async with self._session() as connection:
-            pid = connection.get_server_pid()
-            backend = (pid, self._since[pid])
+            backend: Backend | None = None
             try:
-                return await verb(connection)
-            except _CONNECTION_LOST as error:
-                raise Lost(backend, error) from error
-            except TimeoutError as error:  # the server says nothing: the session is of no use any more
-                connection.terminate()
+                async with self._backend(connection) as backend:
+                    return await verb(connection)
+            except (TimeoutError, *_CONNECTION_LOST) as error:
+                if isinstance(error, TimeoutError):  # the server says nothing: this session is of no use
+                    connection.terminate()
+                if backend is None:
+                    raise
                 raise Lost(backend, error) from error
 
     async def _settled(self, lost: Lost, look_up: Verb[Done | None]) -> Done | None:
@@ -152,7 +159,7 @@ class Database:
         until = self._clock.elapsed() + SETTLED_SECONDS
         while True:
             try:
-                async with self._session() as connection:
+                async with self._session() as connection, self._backend(connection):
                     if await _has_ended(connection, *lost.backend):
                         return await look_up(connection)
             except (StoreUnavailable, *_CONNECTION_LOST) as error:
@@ -161,6 +168,20 @@ class Database:
             if self._clock.elapsed() >= until:
                 raise StoreUnavailable(f"{_UNKNOWN}: that session still goes on")
             await self._clock.sleep(POLL_SECONDS)
+
+
+class PooledDatabase(Database):
+    """Behind a pooler in transaction mode: a session's settings and its server last for a transaction."""
+
+    def _how_to_connect(self) -> dict[str, Any]:
+        return {"server_settings": _NAME, "statement_cache_size": 0}
+
+    @asynccontextmanager
+    async def _backend(self, connection: Connection) -> AsyncIterator[Backend]:
+        async with connection.transaction():
+            await connection.execute(_SET_LOCAL)
+            pid, since = await connection.fetchrow(_BACKEND)
+            yield pid, since
 
 
 _CONNECTION_LOST: Final = (

@@ -307,7 +307,7 @@ SELECT number, lifecycle, version, config,
 
 -- name: items
 -- Everything that is known of some items, a row each: the parts of `Found` one after another. $3: whole, or for
--- a list, which leaves payload and bodies out.
+-- a list, which leaves payload and bodies out. $4: with every attempt.
 SELECT d.id, d.integration, d.event_type, d.request_id, d.traceparent, d.tracestate, d.idempotency_key,
        d.created_by, d.max_attempts, d.content_type, d.headers, CASE WHEN $3 THEN d.payload ELSE '' END,
        length(d.payload),
@@ -319,7 +319,11 @@ SELECT d.id, d.integration, d.event_type, d.request_id, d.traceparent, d.tracest
        m.item, m.failure_code, m.failure_detail, m.retryable, m.occurred_at, m.http_status, m.headers, m.truncated,
        CASE WHEN $3 OR m.body IS NULL THEN m.body ELSE '' END, length(m.body),
        ARRAY(SELECT (c.cycle, c.request_id, c.max_attempts, c.opened_at, c.opened_by) FROM cycle c
-              WHERE c.integration = d.integration AND c.item = d.id ORDER BY c.cycle)
+              WHERE c.integration = d.integration AND c.item = d.id ORDER BY c.cycle),
+       CASE WHEN $4 THEN ARRAY(
+           SELECT (t.cycle, t.attempt, t.started_at, t.duration_us, t.failure_code, t.failure_detail, t.retryable,
+                   t.reach, t.retry_after_ms, t.span_id, t.http_status, t.headers, t.truncated, t.body)
+             FROM attempt t WHERE t.integration = d.integration AND t.item = d.id ORDER BY t.cycle, t.attempt) END
   FROM unnest($2::bigint[]) AS g (id)
   JOIN delivery d ON d.integration = $1 AND d.id = g.id
   LEFT JOIN live l ON l.integration = d.integration AND l.id = d.id
@@ -327,11 +331,6 @@ SELECT d.id, d.integration, d.event_type, d.request_id, d.traceparent, d.tracest
   LEFT JOIN LATERAL (SELECT * FROM attempt t WHERE t.integration = d.integration AND t.item = d.id
                       ORDER BY t.cycle DESC, t.attempt DESC LIMIT 1) a ON true
   LEFT JOIN imported m ON m.integration = d.integration AND m.item = d.id
-
--- name: attempts
-SELECT cycle, attempt, started_at, duration_us, failure_code, failure_detail, retryable, reach,
-       retry_after_ms, span_id, http_status, headers, truncated, body
-  FROM attempt WHERE integration = $1 AND item = $2 ORDER BY cycle, attempt
 
 -- name: cycle_request_ids
 SELECT request_id FROM delivery WHERE integration = $1 AND id = $2

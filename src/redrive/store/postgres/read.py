@@ -30,13 +30,17 @@ async def integrations(connection: Connection, after: int) -> list[Integration]:
 
 async def items(connection: Connection, integration: int, ids: Sequence[int], *, whole: bool) -> list[Item]:
     """Items in the order of their *ids*; an id that this integration does not have is left out."""
-    rows = {row[0]: row for row in await _rows(connection, "items", integration, list(ids), whole)}
+    rows = {row[0]: row for row in await _rows(connection, "items", integration, list(ids), whole, False)}
     return [_item(rows[number]) for number in ids if number in rows]
 
 
-async def attempts(connection: Connection, integration: int, item_id: ItemId) -> list[Attempt]:
-    """Every finished attempt, oldest first."""
-    return [to_attempt(row) for row in await _rows(connection, "attempts", integration, item_id)]
+async def history(
+    connection: Connection, integration: int, item_id: ItemId
+) -> tuple[Item, list[Attempt]] | None:
+    """An item with every finished attempt, oldest first; one statement, so of one moment."""
+    for row in await _rows(connection, "items", integration, [item_id], True, True):
+        return _item(row), [to_attempt(tuple(attempt)) for attempt in row[54]]
+    return None
 
 
 async def queue(

@@ -31,7 +31,7 @@ from redrive.store.port import (
     Verdict,
 )
 from redrive.store.postgres import operate, read, work
-from redrive.store.postgres.connection import Connection, Database, Verb
+from redrive.store.postgres.connection import Connection, Database, PooledDatabase, Verb
 from redrive.store.postgres.cursors import Cursors
 from redrive.store.postgres.hints import Hints
 from redrive.store.postgres.lanes import Lanes, columns
@@ -67,12 +67,15 @@ class PostgresStore:
         self._version = ""
 
     @classmethod
-    async def open(cls, url: str, clock: Clock, *, connections: int = 10, sends: bool = True) -> Self:
+    async def open(
+        cls, url: str, clock: Clock, *, connections: int = 10, sends: bool = True, is_pooled: bool = False
+    ) -> Self:
         """Connect. An empty database is set up; an older schema waits for `redrive migrate`.
 
-        *sends*: whether this process takes lanes.
+        *sends*: whether this process takes lanes. *is_pooled*: a pooler in transaction mode stands before it.
         """
-        database = await Database.open(url, clock, connections=connections)
+        kind = PooledDatabase if is_pooled else Database
+        database = await kind.open(url, clock, connections=connections)
         await database.run(set_up_if_empty)
         store = cls(database, clock, url, sends=sends)
         store._version = (await database.ask("SHOW server_version"))[0][0]
@@ -332,13 +335,7 @@ class PostgresStore:
 
     async def history(self, integration: int, item_id: ItemId) -> tuple[Item, Sequence[Attempt]] | None:
         """One item with its attempts."""
-
-        async def look(connection: Connection) -> tuple[Item, Sequence[Attempt]] | None:
-            async with connection.transaction(isolation="repeatable_read", readonly=True):
-                found = await read.items(connection, integration, [item_id], whole=True)
-                return (found[0], await read.attempts(connection, integration, item_id)) if found else None
-
-        return await self._database.run(look)
+        return await self._database.run(lambda connection: read.history(connection, integration, item_id))
 
     async def cycle_request_ids(self, integration: int, item_id: ItemId) -> frozenset[str]:
         """The request ids behind an item's cycles."""
@@ -481,9 +478,9 @@ class PostgresStore:
         return await self._database.write(run, _if_written(events, True))
 
 
-async def prepare(url: str, clock: Clock) -> list[str]:
+async def prepare(url: str, clock: Clock, *, is_pooled: bool = False) -> list[str]:
     """Bring the schema up to this version; what was applied."""
-    database = await Database.open(url, clock, connections=1)
+    database = await (PooledDatabase if is_pooled else Database).open(url, clock, connections=1)
     try:
         return await database.run(migrate)
     finally:
