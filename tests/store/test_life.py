@@ -1,13 +1,14 @@
 """A store against a plain model of an item's life: whatever happens in whatever order, both agree."""
 
 import asyncio
+import itertools
 import tempfile
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -27,7 +28,9 @@ from redrive.audit.record import AuditEvent, EventType
 from redrive.domain.delivery import Claim, Delivery, Item, Resolution
 from redrive.domain.ids import ItemId
 from redrive.domain.item import DEAD, TRANSITIONS, Finish, Status, Step
+from redrive.domain.sharing import WHOLE
 from redrive.store.port import Accepted, EventFilter, QueueFilter
+from redrive.store.postgres import PostgresStore
 from redrive.store.sqlite.connection import ask
 from tests.factories import (
     DONE,
@@ -42,7 +45,15 @@ from tests.factories import (
     an_intake,
     later,
 )
-from tests.store.under_test import SqliteUnderTest, add_integration, attempts_of, sqlite_under_test
+from tests.postgres import Server
+from tests.store.under_test import (
+    PostgresUnderTest,
+    SqliteUnderTest,
+    StoreUnderTest,
+    add_integration,
+    processes,
+    sqlite_under_test,
+)
 
 Answer = TypeVar("Answer")
 MOST_ITEMS = 4  # few, so that much happens to each
@@ -80,28 +91,47 @@ class Life:
 
 
 users = st.sampled_from([None, None, None, 0, 1])  # None: the process that made the claim
+either = st.integers(0, 1)  # which process does it
 
 
 class LifeOfItems(RuleBasedStateMachine):
     """Two processes, of which one at a time may be dead, and a person."""
 
     claims: Bundle[Claim] = Bundle("claims")
+    runner: asyncio.Runner
+    stores: Sequence[StoreUnderTest]  # each process's own
+    store: StoreUnderTest  # an onlooker's
+    claims_hand_out_orphans: ClassVar[bool]
+
+    def enter_stores(self) -> None:
+        """Open, or empty, the stores."""
+        raise NotImplementedError
+
+    def leave_stores(self) -> None:
+        """Close what `enter_stores` opened."""
+
+    def catch_up(self, which: int) -> None:
+        """Let a process know what others did, as sweeps and handed over lanes do in time."""
+
+    async def next_due(self) -> Mapping[int, datetime]:
+        """As the onlooker sees it."""
+        return await self.store.next_due(self.owners[0])
+
+    async def places(self) -> dict[int, tuple[bool, bool, int | None]]:
+        """Of each item: is it among the living, is it among the dead, who claims it."""
+        raise NotImplementedError
 
     @initialize()
     def open(self) -> None:
-        self.runner = asyncio.Runner()
-        self.stack = AsyncExitStack()
-        directory = self.stack.enter_context(tempfile.TemporaryDirectory())
-        self.store: SqliteUnderTest = self.do(
-            self.stack.enter_async_context(sqlite_under_test(Path(directory)))
-        )
+        self.enter_stores()
         self.number: int = self.do(add_integration(self.store))
-        self.owners: list[int] = [self.do(self.store.enter()), self.do(self.store.join())]
+        self.owners: list[int] = [self.do(self.stores[0].enter()), self.do(self.stores[1].join())]
+        self.process_of = {owner: which for which, owner in enumerate(self.owners)}
         self.lives: dict[ItemId, Life] = {}
+        self.statuses = itertools.cycle(Status)  # one a step, for every list costs a question
 
     def teardown(self) -> None:
-        self.do(self.stack.aclose())
-        self.runner.close()
+        self.leave_stores()
 
     def do(self, verb: Coroutine[Any, Any, Answer]) -> Answer:
         return self.runner.run(verb)
@@ -109,19 +139,20 @@ class LifeOfItems(RuleBasedStateMachine):
     # what happens
 
     @precondition(lambda self: len(self.lives) < MOST_ITEMS)
-    @rule(max_attempts=st.integers(1, 3))
-    def accept(self, max_attempts: int) -> None:
+    @rule(which=either, max_attempts=st.integers(1, 3))
+    def accept(self, which: int, max_attempts: int) -> None:
         delivery = a_delivery(self.number, max_attempts=max_attempts)
-        [verdict] = self.do(self.store.accept([an_intake(delivery)]))
+        [verdict] = self.do(self.stores[which].accept([an_intake(delivery)]))
         assert verdict == Accepted(claimed=False)
+        self.catch_up(1 - which)
         self.keep(Life(delivery, max_attempts=max_attempts))
 
     @precondition(lambda self: len(self.lives) < MOST_ITEMS)
-    @rule(target=claims, which=st.integers(0, 1), max_attempts=st.integers(1, 3))
+    @rule(target=claims, which=either, max_attempts=st.integers(1, 3))
     def accept_as_mine(self, which: int, max_attempts: int) -> Claim:
         owner = self.owners[which]
         delivery = a_delivery(self.number, max_attempts=max_attempts)
-        [verdict] = self.do(self.store.accept([an_intake(delivery, owner=owner)]))
+        [verdict] = self.do(self.stores[which].accept([an_intake(delivery, owner=owner)]))
         assert verdict == Accepted(claimed=True)
         life = Life(delivery, attempt=1, max_attempts=max_attempts, owner=owner, claims=1)
         self.keep(life)
@@ -134,23 +165,27 @@ class LifeOfItems(RuleBasedStateMachine):
         self.do(self.store.hand_over(given, None))
         self.keep(Life(given.delivery, status=status, attempt=2, claims=2, events=[given.event.id]))
 
-    @rule(target=claims, which=st.integers(0, 1), limit=st.integers(1, 4))
+    @rule(target=claims, which=either, limit=st.integers(1, 4))
     def claim(self, which: int, limit: int) -> Any:
         owner, now = self.owners[which], self.store.clock.now()
-        waiting = [life for life in self.lives.values() if life.is_open and life.owner is None]
-        due = sorted((life for life in waiting if life.due_at <= now), key=by_due)
-        rest = due[limit:] + sorted((life for life in waiting if life.due_at > now), key=by_due)
+        waiting = sorted(filter(self.waits, self.lives.values()), key=by_due)
+        due = [life for life in waiting if life.due_at <= now][:limit]
+        rest = [life for life in waiting if life not in due]
 
-        claimed = self.do(self.store.claim(owner, {self.number: limit}))
+        claimed = self.do(self.stores[which].claim(owner, {self.number: limit}))
 
-        assert [claim.delivery for claim in claimed.claims] == [life.delivery for life in due[:limit]]
+        assert deliveries(claimed.claims) == [life.delivery for life in due if life.owner is None]
+        assert deliveries(claimed.orphans) == [life.delivery for life in due if life.owner is not None]
         assert claimed.next_due == {self.number: rest[0].due_at if rest else None}
         for claim in claimed.claims:
             life = self.lives[claim.delivery.id]
-            life.owner, life.attempt, life.claims = owner, life.attempt + 1, life.claims + 1
+            life.attempt, life.claims = life.attempt + 1, life.claims + 1
+        for claim in (*claimed.claims, *claimed.orphans):
+            life = self.lives[claim.delivery.id]
+            life.owner = owner
             assert life.stands(claim)
             assert claim.max_attempts == life.max_attempts
-        return multiple(*claimed.claims)
+        return multiple(*claimed.claims, *claimed.orphans)
 
     @rule(claim=claims, by=users, step=st.sampled_from([DONE, REFUSED, EXHAUSTED, later(0), later(60)]))
     def record(self, claim: Claim, by: int | None, step: Step) -> None:
@@ -161,7 +196,8 @@ class LifeOfItems(RuleBasedStateMachine):
             step = EXHAUSTED  # as next_step decides
         event = an_event(EventType.REPROCESS_FAILED, target_id=claim.recovery_id)
 
-        [recorded] = self.do(self.store.record(claim.owner, [a_result(claim, step, events=(event,))]))
+        which = self.process_of[claim.owner]
+        [recorded] = self.do(self.stores[which].record(claim.owner, [a_result(claim, step, events=(event,))]))
 
         assert recorded == (life.stands(claim) and claim.owner in self.owners)
         if recorded:
@@ -171,18 +207,21 @@ class LifeOfItems(RuleBasedStateMachine):
             life.events.append(event.id)
             if not isinstance(step, Finish):
                 life.due_at = step.due_at
+                self.catch_up(1 - which)
 
     @rule(claim=claims, by=users)
     def give_back(self, claim: Claim, by: int | None) -> None:
         claim = self.used_by(claim, by)
         life = self.lives[claim.delivery.id]
 
-        self.do(self.store.give_back(claim.owner, [claim]))
+        which = self.process_of[claim.owner]
+        self.do(self.stores[which].give_back(claim.owner, [claim]))
+        self.catch_up(1 - which)
 
         if life.stands(claim) and claim.owner in self.owners:
             life.owner, life.attempt, life.gifts = None, life.attempt - 1, life.gifts + 1
 
-    @rule(target=claims, which=st.integers(0, 1))
+    @rule(target=claims, which=either)
     def die_and_be_survived(self, which: int) -> Any:
         """One lease ends; the other process takes over what it was doing; a new process joins."""
         dead, survivor = self.owners[which], self.owners[1 - which]
@@ -190,28 +229,36 @@ class LifeOfItems(RuleBasedStateMachine):
         orphans = {life.delivery.id for life in self.lives.values() if life.owner not in others}
         self.do(self.store.expire(dead))
 
-        adopted = self.do(self.store.rescue(survivor))
+        self.catch_up(1 - which)
+        adopted = self.do(self.stores[1 - which].rescue(survivor))
 
         assert sorted(claim.delivery.id for claim in adopted) == sorted(orphans)
         for claim in adopted:
             life = self.lives[claim.delivery.id]
             life.owner = survivor
             assert life.stands(claim)
-        self.owners[which] = self.do(self.store.join())
+        self.begin_again(which)
         return multiple(*adopted)
 
-    @rule(which=st.integers(0, 1))
+    @rule(which=either)
     def lose_the_lease_before_anybody_adopts(self, which: int) -> None:
         """Its claims stay where they are; nothing it does counts any more."""
         dead = self.owners[which]
         self.do(self.store.expire(dead))
-        assert not self.do(self.store.renew(dead))
-        assert list(self.do(self.store.claim(dead, {self.number: 5})).claims) == []
-        self.owners[which] = self.do(self.store.join())
+        assert not self.do(self.stores[which].renew(dead))
+        claimed = self.do(self.stores[which].claim(dead, {self.number: 5}))
+        assert [*claimed.claims, *claimed.orphans] == []
+        self.catch_up(1 - which)
+        self.begin_again(which)
 
     @precondition(lambda self: self.lives)
-    @rule(data=st.data(), cycle_off=st.sampled_from([0, 0, 0, 1]), max_attempts=st.integers(1, 3))
-    def replay(self, data: st.DataObject, cycle_off: int, max_attempts: int) -> None:
+    @rule(
+        data=st.data(),
+        which=either,
+        cycle_off=st.sampled_from([0, 0, 0, 1]),
+        max_attempts=st.integers(1, 3),
+    )
+    def replay(self, data: st.DataObject, which: int, cycle_off: int, max_attempts: int) -> None:
         life = self.lives[data.draw(st.sampled_from(sorted(self.lives)))]
         judged = data.draw(st.sampled_from([*sorted(DEAD), life.status]))
         replay = a_replay(
@@ -223,7 +270,7 @@ class LifeOfItems(RuleBasedStateMachine):
             opened_at=self.store.clock.now(),
         )
 
-        replayed = self.do(self.store.replay(replay, None))
+        replayed = self.do(self.stores[which].replay(replay, None))
 
         assert replayed == (
             life.status in DEAD and judged is life.status and cycle_off == 0 and not life.resolved
@@ -269,7 +316,9 @@ class LifeOfItems(RuleBasedStateMachine):
         await self.compare_lists()
 
     async def compare_item(self, life: Life) -> None:
-        item = await self.item(life)
+        found = await self.store.history(self.number, life.delivery.id)
+        assert found is not None
+        item, history = found
         assert (item.status, item.cycle, item.attempt_count, item.max_attempts) == (
             life.status,
             life.cycle,
@@ -280,16 +329,14 @@ class LifeOfItems(RuleBasedStateMachine):
         waits = life.status is Status.RETRYING and life.owner is None
         assert item.next_retry_at == (life.due_at if waits else None)
         assert item.delivery == life.delivery
-        found = await attempts_of(self.store, self.number, life.delivery.id)
-        attempts = [(a.cycle, a.attempt) for a in found]
+        attempts = [(a.cycle, a.attempt) for a in history]
         assert attempts == sorted(life.recorded), "an attempt was recorded that nobody made, or forgotten"
         in_cycle = [cycle for cycle, _ in attempts if cycle == life.cycle]
         assert len(in_cycle) <= life.claims - life.gifts == life.attempt <= life.max_attempts
 
     async def compare_places(self) -> None:
         """Every item is in exactly one place."""
-        places = await self.store._read(where_everything_is)
-        assert places == {
+        assert await self.places() == {
             number: (life.is_open, life.status in DEAD, life.owner) for number, life in self.lives.items()
         }
 
@@ -300,13 +347,23 @@ class LifeOfItems(RuleBasedStateMachine):
         assert kept == sorted(number for life in self.lives.values() for number in life.events)
 
     async def compare_lists(self) -> None:
-        waiting = [life.due_at for life in self.lives.values() if life.is_open and life.owner is None]
-        assert await self.store.next_due(self.owners[0]) == ({self.number: min(waiting)} if waiting else {})
-        for wanted in (None, *Status):
+        waiting = [life.due_at for life in self.lives.values() if self.waits(life)]
+        assert await self.next_due() == ({self.number: min(waiting)} if waiting else {})
+        for wanted in (None, next(self.statuses)):
             page = await self.store.queue(self.number, QueueFilter(status=wanted), limit=500, below=None)
             found = [(item.delivery.id, item.status) for item in page.rows]
             lives = [(n, life.status) for n, life in self.lives.items() if wanted in (None, life.status)]
             assert found == sorted(lives, reverse=True)
+
+    def waits(self, life: Life) -> bool:
+        """Whether a claim would take it once it is due."""
+        orphaned = self.claims_hand_out_orphans and life.owner not in self.owners
+        return life.is_open and (life.owner is None or orphaned)
+
+    def begin_again(self, which: int) -> None:
+        """A new process in place of a dead one."""
+        self.owners[which] = self.do(self.stores[which].join())
+        self.process_of[self.owners[which]] = which
 
     def used_by(self, claim: Claim, which: int | None) -> Claim:
         return claim if which is None else replace(claim, owner=self.owners[which])
@@ -329,23 +386,107 @@ def is_creation(event: AuditEvent) -> bool:
     return event.event_type is EventType.UPDATED  # what add_integration leaves
 
 
-def where_everything_is(connection: Any) -> dict[int, tuple[bool, bool, int | None]]:
-    sql = (
-        "SELECT d.id, l.id IS NOT NULL, x.id IS NOT NULL, l.claimed_by"
-        " FROM delivery d LEFT JOIN live l ON l.id = d.id LEFT JOIN dead x ON x.id = d.id"
-    )
-    return {number: (bool(live), bool(dead), owner) for number, live, dead, owner in ask(connection, sql)}
+def deliveries(claims: Sequence[Claim]) -> list[Delivery]:
+    return [claim.delivery for claim in claims]
+
+
+WHERE_EVERYTHING_IS = (
+    "SELECT d.id, l.id IS NOT NULL, x.id IS NOT NULL, l.claimed_by"
+    " FROM delivery d LEFT JOIN live l ON l.id = d.id LEFT JOIN dead x ON x.id = d.id"
+)
+
+
+class OnSqlite(LifeOfItems):
+    """A new file for each run; it takes one process, so both share its store."""
+
+    claims_hand_out_orphans = False
+    store: SqliteUnderTest
+
+    def enter_stores(self) -> None:
+        self.runner = asyncio.Runner()
+        self.stack = AsyncExitStack()
+        directory = self.stack.enter_context(tempfile.TemporaryDirectory())
+        self.store = self.do(self.stack.enter_async_context(sqlite_under_test(Path(directory))))
+        self.stores = [self.store, self.store]
+
+    def leave_stores(self) -> None:
+        self.do(self.stack.aclose())
+        self.runner.close()
+
+    async def places(self) -> dict[int, tuple[bool, bool, int | None]]:
+        rows = await self.store._read(lambda connection: ask(connection, WHERE_EVERYTHING_IS))
+        return {number: (bool(live), bool(dead), owner) for number, live, dead, owner in rows}
+
+
+class OnPostgres(LifeOfItems):
+    """Each process has cursors of its own, so each has its own store; one schema serves all runs."""
+
+    claims_hand_out_orphans = True
+    store: PostgresUnderTest
+    stores: Sequence[PostgresUnderTest]
+
+    def enter_stores(self) -> None:
+        self.do(self.store.meddle(EMPTY))
+        self.store.clock.offset = timedelta()
+
+    def catch_up(self, which: int) -> None:
+        take_whole(self.stores[which], self.number)
+
+    async def next_due(self) -> Mapping[int, datetime]:
+        take_whole(self.store, self.number)
+        return await PostgresStore.next_due(self.store, self.owners[0])
+
+    async def places(self) -> dict[int, tuple[bool, bool, int | None]]:
+        rows = await self.store._database.ask(WHERE_EVERYTHING_IS)
+        return {number: (live, dead, owner) for number, live, dead, owner in rows}
+
+
+EMPTY = """
+DELETE FROM live; DELETE FROM dead; DELETE FROM cycle; DELETE FROM attempt; DELETE FROM imported;
+DELETE FROM delivery; DELETE FROM audit; DELETE FROM lane; DELETE FROM integration; DELETE FROM incarnation;
+"""
+
+
+def take_whole(store: PostgresUnderTest, number: int) -> None:
+    """As if the lane had just been acquired. Whose it is does not matter: claims are fenced without it."""
+    store._cursors.follow({})
+    store._cursors.follow({number: WHOLE})
 
 
 QUIET = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 
 
-def test_a_store_and_its_model_live_the_same_lives() -> None:
-    run_state_machine_as_test(LifeOfItems, settings=settings(QUIET, max_examples=150, stateful_step_count=30))
+@pytest.fixture
+def on_postgres(postgres: Server) -> Iterator[type[LifeOfItems]]:
+    """Its runs share an event loop, because they share connections."""
+    stack = AsyncExitStack()
+
+    async def enter() -> None:
+        another = await stack.enter_async_context(processes(postgres.url()))
+        OnPostgres.store, *OnPostgres.stores = [await another() for _ in range(3)]
+
+    with asyncio.Runner() as runner:
+        OnPostgres.runner = runner
+        runner.run(enter())
+        yield OnPostgres
+        runner.run(stack.aclose())
+
+
+def test_a_store_on_sqlite_and_its_model_live_the_same_lives() -> None:
+    run_state_machine_as_test(OnSqlite, settings=settings(QUIET, max_examples=80, stateful_step_count=30))
+
+
+def test_a_store_on_postgresql_and_its_model_live_the_same_lives(on_postgres: type[LifeOfItems]) -> None:
+    run_state_machine_as_test(on_postgres, settings=settings(QUIET, max_examples=25, stateful_step_count=30))
 
 
 @pytest.mark.long
-def test_a_store_and_its_model_live_the_same_long_lives() -> None:
-    run_state_machine_as_test(
-        LifeOfItems, settings=settings(QUIET, max_examples=1500, stateful_step_count=60)
-    )
+def test_a_store_on_sqlite_and_its_model_live_the_same_long_lives() -> None:
+    run_state_machine_as_test(OnSqlite, settings=settings(QUIET, max_examples=1500, stateful_step_count=60))
+
+
+@pytest.mark.long
+def test_a_store_on_postgresql_and_its_model_live_the_same_long_lives(
+    on_postgres: type[LifeOfItems],
+) -> None:
+    run_state_machine_as_test(on_postgres, settings=settings(QUIET, max_examples=300, stateful_step_count=60))
