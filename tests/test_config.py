@@ -123,6 +123,13 @@ def test_a_number_is_plain_decimals_within_its_range(text: str) -> None:
     assert problems({"REDRIVE_JITTER": text}) == ("REDRIVE_JITTER must be a number from 0 to 1",)
 
 
+@pytest.mark.parametrize("text", ["2.9", "0", "301"])
+def test_a_lease_leaves_time_to_renew_it_and_ends_some_time(text: str) -> None:
+    assert problems({"REDRIVE_LEASE_SECONDS": text}) == (
+        "REDRIVE_LEASE_SECONDS must be a number from 3 to 300",
+    )
+
+
 @pytest.mark.parametrize("text", ["", "True", "1", "yes"])
 def test_a_flag_is_true_or_false(text: str) -> None:
     assert problems({"REDRIVE_OTEL": text}) == ("REDRIVE_OTEL must be true or false",)

@@ -299,6 +299,7 @@ async def _store(settings: Settings, clock: Clock, *, migrates: bool = False) ->
         settings.database,
         clock,
         connections=settings.database_connections,
+        lease_seconds=settings.lease_seconds,
         sends=settings.role != "api",
         is_pooled=settings.database_is_pooled,
     )

@@ -208,6 +208,11 @@ class Settings:
     database_connections: Annotated[
         int, _integer(2, 200), "How many connections a process opens to PostgreSQL, one more to listen."
     ] = 10
+    lease_seconds: Annotated[
+        float,
+        _number(3, 300),
+        "Seconds after which a process that PostgreSQL has not heard of is dead, and others send its work.",
+    ] = 15.0
     history_days: Annotated[
         int,
         _integer(0, 36_500),

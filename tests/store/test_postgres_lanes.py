@@ -12,7 +12,7 @@ from tests.postgres import Server
 from tests.store.under_test import PostgresUnderTest, accept, add_integration, changed, claim_all, processes
 
 LEASE = 15.0
-Join = Callable[[], Awaitable[tuple[PostgresUnderTest, int]]]
+Join = Callable[..., Awaitable[tuple[PostgresUnderTest, int]]]
 
 
 @pytest.fixture
@@ -21,8 +21,8 @@ async def join(postgres: Server) -> AsyncIterator[Join]:
     async with AsyncExitStack() as stack:
         another = await stack.enter_async_context(processes(postgres.url()))
 
-        async def join() -> tuple[PostgresUnderTest, int]:
-            store = await another()
+        async def join(*, lease_seconds: float = LEASE) -> tuple[PostgresUnderTest, int]:
+            store = await another(lease_seconds=lease_seconds)
             return store, await store.enter()
 
         yield join
@@ -96,6 +96,17 @@ async def test_a_process_that_renews_in_time_is_not_buried(join: Join) -> None:
         await balanced(second, two)
 
     assert await first.renew(one)
+
+
+async def test_a_lease_lasts_as_long_as_its_own_process_was_told(join: Join) -> None:
+    patient, one = await join()
+    hasty, two = await join(lease_seconds=3.0)
+
+    patient.clock.move(4)
+    await balanced(patient, one)
+
+    assert await hasty.renew(two) is None
+    assert await patient.renew(one) == LEASE
 
 
 async def test_a_buried_process_gets_no_lane(join: Join) -> None:

@@ -18,6 +18,7 @@ from redrive.store.port import EventFilter, Intake, Store
 from redrive.store.postgres import PostgresStore
 from redrive.store.postgres.connection import Database
 from redrive.store.postgres.migrate import add_partitions, migrate
+from redrive.store.postgres.store import LEASE_SECONDS
 from redrive.store.rows import to_ms
 from redrive.store.sqlite import SqliteStore
 from redrive.store.sqlite.connection import ask
@@ -140,11 +141,19 @@ class PostgresUnderTest(PostgresStore):
     """PostgreSQL with a clock that only tests move."""
 
     clock: OffsetClock
-    grace_ms = 0  # the server was started for this test
 
-    def __init__(self, database: Database, clock: OffsetClock, url: str, *, sends: bool = True) -> None:
-        super().__init__(database, clock, url, sends=sends)
+    def __init__(
+        self,
+        database: Database,
+        clock: OffsetClock,
+        url: str,
+        *,
+        sends: bool = True,
+        lease_seconds: float = LEASE_SECONDS,
+    ) -> None:
+        super().__init__(database, clock, url, sends=sends, lease_seconds=lease_seconds)
         self.clock = clock
+        self.grace_ms = 0  # the server was started for this test
 
     async def next_due(self, owner: int) -> Mapping[int, datetime]:
         await self.balance(owner)
@@ -179,15 +188,15 @@ async def postgres_under_test(url: str, *, age: timedelta = timedelta()) -> Asyn
 @asynccontextmanager
 async def processes(
     url: str, *, age: timedelta = timedelta()
-) -> AsyncIterator[Callable[[], Awaitable[PostgresUnderTest]]]:
+) -> AsyncIterator[Callable[..., Awaitable[PostgresUnderTest]]]:
     """Makes stores on one new schema and one clock, as many processes have them."""
     clock, schema = OffsetClock(), f"test_{secrets.token_hex(8)}"
     where = f"{url}?search_path={schema}"
     async with AsyncExitStack() as stack:
 
-        async def another() -> PostgresUnderTest:
+        async def another(*, lease_seconds: float = LEASE_SECONDS) -> PostgresUnderTest:
             database = await ClockedDatabase.open(where, clock, connections=4)
-            store = PostgresUnderTest(database, clock, where)
+            store = PostgresUnderTest(database, clock, where, lease_seconds=lease_seconds)
             stack.push_async_callback(store.close)
             return store
 

@@ -1,5 +1,7 @@
 """This process among the others: its lease, without which it starts nothing, and its part of the lanes."""
 
+from math import inf
+
 from redrive.domain.ids import IdSequence
 from redrive.domain.sharing import shares
 from redrive.engine.catalogue import Catalogue
@@ -22,6 +24,7 @@ class Membership:
         self.catalogue = catalogue
         self.worker = worker
         self.health = health
+        self.lease_seconds = inf  # how long a lease lasts from its renewal
         self._ids: IdSequence = tools.ids
 
     async def join(self) -> int:
@@ -31,6 +34,7 @@ class Membership:
         seconds = await self.store.renew(owner)
         self._ids.start(owner, await self.store.last_id())
         self.worker.owner, self.worker.lease_until = owner, asked_at + SURELY * (seconds or 0.0)
+        self.lease_seconds = seconds or self.lease_seconds
         return owner
 
     async def renew(self) -> None:

@@ -19,7 +19,8 @@ from redrive.engine.worker import Worker
 from redrive.store.port import StoreOwned, StoreUnavailable
 from redrive.telemetry.events import DrainStarted, LoopFailed, Stopped
 
-RENEW_SECONDS = 2.0
+RENEW_SECONDS = 2.0  # at most
+RENEWALS = 7  # in the time a lease lasts, at least
 WATCH_SECONDS = 0.5
 BALANCE_SECONDS = 1.0
 PRUNE_SECONDS = 600.0
@@ -76,7 +77,9 @@ class Engine:
         await self.membership.balance()
         await self.worker.adopt()
         duties = [
-            self._every(RENEW_SECONDS, "lease", self.membership.renew),
+            self._every(
+                min(RENEW_SECONDS, self.membership.lease_seconds / RENEWALS), "lease", self.membership.renew
+            ),
             self._every(WATCH_SECONDS, "watch", self.membership.watch),
             self._every(BALANCE_SECONDS, "balance", self.membership.balance),
             self._every(PRUNE_SECONDS, "prune", self._prune),

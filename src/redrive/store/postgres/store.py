@@ -42,7 +42,6 @@ from redrive.store.rows import from_ms, to_ms
 
 Done = TypeVar("Done")
 LEASE_SECONDS: Final = 15.0
-LEASE_MS: Final = int(LEASE_SECONDS * 1000)
 PRUNED_AT_ONCE: Final = 1_000
 DUTY_MS: Final = 60 * 60 * 1000  # then anyone may take it over; before, only when its holder is dead
 
@@ -50,14 +49,23 @@ DUTY_MS: Final = 60 * 60 * 1000  # then anyone may take it over; before, only wh
 class PostgresStore:
     """The store on one database, shared by every process that has its address."""
 
-    grace_ms = LEASE_MS  # after the database's own start, for everyone to renew before anyone is buried
-
-    def __init__(self, database: Database, clock: Clock, url: str, *, sends: bool) -> None:
+    def __init__(
+        self,
+        database: Database,
+        clock: Clock,
+        url: str,
+        *,
+        sends: bool,
+        lease_seconds: float = LEASE_SECONDS,
+    ) -> None:
         self._database = database
         self._followed = FollowedClock(clock)
         self.clock: Clock = self._followed
         self._where = _without_password(url)
         self._sends = sends
+        self._lease_seconds = lease_seconds
+        self._lease_ms = int(lease_seconds * 1000)
+        self.grace_ms = self._lease_ms  # after the database's own start, to renew before anyone is buried
         self._cursors = Cursors()
         self._lanes = Lanes()
         self._hints = Hints(database, url, clock)
@@ -68,7 +76,14 @@ class PostgresStore:
 
     @classmethod
     async def open(
-        cls, url: str, clock: Clock, *, connections: int = 10, sends: bool = True, is_pooled: bool = False
+        cls,
+        url: str,
+        clock: Clock,
+        *,
+        connections: int = 10,
+        sends: bool = True,
+        lease_seconds: float = LEASE_SECONDS,
+        is_pooled: bool = False,
     ) -> Self:
         """Connect. An empty database is set up; an older schema waits for `redrive migrate`.
 
@@ -77,7 +92,7 @@ class PostgresStore:
         kind = PooledDatabase if is_pooled else Database
         database = await kind.open(url, clock, connections=connections)
         await database.run(set_up_if_empty)
-        store = cls(database, clock, url, sends=sends)
+        store = cls(database, clock, url, sends=sends, lease_seconds=lease_seconds)
         store._version = (await database.ask("SHOW server_version"))[0][0]
         await store._follow_clock(SQL["now"])
         return store
@@ -87,7 +102,7 @@ class PostgresStore:
         await self._database.run(add_partitions)
 
         async def enter(connection: Connection) -> int:
-            values = (_process(os.getpid()), LEASE_MS, self._sends)
+            values = (_process(os.getpid()), self._lease_ms, self._sends)
             while (owner := await connection.fetchval(SQL["enter"], *values)) is None:
                 continue  # the next number; a thousand processes would have to live for this not to end
             return int(owner)
@@ -98,8 +113,8 @@ class PostgresStore:
 
     async def renew(self, owner: int) -> float | None:
         """Renew the lease, by the database's clock, which `clock` follows."""
-        is_alive = await self._follow_clock(SQL["renew"], owner, LEASE_MS)
-        return LEASE_SECONDS if is_alive else None
+        is_alive = await self._follow_clock(SQL["renew"], owner, self._lease_ms)
+        return self._lease_seconds if is_alive else None
 
     async def balance(self, owner: int) -> Balance | None:
         """Take this process's part of the lanes."""
