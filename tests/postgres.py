@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import secrets
 import shutil
 import signal
 import socket
@@ -11,6 +12,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
+
+import asyncpg
 
 DEADLINE_SECONDS: Final = 60
 _INITDB: Final = "--auth=trust --username=postgres --encoding=UTF8 --locale=C --no-sync"
@@ -30,6 +33,19 @@ def a_server(*, durable: bool = False) -> Iterator["Server"]:
             yield server
         finally:
             server.stop("immediate")
+
+
+async def a_database(server: "Server", **settings: str) -> str:
+    """A new database, with settings of its own; its URL. It goes with the server."""
+    name = f"test_{secrets.token_hex(8)}"
+    connection = await asyncpg.connect(server.url())
+    try:
+        await connection.execute(f"CREATE DATABASE {name}")
+        for setting, value in settings.items():
+            await connection.execute(f"ALTER DATABASE {name} SET {setting} = {value}")
+    finally:
+        await connection.close()
+    return server.url(name)
 
 
 class Server:
@@ -58,6 +74,10 @@ class Server:
     def stop(self, mode: str = "fast") -> None:
         """Stop: `fast` ends sessions, `immediate` is as good as a crash."""
         self._run("pg_ctl", "stop", "--wait", "-m", mode)
+
+    def demote(self) -> None:
+        """From the next start on it is a standby, which only reads."""
+        (self._data / "standby.signal").touch()
 
     def freeze(self) -> None:
         """Hang: every process of the server stands still until `thaw`."""

@@ -115,9 +115,7 @@ def migrate(settings: Settings) -> list[str]:
 def doctor(settings: Settings) -> list[Finding]:
     """Look at the settings and the store without changing anything."""
     check_role(settings)
-    path = _sqlite_path(settings).absolute()
-    findings = [Finding("role", True, settings.role), *_look_at_database(settings, path)]
-    findings += [_look_for_owner(path), _look_at_port(settings)]
+    findings = [Finding("role", True, settings.role), *_look_at_store(settings), _look_at_port(settings)]
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     needed = settings.slots + 256
     enough = hard == resource.RLIM_INFINITY or hard >= needed
@@ -324,6 +322,28 @@ def _trace(settings: Settings, bus: Bus) -> Any:
     spans = AttemptSpans()
     spans.listen(bus)
     return spans
+
+
+def _look_at_store(settings: Settings) -> list[Finding]:
+    if settings.sqlite_path() is None:
+        return _look_at_postgres(settings)
+    path = _sqlite_path(settings).absolute()
+    return [*_look_at_database(settings, path), _look_for_owner(path)]
+
+
+def _look_at_postgres(settings: Settings) -> list[Finding]:
+    postgres = _postgres()
+    plan = postgres.Plan(
+        processes=settings.workers,
+        connections=settings.database_connections,
+        timeout_seconds=settings.timeout_seconds,
+    )
+    try:
+        facts = asyncio.run(postgres.check_up(settings.database, SystemClock()))
+    except StoreUnavailable as error:
+        return [Finding("database", False, str(error))]
+    found = [Finding(*remark) for remark in postgres.diagnose(facts, plan)]
+    return [Finding("database", True, settings.database_address()), *found]
 
 
 def _look_at_database(settings: Settings, path: Path) -> list[Finding]:

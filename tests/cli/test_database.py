@@ -22,6 +22,7 @@ from redrive.store.port import StoreOwned, StoreUnavailable, Token
 from redrive.store.sqlite import schema
 from tests.cli.terminal import Terminal
 from tests.client.peer import Canned, Peer
+from tests.postgres import Server
 
 
 @dataclass(frozen=True)
@@ -354,6 +355,31 @@ def test_doctor_knows_a_service_when_it_answers(
     findings = _findings(terminal, 0)
 
     assert findings["port"] == f"127.0.0.1:{port} is answered by a redrive service"
+
+
+def test_doctor_looks_at_a_postgresql_server(
+    terminal: Terminal, postgres: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("REDRIVE_PORT", "0")
+    monkeypatch.setenv("REDRIVE_WORKERS", "19")
+    monkeypatch.setenv("REDRIVE_DATABASE", postgres.url().replace("postgres@", "postgres:secret@"))
+
+    findings = _findings(terminal, 6)
+
+    assert findings["database"] == postgres.url().replace("postgres@", "")
+    assert findings["fsync"].startswith("off: a crash of the machine")
+    assert findings["connections"].startswith("19 × 11 ")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_doctor_says_when_a_server_does_not_answer(
+    terminal: Terminal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("REDRIVE_DATABASE", "postgresql://127.0.0.1:1/nothing")
+
+    assert _findings(terminal, 6)["database"].startswith("the database cannot be reached: ")
 
 
 def _findings(terminal: Terminal, code: int) -> dict[str, str]:

@@ -1,5 +1,7 @@
 """The store on PostgreSQL, which alone coordinates any number of processes."""
 
+from redrive.store.postgres.checkup import check_up
+from redrive.store.postgres.diagnosis import Plan, diagnose
 from redrive.store.postgres.store import PostgresStore, prepare
 
-__all__ = ["PostgresStore", "prepare"]
+__all__ = ["Plan", "PostgresStore", "check_up", "diagnose", "prepare"]

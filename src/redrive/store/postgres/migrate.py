@@ -47,6 +47,11 @@ async def set_up_if_empty(connection: Any) -> None:
     """Make the schema where there is none; StoreUnavailable when there is another than this version's."""
     if await connection.fetchval("SELECT to_regclass('migration')") is None:
         await migrate(connection)
+    await check_schema(connection)
+
+
+async def check_schema(connection: Any) -> None:
+    """StoreUnavailable when the schema is another than this version's."""
     lacking = missing(await _applied(connection), migrations("redrive.store.postgres"))
     if lacking:
         raise StoreUnavailable(
