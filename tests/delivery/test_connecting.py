@@ -160,6 +160,26 @@ async def test_a_name_is_looked_up_once_for_many_connections(deliverer: HttpDeli
     assert names.asked == ["partner.test"]
 
 
+async def test_closing_ends_a_lookup_that_nobody_waits_for_any_more() -> None:
+    begun, ended = asyncio.Event(), asyncio.Event()
+
+    async def hanging(host: str) -> Sequence[str]:
+        begun.set()
+        try:
+            return await never(host)
+        finally:
+            ended.set()
+
+    async with a_deliverer(hanging) as deliverer, asyncio.timeout(PATIENCE):
+        sending = asyncio.create_task(deliverer.send(a_request(443, host="slow.test")))
+        await begun.wait()
+        sending.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await sending
+
+    assert ended.is_set()
+
+
 async def test_the_system_finds_localhost_and_not_an_invalid_name() -> None:
     resolver = SystemResolver()
 

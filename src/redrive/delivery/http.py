@@ -65,13 +65,14 @@ class HttpDeliverer:
         return self._judge(connection, connection.status)
 
     async def close(self) -> None:
-        """Close every kept connection."""
+        """Close every kept connection, and look nothing up any more."""
         self._is_closed = True
         self._sweeper.cancel()
         for kept in self._idle.values():
             for connection in kept:
                 connection.abort()
         self._idle.clear()
+        await self._names.close()
 
     def _take(self, origin: _Origin) -> Connection | None:
         """The connection used last: those before it may be let go."""

@@ -67,6 +67,14 @@ class KeptNames:
             self._kept[host] = (now + KEPT_SECONDS, lookup)
         return await asyncio.shield(lookup)
 
+    async def close(self) -> None:
+        """End the lookups that are under way: they outlive whoever asked for them."""
+        lookups = [lookup for _, lookup in self._kept.values()]
+        self._kept.clear()
+        for lookup in lookups:
+            lookup.cancel()
+        await asyncio.gather(*lookups, return_exceptions=True)
+
 
 async def vetted(resolver: Resolver, guard: Guard, host: str, port: int) -> Sequence[str]:
     """The addresses of *host*, all allowed on *port*. Raises Refused or socket.gaierror."""
