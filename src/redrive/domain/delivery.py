@@ -52,7 +52,8 @@ class Claim:
 class Attempt:
     """One HTTP exchange, or its failure, as it is kept.
 
-    Of one whose process died, `started_at` is when that was found, and nobody has seen its span.
+    Of one whose process died, `started_at` is when it was claimed or, where the store keeps no such time,
+    when that was found; and nobody has seen its span.
     """
 
     cycle: int
