@@ -73,6 +73,7 @@ class Worker:
         self._under_way: dict[asyncio.Task[None], UnderWay] = {}
         self._arriving: Counter[int] = Counter()  # places that were reserved for what is being accepted
         self._cut_off: list[UnderWay] = []
+        self._holding: set[asyncio.Task[None]] = set()  # the places of orphans
         self._at_once = False
         self._claiming = asyncio.Lock()
         self._wake = asyncio.Event()
@@ -219,7 +220,8 @@ class Worker:
         """
         alarm = asyncio.create_task(self._abort_in(0 if self._at_once else seconds))
         await self._nothing_under_way()
-        alarm.cancel()
+        for waiting in (alarm, *self._holding):
+            waiting.cancel()
         await self.recorder.batcher.close(RECORDING_SECONDS)
         return len(self._cut_off) - await self._give_back_unsent()
 
@@ -397,12 +399,20 @@ class Worker:
         """Record an orphan, and leave its place taken while its receiver may still be at it."""
         claim = begun.claim
         await self._record_orphan(claim)
-        self._leave_slot(begun)
-        timeout = timedelta(
-            seconds=self._timeout_seconds(self.catalogue.numbered(claim.delivery.integration))
-        )
         if claim.orphaned_at is not None:
-            await self.clock.sleep((claim.orphaned_at + timeout - self.clock.now()).total_seconds())
+            begun.has_place = False  # it is let go of below, whatever becomes of us until then
+            holding = asyncio.create_task(self._hold(claim, claim.orphaned_at))
+            self._holding.add(holding)
+            holding.add_done_callback(self._holding.discard)
+
+    async def _hold(self, claim: Claim, since: datetime) -> None:
+        integration = self.catalogue.numbered(claim.delivery.integration)
+        over_at = since + timedelta(seconds=self._timeout_seconds(integration))
+        try:
+            await self.clock.sleep((over_at - self.clock.now()).total_seconds())
+        finally:
+            self.lanes.sent(self.lanes.lane(integration.number))
+            self._made_room()
 
     async def _record_orphan(self, claim: Claim) -> None:
         """With when it began, if that is known, and a span that no receiver has seen: its own is lost."""

@@ -1,0 +1,96 @@
+"""`redrive serve --workers`: several processes on one port, whose deaths are known at once."""
+
+import asyncio
+import os
+import signal
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import asyncpg
+import pytest
+
+from tests.e2e.caller import Caller
+from tests.e2e.receiver import Answer, receiving
+from tests.e2e.service import Service
+from tests.e2e.waiting import until
+from tests.postgres import Server
+
+WORKERS = 3
+PARTNERS = [f"partner-{number}" for number in range(6)]
+
+
+@pytest.fixture
+def fleet(postgres: Server, a_service: Callable[..., Service]) -> Service:
+    """Running, on a database of its own."""
+
+    async def make_a_database() -> None:
+        connection = await asyncpg.connect(postgres.url())
+        await connection.execute("DROP DATABASE IF EXISTS fleet WITH (FORCE)")
+        await connection.execute("CREATE DATABASE fleet")
+        await connection.close()
+
+    asyncio.run(make_a_database())
+    service = a_service(database=postgres.url("fleet"), workers=str(WORKERS))
+    service.start()
+    until(lambda: len(started(service)) == WORKERS, "all of them started")
+    return service
+
+
+def test_they_share_a_port_and_the_work(fleet: Service) -> None:
+    with receiving(lambda _: Answer(200)) as receiver, Caller(fleet, fleet.a_token()) as caller:
+        for partner in PARTNERS:
+            caller.add(partner, receiver.url)
+        names = {caller.delivered(partner, {}): partner for partner in PARTNERS * 5}
+
+        until(lambda: all(caller.is_at_rest(partner) for partner in PARTNERS), "everything is delivered")
+
+        assert {caller.status(partner, name) for name, partner in names.items()} == {"succeeded"}
+        assert sorted(sent.webhook_id for sent in receiver.ledger) == sorted(names), "each of them once"
+
+
+def test_what_a_killed_process_had_in_hand_is_taken_over_and_a_new_one_comes(fleet: Service) -> None:
+    gate, token = threading.Event(), fleet.a_token()
+    with receiving(lambda _: Answer(200, after=gate)) as receiver:
+        with Caller(fleet, token) as caller:
+            for partner in PARTNERS:
+                caller.add(partner, receiver.url)
+            names = {caller.delivered(partner, {}): partner for partner in PARTNERS}
+        until(lambda: len(receiver.ledger) == len(names), "every partner has one in flight")
+
+        victim = children(fleet.pid)[0]
+        os.kill(victim, signal.SIGKILL)
+
+        assert fleet.says("process_died")["pid"] == victim
+        until(lambda: len(started(fleet)) == WORKERS + 1, "another took its place")
+        gate.set()
+        with Caller(fleet, token) as caller:
+            until(lambda: all(caller.is_at_rest(partner) for partner in PARTNERS), "everything is delivered")
+            items = [caller.item(partner, name) for name, partner in names.items()]
+        assert {item["status"] for item in items} == {"succeeded"}
+        codes = [[attempt["failure_code"] for attempt in item["attempts"]] for item in items]
+        assert all(one in ([None], ["LEASE_EXPIRED", None]) for one in codes)
+        assert len(receiver.ledger) == sum(map(len, codes))
+
+
+def test_one_signal_to_the_parent_drains_them_all(fleet: Service) -> None:
+    assert fleet.stop() == 0
+
+    assert [line["reason"] for line in fleet.log if line["event"] == "stopped"] == ["SIGTERM"] * WORKERS
+
+
+def test_they_stop_when_their_parent_is_no_more(fleet: Service) -> None:
+    orphans = children(fleet.pid)
+
+    fleet.signal(signal.SIGKILL)
+
+    until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in orphans), "they ended")
+    fleet.ended()
+
+
+def started(fleet: Service) -> list[str]:
+    return [line["address"] for line in fleet.log if line["event"] == "started"]
+
+
+def children(pid: int) -> list[int]:
+    return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
