@@ -9,6 +9,7 @@ import pytest
 
 from redrive.domain.errors import RateLimited
 from redrive.domain.item import Status
+from redrive.domain.sharing import Share
 from redrive.engine.ingest import Receipt, Submission
 from redrive.engine.once import Key, Told
 from redrive.store.port import Intake, Once, QueueFilter, StoreInconsistent, Verdict
@@ -185,3 +186,13 @@ async def accept_at_once(harness: Harness, *submissions: Submission) -> list[Rec
 async def accept(harness: Harness, key: Key | None = None) -> None:
     async with asyncio.timeout(DEADLINE_SECONDS):
         await harness.engine.ingest.accept_batch(harness.call(), "a", TWO, render=in_silence, key=key)
+
+
+async def test_what_is_accepted_for_a_split_integration_falls_into_a_lane_of_ours(harness: Harness) -> None:
+    number = (await harness.integration("split", shards=4)).number
+    harness.engine.worker.follow({number: Share(4, frozenset({2}))})
+
+    names = await harness.deliver("split", 5)
+
+    items = [await harness.status("split", name, Status.SUCCEEDED) for name in names]
+    assert {item.delivery.id % 4 for item in items} == {2}

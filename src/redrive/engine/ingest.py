@@ -112,7 +112,7 @@ class Ingest:
 
     def intake(self, call: Call, integration: Integration, submission: Submission) -> Intake:
         """The value to store: stamped with the call, claimed for us when it can start at once."""
-        number = ItemId(self.next_id(self.clock.now()))
+        number = self._id(integration)
         delivery = Delivery(
             id=number,
             integration=integration.number,
@@ -129,6 +129,13 @@ class Ingest:
             max_attempts=self.catalogue.defaults.of(integration, "max_attempts"),
         )
         return Intake(delivery, fingerprint(submission), None)
+
+    def _id(self, integration: Integration) -> ItemId:
+        """A new id: where an integration is split, one that falls into a lane of ours, if we have any."""
+        number = self.next_id(self.clock.now())
+        while self.worker.is_elsewhere(integration.number, number):
+            number = self.next_id(self.clock.now())
+        return ItemId(number)
 
     async def _accept_batch(
         self, intakes: Sequence[Intake], render: Render[Results], key: Key | None

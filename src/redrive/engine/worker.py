@@ -97,6 +97,11 @@ class Worker:
         share = self._share(number)
         return share is not None and share.has(item_id)
 
+    def is_elsewhere(self, number: int, item_id: int) -> bool:
+        """Whether an item falls to another process although some of its integration's lanes are ours."""
+        share = self._share(number)
+        return share is not None and not share.has(item_id)
+
     def configure(self, integration: Integration) -> None:
         """Let a lane follow its integration, and what of it is ours."""
         lane, share = self.lanes.lane(integration.number), self._share(integration.number)
