@@ -1,115 +1,80 @@
-"""`./dev bench`: accept, deliver and record 20,000 deliveries, beside the same work with nothing durable."""
+"""`./dev bench`: what deliveries cost, on both stores, under workloads that go well and that do not."""
 
 import argparse
 import os
 import platform
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
+from typing import Final
 
-from benchmarks.harness import ROOT, CannotRun, Run, prepare, run
-from benchmarks.profile import Profile, find_py_spy, watch
+from benchmarks.bloat import measure_bloat
+from benchmarks.claims import measure_claims
+from benchmarks.harness import CEILING, POSTGRES, ROOT, SCRATCH, SQLITE, CannotRun, Run, prepare
+from benchmarks.profile import find_py_spy, profile
+from benchmarks.tables import table
+from benchmarks.workloads import NEIGHBOURS, WORKLOADS, Figure, Workload
 
-DELIVERIES, QUICK, PROFILED = 20_000, 2_000, 60_000
-PACED_SECONDS = 10
-NOISY_PERCENT = 10  # of the machine used by others: such a run counts only when there is no better one
-OURS, CEILING = "redrive", "ceiling"
-
-
-@dataclass(frozen=True, slots=True)
-class Figure:
-    """A row of the table: how it is read off a run, and written."""
-
-    name: str
-    of: Callable[[Run], float]
-    form: str = "{:,.0f}"
-
-
-def _cpu(role: str) -> Callable[[Run], float]:
-    return lambda one: 1e3 * float(one["cpu_s"][role]) / int(one["n"])
-
-
-W1 = (
-    Figure("deliveries/s, first request to last result recorded", lambda one: one["per_s"]),
-    Figure("CPU of the service, ms a delivery", _cpu("workers"), "{:.3f}"),
-    Figure("CPU of the producer, ms a delivery", _cpu("producer"), "{:.3f}"),
-    Figure("CPU of the target, ms a delivery", _cpu("sink"), "{:.3f}"),
-    Figure("peak memory of the service, MiB", lambda one: one["rss_peak_mb"]["workers"]),
-)
-PACED = (
-    Figure("accept to delivered at {rate:,.0f}/s: p50, ms", lambda one: one["e2e_ms"]["p50"], "{:.1f}"),
-    Figure("accept to delivered at {rate:,.0f}/s: p99, ms", lambda one: one["e2e_ms"]["p99"], "{:.1f}"),
-)
+QUICKER: Final = 10  # times fewer deliveries
+NOISY_PERCENT: Final = 10  # of the machine used by others: such a run counts only when there is no better one
+STORES: Final = {"sqlite": SQLITE, "postgres": POSTGRES}
+PEERS: Final = ("bullmq", "pgqueuer")
+DIRECT: Final[Mapping[str, Callable[..., None]]] = {"W6": measure_claims, "bloat": measure_bloat}
 
 
 def main() -> int:
     asked = _arguments()
+    print(f"{_machine()}\n{_now()}, {_commit()}", flush=True)
     try:
-        prepare()
-        if asked.profile:
-            _profile(find_py_spy())
-        elif asked.quick:
-            _measure(QUICK, 1)
-        else:
-            _measure(DELIVERIES, asked.runs)
+        for name in asked.what or (*WORKLOADS, *DIRECT):
+            if name in DIRECT:
+                DIRECT[name](asked.store, quick=asked.quick, long=asked.long)
+                continue
+            prepare()
+            if asked.profile:
+                for store in asked.store:
+                    profile(find_py_spy(), STORES[store], name)
+            else:
+                _compare(name, WORKLOADS[name], asked)
     except CannotRun as reason:
         print(f"the benchmark cannot run here:\n{reason}", file=sys.stderr)
         return 1
     return 0
 
 
-def _measure(deliveries: int, runs: int) -> None:
-    """Both systems in turn, so that both meet the same neighbours; then each at half of our rate."""
-    print(f"{_machine()}\n")
-    found: dict[str, list[Run]] = {OURS: [], CEILING: []}
-    for number in range(1, runs + 1):
-        for system, all_of_it in found.items():
-            one = run(system, "W1", deliveries=deliveries)
-            all_of_it.append(one)
-            print(f"run {number}: {system} {one['per_s']:,.0f}/s, {_neighbours(one)}", flush=True)
-    rate = _median(W1[0], found[OURS]) / 2
-    paced = {name: [run(name, "W1L", deliveries=int(rate * PACED_SECONDS), rate=rate)] for name in found}
-    rows = [_row(figure, found, rate) for figure in W1] + [_row(figure, paced, rate) for figure in PACED]
-    counted = " and ".join(f"{len(_quiet(all_of_it))} of {len(all_of_it)}" for all_of_it in found.values())
-    print(f"\n{deliveries:,} deliveries of 1 KiB over 32 connections, medians of {counted} runs\n")
-    print(_table((f"{_today()}, {_commit()}", OURS, CEILING), rows))
+def _compare(name: str, workload: Workload, asked: argparse.Namespace) -> None:
+    """Every system in turn, so that all meet the same neighbours."""
+    print(f"\n## {name}: {workload.title}\n", flush=True)
+    homes = dict.fromkeys((STORES[store] for store in asked.store), SCRATCH)
+    homes |= {CEILING: SCRATCH} if name == "W1" else {}
+    homes |= dict.fromkeys(PEERS if asked.peers else (), asked.peers)
+    deliveries = workload.deliveries // (QUICKER if asked.quick else 1)
+    found: dict[str, list[Run]] = {system: [] for system in homes}
+    for number in range(1, (1 if asked.quick else asked.runs) + 1):
+        for system, runs in found.items():
+            runs.append(one := workload.measure(system, deliveries, homes[system]))
+            said = f"{one['wall_s']:.0f} s, {one['per_s']:,.0f} deliveries/s"
+            print(f"run {number}: {system}: {said}; others used {_foreign(one):.1f} %", flush=True)
+    rows = [[figure.name, *(_median(figure, runs) for runs in found.values())] for figure in workload.figures]
+    counted = ", ".join(f"{len(_quiet(runs))} of {len(runs)}" for runs in found.values())
+    print(f"\n{deliveries:,} deliveries; medians of {counted} runs. To reach: {workload.to_reach}.\n")
+    print(table((f"{_now()}, {_commit()}", *found), rows), flush=True)
 
 
-def _profile(py_spy: str) -> None:
-    found = Profile()
-    run(OURS, "W1", deliveries=PROFILED, beside=lambda folder: watch(py_spy, folder, found))
-    parts = [(name, f"{us:.0f}", f"{us / found.total:.0%}") for name, us in found.components.items()]
-    print(_table(("where the service's CPU goes", "µs a delivery", "share"), parts))
-    print(f"\n{found.total:.0f} µs in all. Functions, each with what it calls:\n")
-    for name, us in found.functions[:60]:
-        print(f"{us:7.1f}  {name}")
+def _median(figure: Figure, runs: Sequence[Run]) -> str:
+    values = [value for one in _quiet(runs) if (value := figure.of(one)) is not None]
+    return figure.form.format(median(values)) if values else "–"
 
 
-def _row(figure: Figure, found: dict[str, list[Run]], rate: float) -> tuple[str, ...]:
-    values = [figure.form.format(_median(figure, found[system])) for system in (OURS, CEILING)]
-    return (figure.name.format(rate=rate), *values)
+def _quiet(runs: Sequence[Run]) -> Sequence[Run]:
+    return [one for one in runs if _foreign(one) < NOISY_PERCENT] or runs
 
 
-def _median(figure: Figure, runs: list[Run]) -> float:
-    return median(figure.of(one) for one in _quiet(runs))
-
-
-def _quiet(runs: list[Run]) -> list[Run]:
-    return [one for one in runs if one["foreign_cpu_pct"] < NOISY_PERCENT] or runs
-
-
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Markdown."""
-    lines = [head, ["---"] + ["---:"] * (len(head) - 1), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def _neighbours(one: Run) -> str:
-    return f"others used {one['foreign_cpu_pct']} % of the machine"
+def _foreign(one: Run) -> float:
+    return float(NEIGHBOURS.of(one))
 
 
 def _machine() -> str:
@@ -120,8 +85,8 @@ def _machine() -> str:
     return f"{cores}, Linux {platform.release()}, {python}, load {os.getloadavg()[0]:.1f}"
 
 
-def _today() -> str:
-    return datetime.now(UTC).date().isoformat()
+def _now() -> str:
+    return f"{datetime.now(UTC):%Y-%m-%d %H:%M}"
 
 
 def _commit() -> str:
@@ -132,10 +97,21 @@ def _commit() -> str:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="./dev bench", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help=f"one run of {QUICK:,} deliveries")
+    names = (*WORKLOADS, *DIRECT)
+    parser.add_argument("what", nargs="*", metavar="WORKLOAD", help=f"{', '.join(names)} (all of them)")
+    parser.add_argument("--store", action="append", choices=STORES, help="only this one (both, in turn)")
     parser.add_argument("--runs", type=int, default=3, metavar="N", help="runs of each system, in turn (3)")
-    parser.add_argument("--profile", action="store_true", help="where the service's CPU goes (needs py-spy)")
-    return parser.parse_args()
+    parser.add_argument("--quick", action="store_true", help="one run each, of a tenth of the deliveries")
+    parser.add_argument("--long", action="store_true", help="W6 up to 10,000,000 rows, bloat of 1,000,000")
+    parser.add_argument("--profile", action="store_true", help="where the CPU goes (W1, W2; needs py-spy)")
+    parser.add_argument(
+        "--peers", type=Path, metavar="HOME", help=f"beside {' and '.join(PEERS)}, set up in this PEERS_HOME"
+    )
+    asked = parser.parse_args()
+    asked.store = asked.store or list(STORES)
+    if strange := [name for name in asked.what if name not in names]:
+        parser.error(f"there is no workload {', '.join(strange)}; there are {', '.join(names)}")
+    return asked
 
 
 sys.exit(main())

