@@ -11,6 +11,7 @@ from typing import Final, NoReturn
 from redrive import app
 from redrive.clock import SystemClock
 from redrive.config import Settings
+from redrive.server import CannotServe, listening
 from redrive.store.port import StoreUnavailable
 from redrive.telemetry.bus import Bus
 from redrive.telemetry.events import ProcessDied
@@ -20,6 +21,8 @@ HEARD: Final = {signal.SIGTERM, signal.SIGINT, signal.SIGCHLD}
 AGAIN_SECONDS: Final = 1.0
 RASH_SECONDS: Final = 10.0  # a process that dies before it is that old …
 MOST_RASH: Final = 5  # … so often in a row is not worth another start
+OK: Final = 0
+UNAVAILABLE: Final = 8
 CRASHED: Final = 70  # EX_SOFTWARE: a bug, told on standard error
 
 
@@ -28,7 +31,7 @@ def serve(settings: Settings) -> int:
     app.check_role(settings)
     app.set_up(settings)  # once, not by all of them at once
     signal.pthread_sigmask(signal.SIG_BLOCK, HEARD)
-    with app.listening(settings) as listener:
+    with listening(settings.host, settings.port) as listener:
         return Fleet(settings, listener).run()
 
 
@@ -60,7 +63,7 @@ class Fleet:
                 self._reap()
             else:
                 self._stop(heard.si_signo)
-        return max(self.codes, default=app.OK)
+        return max(self.codes, default=OK)
 
     def _start(self) -> None:
         if (pid := os.fork()) == 0:
@@ -83,9 +86,9 @@ class Fleet:
 
     def _mourn(self, pid: int, code: int, lived: float) -> None:
         """It is surely dead: what it had in hand is another's at once, and a new one takes its place."""
-        if self.is_stopping or code == app.OK:
-            self.codes.append(max(code, 0) or (app.OK if code == 0 else app.UNAVAILABLE))
-        if code == app.OK:
+        if self.is_stopping or code == OK:
+            self.codes.append(max(code, 0) or (OK if code == 0 else UNAVAILABLE))
+        if code == OK:
             return
         self.announce(ProcessDied(pid, _how(code)))
         if (
@@ -96,7 +99,7 @@ class Fleet:
         if lived < RASH_SECONDS:
             self.rash.append(self.clock.elapsed())
             if len(self.rash) == MOST_RASH and self.rash[-1] - self.rash[0] < MOST_RASH * RASH_SECONDS:
-                self.codes.append(app.UNAVAILABLE)
+                self.codes.append(UNAVAILABLE)
                 self._stop(signal.SIGTERM)
 
     def _stop(self, number: int) -> None:
@@ -106,14 +109,15 @@ class Fleet:
             os.kill(pid, number)
 
 
-def _end_with(run: Callable[[], int]) -> NoReturn:
-    """End a forked process with what *run* gives, and with nothing of what the parent meant to do."""
+def _end_with(run: Callable[[], None]) -> NoReturn:
+    """End a forked process after *run*, and with nothing of what the parent meant to do."""
     code = CRASHED
     try:
-        code = run()
-    except (app.CannotStart, StoreUnavailable) as error:
+        run()
+        code = OK
+    except (CannotServe, StoreUnavailable) as error:
         sys.stderr.write(f"redrive: {error}\n")
-        code = app.UNAVAILABLE
+        code = UNAVAILABLE
     except BaseException:  # noqa: BLE001 - told as any program's last error is; nothing runs after it
         sys.excepthook(*sys.exc_info())
     finally:

@@ -1,6 +1,5 @@
 """A service under test: the real engine, store and HTTP server, on a file and a port of its own."""
 
-import asyncio
 import hashlib
 import json
 import secrets
@@ -14,11 +13,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import apsw
-import uvicorn
 
 from redrive.api.app import Api
 from redrive.api.routes import routes
-from redrive.app import _http
 from redrive.clock import SystemClock, chance, unique_bytes
 from redrive.delivery.guard import Guard
 from redrive.delivery.http import HttpDeliverer
@@ -28,6 +25,7 @@ from redrive.domain.ids import IdSequence
 from redrive.domain.integration import Defaults
 from redrive.engine.runtime import Engine, Limits
 from redrive.engine.tools import Tools
+from redrive.server import HttpServer
 from redrive.store.port import Token
 from redrive.store.sqlite import SqliteStore
 from redrive.telemetry.bus import Bus
@@ -141,18 +139,20 @@ class Service:
         await self.store._writer.run(lambda connection: connection.set_commit_hook(self._check_disk))
         tools = Tools(self.store, clock, chance, unique_bytes, IdSequence(), bus)
         self._resolver = SystemResolver()
-        deliverer = HttpDeliverer(guard, self._resolver, clock)
-        self.engine = Engine(tools, deliverer, self.defaults, Limits(drain_seconds=5), allow_http=True)
+        self._deliverer = HttpDeliverer(guard, self._resolver, clock)
+        self.engine = Engine(tools, self._deliverer, self.defaults, Limits(drain_seconds=5), allow_http=True)
         await self.engine.start()
-        self._server = uvicorn.Server(_http(Api(self.engine, routes(self.metrics))))
-        self._serving = asyncio.create_task(self._server.serve(sockets=[listener]))
+        self._server = HttpServer(Api(self.engine, routes(self.metrics)), listener)
+        self._server.start()
 
     async def _stop(self) -> None:
-        self._server.should_exit = True
-        aborted = await self.engine.drain()
-        await self._serving
-        await self.engine.close("the test is over", aborted)
+        self._server.stop()
+        await self.engine.drain()
+        await self._server.close()
+        await self.engine.close()
+        await self._deliverer.close()
         self._resolver.close()
+        await self.store.close()
 
 
 @dataclass(frozen=True)

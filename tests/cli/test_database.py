@@ -6,7 +6,6 @@ import socket
 import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,8 +14,11 @@ from typing import Any
 import pytest
 
 import redrive
+from redrive import doctor
 from redrive.config import BadSettings, Settings
+from redrive.doctor import Finding
 from redrive.domain.access import Permission
+from redrive.server import CannotServe
 from redrive.store.migration import Migration, migrations
 from redrive.store.port import StoreOwned, StoreUnavailable, Token
 from redrive.store.sqlite import schema
@@ -25,40 +27,24 @@ from tests.client.peer import Canned, Peer
 from tests.postgres import Server
 
 
-@dataclass(frozen=True)
-class Finding:
-    name: str
-    ok: bool
-    detail: str
-
-
 class FakeApp:
     """The server side, as far as the commands know it."""
 
     def __init__(self) -> None:
         self.settings: Settings | None = None
         self.kept: dict[bytes, Token] = {}
-        self.findings = [Finding("database", True, "sqlite, \x1b[2J")]
         self.applied = ["0001_initial.sql"]
         self.is_down = False
         self.error: Exception | None = None
 
-    class CannotStart(Exception):
-        pass
-
-    def serve(self, settings: Settings) -> int:
+    def serve(self, settings: Settings) -> None:
         self.settings = settings
         if self.is_down:
-            raise self.CannotStart("the port is taken")
-        return 7
+            raise CannotServe("the port is taken")
 
     def migrate(self, settings: Settings) -> list[str]:
         self.settings = settings
         return self.applied
-
-    def doctor(self, settings: Settings) -> list[Finding]:
-        self.settings = settings
-        return self.findings
 
     @asynccontextmanager
     async def open_store(self, settings: Settings) -> AsyncIterator[Any]:
@@ -101,12 +87,10 @@ def a_token(**fields: Any) -> Token:
     return Token(**values | fields)
 
 
-def test_serve_hands_over_what_was_said_and_ends_as_the_service_does(
-    server: FakeApp, terminal: Terminal
-) -> None:
+def test_serve_hands_over_what_was_said(server: FakeApp, terminal: Terminal) -> None:
     ended = terminal.run("serve", "--port", "0", "--role", "api", "--database", "sqlite:///x.db")
 
-    assert ended.code == 7
+    assert ended.code == 0
     assert server.settings is not None
     assert (server.settings.port, server.settings.role) == (0, "api")
     assert server.settings.database == "sqlite:///x.db"
@@ -151,9 +135,11 @@ def test_migrate_says_what_it_did(server: FakeApp, terminal: Terminal, applied: 
     assert terminal.run("migrate").out == said.format(database=Path("redrive-data/redrive.db").absolute())
 
 
-def test_doctor_exits_6_when_something_is_wrong(server: FakeApp, terminal: Terminal) -> None:
+def test_doctor_exits_6_when_something_is_wrong(terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
+    findings = [Finding("database", True, "sqlite, \x1b[2J")]
+    monkeypatch.setattr(doctor, "examine", lambda _: findings)
     well = terminal.run("doctor")
-    server.findings.append(Finding("clock", False, "is late"))
+    findings.append(Finding("clock", False, "is late"))
     ill = terminal.run("doctor")
     told = terminal.run("doctor", "--output", "json")
 

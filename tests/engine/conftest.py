@@ -175,8 +175,8 @@ class Harness:
 
     async def close(self) -> None:
         """Stop at once: whatever a test left hanging must not hang the tests."""
-        aborted = await self.engine.drain(at_once=True)
-        await self.engine.close("the test ended", aborted)
+        await self.engine.close()
+        await self.store.close()
 
 
 async def eventually(look: Callable[[], Awaitable[Fact | None]]) -> Fact:

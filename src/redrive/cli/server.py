@@ -34,13 +34,16 @@ def serve(
 ) -> int:
     chosen = settings(database=database, role=role, workers=workers, host=host, port=port, data_dir=data_dir)
     from redrive import app, supervisor
+    from redrive.server import CannotServe
 
-    run = supervisor.serve if chosen.workers > 1 else app.serve
     try:
         with on_this_machine():
-            return run(chosen)
-    except app.CannotStart as error:
+            if chosen.workers > 1:
+                return supervisor.serve(chosen)
+            app.serve(chosen)
+    except CannotServe as error:
         raise Stop(ExitCode.UNAVAILABLE, str(error), "`redrive doctor` says more") from error
+    return ExitCode.OK
 
 
 def demo(
@@ -74,10 +77,10 @@ def migrate(*, database: Database = DATABASE) -> int:
 
 def doctor(*, database: Database = DATABASE, output: Output = "table") -> int:
     chosen = settings(database=database)
-    from redrive import app
+    from redrive.doctor import examine
 
     with on_this_machine():
-        findings = app.doctor(chosen)
+        findings = examine(chosen)
     rows: list[Mapping[str, object]] = [
         {"name": finding.name, "ok": finding.ok, "detail": finding.detail} for finding in findings
     ]

@@ -17,7 +17,7 @@ from redrive.engine.operate import Operate
 from redrive.engine.tools import Tools
 from redrive.engine.worker import Worker
 from redrive.store.port import StoreOwned, StoreUnavailable
-from redrive.telemetry.events import DrainStarted, LoopFailed, Stopped
+from redrive.telemetry.events import DrainStarted, LoopFailed
 
 RENEW_SECONDS = 2.0  # at most
 RENEWALS = 7  # in the time a lease lasts, at least
@@ -55,7 +55,6 @@ class Engine:
         self.clock = tools.clock
         self._sends = sends
         self.announce = tools.announce
-        self.deliverer = deliverer
         self.limits = limits
         self.health = Health(tools.clock, tools.announce)
         self.access = Access(tools)
@@ -100,18 +99,21 @@ class Engine:
         await self.ingest.idle()  # what it was storing as ours is in flight now
         return await self.worker.drain(0 if at_once else self.limits.drain_seconds)
 
-    async def close(self, reason: str, aborted: int) -> None:
-        """Let go of the store. Attempts that are in doubt are found, and recorded, at the next start."""
+    async def close(self) -> None:
+        """Leave the store, however far the start came; what was not drained is cut off.
+
+        Attempts that are in doubt are found, and recorded, at the next start.
+        """
+        if not self.is_stopping:
+            await self.drain(at_once=True)
         for loop in self._loops:
             loop.cancel()
         await asyncio.gather(*self._loops, return_exceptions=True)
-        await self.deliverer.close()
-        try:
-            await self.store.leave(self.worker.owner)
-        except StoreUnavailable as error:
-            self.health.failed("leave", error)
-        await self.store.close()
-        self.announce(Stopped(reason, aborted))
+        if self.worker.owner:
+            try:
+                await self.store.leave(self.worker.owner)
+            except StoreUnavailable as error:
+                self.health.failed("leave", error)
 
     async def _prune(self) -> None:
         now = self.clock.now()

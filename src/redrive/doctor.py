@@ -1,0 +1,100 @@
+"""`redrive doctor`: what settings, database and machine have to say of whether redrive can run here."""
+
+import asyncio
+import http.client
+import resource
+from dataclasses import dataclass
+from pathlib import Path
+
+from redrive import app
+from redrive.config import Settings
+from redrive.server import CannotServe, listening
+from redrive.store.port import StoreUnavailable
+
+FILES_BESIDE_SLOTS = 256  # connections of callers, the database's own, and whatever Python has open
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What was found out about one thing."""
+
+    name: str
+    ok: bool
+    detail: str
+
+
+def examine(settings: Settings) -> list[Finding]:
+    """Look at everything without changing anything."""
+    app.check_role(settings)
+    path = settings.sqlite_path()
+    database = _server(settings) if path is None else [*_file(settings, path.absolute()), _owner(settings)]
+    return [
+        Finding("role", True, settings.role),
+        *database,
+        _port(settings),
+        _open_files(settings),
+    ]
+
+
+def _server(settings: Settings) -> list[Finding]:
+    try:
+        remarks = [Finding(*remark) for remark in app.check_up(settings)]
+    except StoreUnavailable as error:
+        return [Finding("database", False, str(error))]
+    return [Finding("database", True, settings.database_address()), *remarks]
+
+
+def _file(settings: Settings, path: Path) -> list[Finding]:
+    if not path.exists():
+        advice = "is this the directory that `redrive serve` runs in? (it makes one when it starts)"
+        return [Finding("database", False, f"there is no database at {path}; {advice}")]
+
+    async def version() -> str:
+        async with app.open_store(settings) as store:
+            return str(store.describe()["version"])
+
+    try:
+        return [Finding("SQLite", True, asyncio.run(version())), Finding("database", True, str(path))]
+    except StoreUnavailable as error:
+        return [Finding("database", False, str(error))]
+
+
+def _owner(settings: Settings) -> Finding:
+    try:
+        owner = app.owner(settings)
+    except OSError as error:
+        return Finding("service", False, f"cannot read {error.filename}: {error.strerror}")
+    told = "none runs on this database" if owner is None else f"runs on this database ({owner})"
+    return Finding("service", True, told)
+
+
+def _port(settings: Settings) -> Finding:
+    where = f"{settings.host}:{settings.port}"
+    try:
+        with listening(settings.host, settings.port):
+            return Finding("port", True, f"{where} is free")
+    except CannotServe as error:
+        if _is_redrive(settings.host, settings.port):
+            return Finding("port", True, f"{where} is answered by a redrive service")
+        return Finding("port", False, str(error))
+
+
+def _is_redrive(host: str, port: int) -> bool:
+    anywhere = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - told apart, not listened on
+    connection = http.client.HTTPConnection(anywhere.get(host, host), port, timeout=2)
+    try:
+        connection.request("GET", "/healthz")
+        answer = connection.getresponse()
+        return answer.status == 200 and answer.read(1024).startswith(b'{"status":"ok"')
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
+
+
+def _open_files(settings: Settings) -> Finding:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed = settings.slots + FILES_BESIDE_SLOTS
+    enough = hard == resource.RLIM_INFINITY or hard >= needed
+    advice = "" if enough else f"; {needed} are needed for {settings.slots} slots: raise `ulimit -n`"
+    return Finding("open files", enough, f"{soft} now, up to {hard}{advice}")

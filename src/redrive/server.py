@@ -1,0 +1,131 @@
+"""The HTTP server: uvicorn on a socket that was taken beforehand, and the signals that end it."""
+
+import asyncio
+import contextlib
+import signal
+import socket
+from collections.abc import Callable, Iterator
+from typing import Any, Final
+
+import uvicorn
+
+IDLE_SECONDS: Final = 75  # how long an idle client's connection is kept
+ANSWER_SECONDS: Final = 10  # how long a stop waits for answers under way
+
+
+class CannotServe(Exception):
+    """The process cannot serve, or cannot go on; the message says why and what to do."""
+
+
+@contextlib.contextmanager
+def listening(host: str, port: int) -> Iterator[socket.socket]:
+    """The socket is taken first, and listens later: a port in use is said before anything is opened."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind((host, port))
+        except OSError as error:
+            raise _cannot_listen(host, port, error) from error
+        yield listener
+
+
+class HttpServer:
+    """Answers on *listener* from `start` until `close`."""
+
+    def __init__(self, application: Any, listener: socket.socket) -> None:
+        self._listener = listener
+        self._uvicorn = _Uvicorn(_configured(application))
+        self._serving: asyncio.Task[None] | None = None
+
+    def start(self) -> "asyncio.Task[None]":
+        """From now on whoever connects is answered. The task ends when the server does, asked to or not."""
+        host, port = self._listener.getsockname()[:2]
+        try:
+            self._listener.listen()  # uvicorn does it too, but only later
+        except OSError as error:  # another process had bound it as well, and was the first to listen
+            raise _cannot_listen(host, port, error) from error
+        self._serving = asyncio.create_task(self._serve())
+        return self._serving
+
+    def stop(self) -> None:
+        """Take no more calls; those under way are answered."""
+        self._uvicorn.should_exit = True
+
+    def hurry(self) -> None:
+        """Wait for no answer any more."""
+        self._uvicorn.force_exit = True
+
+    async def close(self) -> None:
+        """Stop, and return once nothing is served."""
+        self.stop()
+        if self._serving is not None:
+            await asyncio.wait([self._serving])
+
+    async def _serve(self) -> None:
+        try:
+            await self._uvicorn.serve(sockets=[self._listener])
+        finally:
+            for server in self._uvicorn.servers:  # uvicorn leaves them open when its own loop fails
+                server.close()
+
+
+class Signals:
+    """SIGTERM and SIGINT: the first asks to stop, each further one calls *hurry*."""
+
+    def __init__(self, hurry: Callable[[], None]) -> None:
+        self.first = asyncio.Event()
+        self.name = ""  # of the first
+        self._hurry = hurry
+        self._loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            self._loop.add_signal_handler(number, self._hear, number.name)
+
+    def follow(self, leash: int) -> None:
+        """Take the end of a pipe for a signal: whoever held the other end is gone."""
+
+        def let_go() -> None:
+            self._loop.remove_reader(leash)
+            self._hear("the parent process ended")
+
+        self._loop.add_reader(leash, let_go)
+
+    def _hear(self, name: str) -> None:
+        if self.first.is_set():
+            self._hurry()
+        self.name = self.name or name
+        self.first.set()
+
+
+class _Uvicorn(uvicorn.Server):
+    """uvicorn, leaving the signals to us."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.servers = []
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def _configured(application: Any) -> uvicorn.Config:
+    return uvicorn.Config(
+        application,
+        loop="none",
+        http="httptools",
+        ws="none",
+        lifespan="off",
+        interface="asgi3",
+        log_config=None,
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+        date_header=True,
+        timeout_keep_alive=IDLE_SECONDS,
+        timeout_graceful_shutdown=ANSWER_SECONDS,
+    )
+
+
+def _cannot_listen(host: str, port: int, error: OSError) -> CannotServe:
+    return CannotServe(f"cannot listen on {host}:{port} ({error.strerror}); choose another --port")
