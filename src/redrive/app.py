@@ -54,8 +54,11 @@ def serve(settings: Settings, listener: socket.socket | None = None, leash: int 
     sys.setswitchinterval(SWITCH_SECONDS)
     with contextlib.ExitStack() as opened:
         listener = listener or opened.enter_context(listening(settings.host, settings.port))
+        probed = None
+        if settings.metrics_port:
+            probed = opened.enter_context(listening(settings.host, settings.metrics_port))
         runner = opened.enter_context(asyncio.Runner(loop_factory=uvloop.new_event_loop))
-        runner.run(_serve(settings, listener, leash))
+        runner.run(_serve(settings, listener, probed, leash))
 
 
 def set_up(settings: Settings) -> None:
@@ -129,20 +132,28 @@ def check_role(settings: Settings) -> None:
         )
 
 
-async def _serve(settings: Settings, listener: socket.socket, leash: int | None) -> None:
+async def _serve(
+    settings: Settings, listener: socket.socket, probed: socket.socket | None, leash: int | None
+) -> None:
     """Open one thing after the other, serve, and close them in the opposite order, whatever fails."""
     async with contextlib.AsyncExitStack() as opened:
         bus, metrics = Bus(), Metrics()
         log_to(bus, level=settings.log_level, form=settings.log_format)
         metrics.listen(bus)
         _trace(settings, bus, opened)
-        engine = await _engine(settings, listener, bus, opened)
+        listeners = [listener] if probed is None else [listener, probed]
+        engine = await _engine(settings, listeners, bus, opened)
         opened.push_async_callback(engine.close)
         try:
             incarnation = await engine.start()
         except StoreOwned as error:
             raise CannotServe(str(error)) from error
-        server = HttpServer(Api(engine, _routes(settings, metrics)), listener)
+        table = routes(metrics)
+        if probed is not None:
+            prober = HttpServer(Api(engine, _of_one_process(table)), probed)
+            opened.push_async_callback(prober.close)
+            prober.start()
+        server = HttpServer(Api(engine, _routes(settings, table)), listener)
         opened.push_async_callback(server.close)
         signals = _signals(engine, server, leash)  # whoever reads `started` may send one
         serving = server.start()
@@ -155,7 +166,7 @@ async def _serve(settings: Settings, listener: socket.socket, leash: int | None)
 
 
 async def _engine(
-    settings: Settings, listener: socket.socket, bus: Bus, opened: contextlib.AsyncExitStack
+    settings: Settings, listeners: list[socket.socket], bus: Bus, opened: contextlib.AsyncExitStack
 ) -> Engine:
     guard = Guard(
         allow_targets=settings.allow_targets,
@@ -163,7 +174,7 @@ async def _engine(
         allow_http=settings.allow_http,
         is_local=is_local,
     )
-    guard.protect([listener.getsockname()[:2]])
+    guard.protect([listener.getsockname()[:2] for listener in listeners])
     store = await _store(settings, SystemClock(), migrates=True)
     opened.push_async_callback(store.close)
     resolver = SystemResolver()
@@ -219,10 +230,18 @@ def _why_ended(engine: Engine, serving: "asyncio.Task[None]") -> str:
     return f"{why} ({type(error).__name__})"
 
 
-def _routes(settings: Settings, metrics: Metrics) -> list[Route]:
-    """Every call; a process that only sends answers those that need no permission."""
-    table = routes(metrics)
-    return table if settings.role != "worker" else [route for route in table if route.permission is None]
+def _routes(settings: Settings, table: list[Route]) -> list[Route]:
+    """Every call; of a process that only sends, those about itself.
+
+    A port that several processes share gives no metrics: nobody could tell whose they are.
+    """
+    if settings.role == "worker":
+        table = _of_one_process(table)
+    return [route for route in table if route.path != "/metrics" or settings.workers == 1]
+
+
+def _of_one_process(table: list[Route]) -> list[Route]:
+    return [route for route in table if route.path in ("/healthz", "/readyz", "/metrics")]
 
 
 async def _store(settings: Settings, clock: Clock, *, migrates: bool = False) -> Store:

@@ -162,6 +162,11 @@ class Settings:
     port: Annotated[int, _integer(0, 65535), "The port the HTTP server listens on; 0 takes any free one."] = (
         8080
     )
+    metrics_port: Annotated[
+        int,
+        _integer(0, 65_000),
+        "A port of its own for /metrics, /healthz and /readyz; 0: none. With workers, each has the next one.",
+    ] = 0
     allow_targets: Annotated[
         tuple[Network, ...], _NETWORKS, "Private ranges deliveries may go to, on every port."
     ] = ()

@@ -6,7 +6,8 @@ import socket
 import sys
 from collections import deque
 from collections.abc import Callable
-from typing import Final, NoReturn
+from dataclasses import replace
+from typing import Final, NamedTuple, NoReturn
 
 from redrive import app
 from redrive.clock import SystemClock
@@ -35,8 +36,15 @@ def serve(settings: Settings) -> int:
         return Fleet(settings, listener).run()
 
 
+class Worker(NamedTuple):
+    """One process: which of them it is (its metrics port follows from that), and when it was started."""
+
+    place: int
+    began: float
+
+
 class Fleet:
-    """The processes, by process id, and when each was started."""
+    """The processes, by process id."""
 
     def __init__(self, settings: Settings, listener: socket.socket) -> None:
         self.settings = settings
@@ -44,7 +52,7 @@ class Fleet:
         self.clock = SystemClock()
         self.announce = Bus()
         log_to(self.announce, level=settings.log_level, form=settings.log_format)
-        self.started: dict[int, float] = {}
+        self.started: dict[int, Worker] = {}
         self.codes: list[int] = []
         self.rash: deque[float] = deque(maxlen=MOST_RASH)
         self.is_stopping = False
@@ -52,37 +60,42 @@ class Fleet:
 
     def run(self) -> int:
         """Start them all, and keep them going."""
-        for _ in range(self.settings.workers):
-            self._start()
-        while self.started:
-            lacking = not self.is_stopping and len(self.started) < self.settings.workers
+        for place in range(self.settings.workers):
+            self._start(place)
+        while self.started or not self.is_stopping:
+            lacking = set() if self.is_stopping else set(range(self.settings.workers)) - self._places()
             heard = signal.sigtimedwait(HEARD, AGAIN_SECONDS) if lacking else signal.sigwaitinfo(HEARD)
             if heard is None:
-                self._start()
+                self._start(min(lacking))
             elif heard.si_signo == signal.SIGCHLD:
                 self._reap()
             else:
                 self._stop(heard.si_signo)
         return max(self.codes, default=OK)
 
-    def _start(self) -> None:
-        if (pid := os.fork()) == 0:
-            self._become_a_worker()
-        self.started[pid] = self.clock.elapsed()
+    def _places(self) -> set[int]:
+        return {worker.place for worker in self.started.values()}
 
-    def _become_a_worker(self) -> NoReturn:
+    def _start(self, place: int) -> None:
+        if (pid := os.fork()) == 0:
+            self._become_a_worker(place)
+        self.started[pid] = Worker(place, self.clock.elapsed())
+
+    def _become_a_worker(self, place: int) -> NoReturn:
         os.setpgid(0, 0)  # Ctrl-C on the terminal is for the parent, which passes it on once
         os.close(self.leash[1])
         signal.pthread_sigmask(signal.SIG_UNBLOCK, HEARD)
-        _end_with(lambda: app.serve(self.settings, self.listener, leash=self.leash[0]))
+        port = self.settings.metrics_port
+        own = replace(self.settings, metrics_port=port and port + place)
+        _end_with(lambda: app.serve(own, self.listener, leash=self.leash[0]))
 
     def _reap(self) -> None:
         while self.started:
             pid, status = os.waitpid(-1, os.WNOHANG)
             if pid == 0:
                 return
-            if (began := self.started.pop(pid, None)) is not None:
-                self._mourn(pid, os.waitstatus_to_exitcode(status), self.clock.elapsed() - began)
+            if (dead := self.started.pop(pid, None)) is not None:
+                self._mourn(pid, os.waitstatus_to_exitcode(status), self.clock.elapsed() - dead.began)
 
     def _mourn(self, pid: int, code: int, lived: float) -> None:
         """It is surely dead: what it had in hand is another's at once, and a new one takes its place."""
@@ -91,9 +104,7 @@ class Fleet:
         if code == OK:
             return
         self.announce(ProcessDied(pid, _how(code)))
-        if (
-            os.fork() == 0
-        ):  # a process of its own: whatever connecting to a database leaves behind goes with it
+        if os.fork() == 0:  # a process of its own, with which goes whatever connecting leaves behind
             signal.pthread_sigmask(signal.SIG_UNBLOCK, HEARD)
             _end_with(lambda: app.bury(self.settings, pid))
         if lived < RASH_SECONDS:

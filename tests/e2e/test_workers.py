@@ -3,9 +3,12 @@
 import asyncio
 import os
 import signal
+import socket
 import threading
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
+from urllib.request import urlopen
 
 import asyncpg
 import pytest
@@ -31,7 +34,8 @@ def fleet(postgres: Server, a_service: Callable[..., Service]) -> Service:
         await connection.close()
 
     asyncio.run(make_a_database())
-    service = a_service(database=postgres.url("fleet"), workers=str(WORKERS))
+    probes = free_ports(WORKERS)
+    service = a_service(database=postgres.url("fleet"), workers=str(WORKERS), metrics_port=str(probes))
     service.start()
     until(lambda: len(started(service)) == WORKERS, "all of them started")
     return service
@@ -88,8 +92,31 @@ def test_they_stop_when_their_parent_is_no_more(fleet: Service) -> None:
     fleet.ended()
 
 
+def test_each_process_has_metrics_of_its_own_at_a_port_of_its_own(fleet: Service) -> None:
+    first = int(fleet.environment["REDRIVE_METRICS_PORT"])
+
+    for port in range(first, first + WORKERS):
+        with urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
+            assert b"redrive_deliveries_accepted_total" in answer.read()
+    with Caller(fleet, fleet.a_token()) as caller:
+        assert caller.call("GET", "/metrics").status == 404, "nobody could say whose they are"
+
+
 def started(fleet: Service) -> list[str]:
     return [line["address"] for line in fleet.log if line["event"] == "started"]
+
+
+def free_ports(count: int) -> int:
+    """The first of *count* ports in a row that nobody listens on now."""
+    for first in range(20_000, 30_000, count):
+        with ExitStack() as taken:
+            try:
+                for port in range(first, first + count):
+                    taken.enter_context(socket.socket()).bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return first
+    raise AssertionError("no ports in a row are free")
 
 
 def children(pid: int) -> list[int]:
