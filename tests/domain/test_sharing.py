@@ -27,6 +27,18 @@ def test_every_lane_goes_to_one_member_and_none_has_more_than_its_even_share(
     assert max(Counter(owners.values()).values(), default=0) <= -(-len(given_lanes) // len(given_members))
 
 
+@given(splits, st.sets(st.integers(100, 200), max_size=30), members)
+def test_the_lanes_of_a_split_integration_are_spread_over_all_members(
+    split: int, others: set[int], given_members: set[int]
+) -> None:
+    lanes_of_it = [Lane(1, split, shard) for shard in range(split)]
+
+    owners = divide([*lanes_of_it, *(Lane(number, 1, 0) for number in others)], given_members)
+
+    parts = Counter(owners[lane] for lane in lanes_of_it)
+    assert max(parts.values()) <= -(-split // len(given_members))
+
+
 @given(lanes, st.permutations([3, 14, 15, 92, 65]))
 def test_the_division_does_not_depend_on_the_order_of_what_is_known(
     given_lanes: set[Lane], order: list[int]

@@ -5,6 +5,7 @@ has to be told; ownership itself is only ever what the store says.
 """
 
 import hashlib
+from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -57,17 +58,22 @@ def shares(lanes: Collection[Lane]) -> Mapping[int, Share]:
 def divide(lanes: Collection[Lane], members: Collection[int]) -> Mapping[Lane, int]:
     """Who should own each lane: rendezvous hashing, with no member above its even share, rounded up.
 
-    One member more or less moves about one member's share of the lanes, and hardly any other.
+    One member more or less moves about one member's share of the lanes, and hardly any other. The lanes of
+    an integration that is split go to as many members as there are: it is split for nothing else.
     """
     if not members:
         return {}
     most = -(-len(lanes) // len(members))
     load = dict.fromkeys(members, 0)
+    parts: Counter[tuple[int, int]] = Counter()  # of an integration, with a member
     owners: dict[Lane, int] = {}
-    for lane in sorted(lanes):
+    for lane in sorted(lanes, key=lambda lane: (-lane.shards, lane)):  # the split ones while there is choice
         ranked = sorted(members, key=lambda member: _weight(lane, member), reverse=True)
-        owner = next(member for member in ranked if load[member] < most)
+        free = [member for member in ranked if load[member] < most]
+        each = -(-lane.shards // len(members))
+        owner = next((member for member in free if parts[lane.integration, member] < each), free[0])
         load[owner] += 1
+        parts[lane.integration, owner] += 1
         owners[lane] = owner
     return owners
 
