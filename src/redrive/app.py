@@ -117,6 +117,7 @@ def check_up(settings: Settings) -> list[tuple[str, bool, str]]:
         processes=settings.workers,
         connections=settings.database_connections,
         timeout_seconds=settings.timeout_seconds,
+        lease_seconds=settings.lease_seconds,
     )
     facts = asyncio.run(postgres.check_up(settings.database, SystemClock()))
     return [tuple(remark) for remark in postgres.diagnose(facts, plan)]

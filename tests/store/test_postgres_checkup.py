@@ -18,7 +18,7 @@ from tests.postgres import Server, a_database, a_server
 from tests.store.under_test import add_integration
 
 CLOCK = SystemClock()
-PLAN = Plan(processes=1, connections=10, timeout_seconds=15)
+PLAN = Plan(processes=1, connections=10, timeout_seconds=15, lease_seconds=15)
 
 
 @pytest.fixture(scope="module")
@@ -180,8 +180,10 @@ async def test_a_timeout_over_the_lease_is_explained(url: str) -> None:
         short = await remarks(url, replace(PLAN, timeout_seconds=5))
         await add_integration(store, timeout_seconds=60.0)
         long = await remarks(url, replace(PLAN, timeout_seconds=5))
+        longer = await remarks(url, replace(PLAN, lease_seconds=61))
 
     assert short["lease"] == Remark("lease", True, "15 s, the longest timeout 5 s")
+    assert longer["lease"] == Remark("lease", True, "61 s, the longest timeout 60 s")
     assert long["lease"].ok
     assert "the longest timeout 60 s; that is well, it is renewed" in long["lease"].detail
 

@@ -49,7 +49,10 @@ _UNKNOWN: Final = "the connection to the database was lost, and whether it was w
 async def connect(url: str) -> Any:
     """A connection of its own, outside every pool."""
     with translated():
-        return await asyncpg.connect(url, timeout=CONNECT_SECONDS, server_settings=_NAME)
+        # Without a cache of statements, which a pooler may hand to another server process.
+        return await asyncpg.connect(
+            url, timeout=CONNECT_SECONDS, server_settings=_NAME, statement_cache_size=0
+        )
 
 
 class Lost(Exception):

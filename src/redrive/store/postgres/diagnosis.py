@@ -7,7 +7,6 @@ from typing import Final, NamedTuple
 
 from redrive.domain.delivery import rfc3339
 from redrive.store.postgres.checkup import Content, Facts, Holder, Process, Server
-from redrive.store.postgres.store import LEASE_SECONDS
 
 OLDEST_VERSION: Final = 14
 MOST_SECONDS_APART: Final = 2.0
@@ -31,6 +30,7 @@ class Plan:
     processes: int
     connections: int  # of each process, one more to listen
     timeout_seconds: float
+    lease_seconds: float
 
 
 def diagnose(facts: Facts, plan: Plan) -> Iterator[Remark]:
@@ -128,8 +128,8 @@ def _connections(facts: Facts, plan: Plan) -> Remark:
 
 def _lease(content: Content, plan: Plan) -> Remark:
     timeout = max(content.longest_timeout or 0.0, plan.timeout_seconds)
-    told = f"{LEASE_SECONDS:g} s, the longest timeout {timeout:g} s"
-    if timeout >= LEASE_SECONDS:
+    told = f"{plan.lease_seconds:g} s, the longest timeout {timeout:g} s"
+    if timeout >= plan.lease_seconds:
         told += (
             "; that is well, it is renewed while attempts go on. A process that cannot renew it cuts them off"
             " before it ends, and their outcome is then unknown (LEASE_EXPIRED)"
