@@ -3,6 +3,8 @@
 `what_is_wrong` knows the contract (§2, §3, §5) and nothing of how it is met.
 """
 
+import json
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 from typing import Any, NamedTuple
@@ -30,6 +32,27 @@ def what_is_wrong(item: Document, events: Sequence[Document], sends: Sequence[Se
     yield from _chain(item, events)
     yield from _states(item, events)
     yield from _sends(item, events, sends)
+
+
+def wrong_items(items: list[Document], events: list[Document], ledger: list[Sent]) -> dict[str, list[str]]:
+    """What contradicts itself in the books of which item."""
+    chains, sends = defaultdict(list), defaultdict(list)
+    for event in reversed(events):
+        chains[event["target_id"]].append(event)
+    for sent in ledger:
+        sends[sent.webhook_id].append(sent)
+    strangers = sends.keys() - {item["recovery_id"] for item in items}
+    wrong = {name: ["it was sent, but is not stored"] for name in strangers}
+    for item in items:
+        name = item["recovery_id"]
+        if found := list(what_is_wrong(item, chains[name], sends[name])):
+            wrong[name] = found
+    return wrong
+
+
+def wrong_bytes(items: list[Document], ledger: list[Sent]) -> list[Sent]:
+    payloads = {item["recovery_id"]: item["payload_snapshot"]["body"] for item in items}
+    return [sent for sent in ledger if sent.body and json.loads(sent.body) != payloads[sent.webhook_id]]
 
 
 def _attempts(item: Document) -> Iterator[str]:

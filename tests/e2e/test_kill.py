@@ -1,18 +1,16 @@
 """`kill -9` in the middle of traffic: nothing acknowledged is lost, every send is accounted for."""
 
-import json
 import random
 import sqlite3
-from collections import defaultdict
 from collections.abc import Callable
 from contextlib import closing
-from typing import Any
 
 import pytest
 
-from tests.e2e.books import UNKNOWN, what_is_wrong
+from tests.e2e.books import UNKNOWN, wrong_bytes, wrong_items
 from tests.e2e.caller import Caller
-from tests.e2e.receiver import OK, Answer, Receiver, Script, Sent, receiving
+from tests.e2e.partner import a_mixed_partner
+from tests.e2e.receiver import Receiver, receiving
 from tests.e2e.service import Service
 from tests.e2e.traffic import Traffic
 from tests.e2e.waiting import until
@@ -47,40 +45,13 @@ def test_nothing_acknowledged_is_lost_and_every_send_is_accounted_for_when_the_s
     assert _integrity(service) == "ok"
     assert {item["recovery_id"] for item in items} == set(traffic.acknowledged.values())
     assert len(items) == len(traffic.acknowledged), "a delivery was stored twice, or two became one"
-    assert _wrong_items(items, events, receiver.ledger) == {}
-    assert _wrong_bytes(items, receiver.ledger) == []
+    assert wrong_items(items, events, receiver.ledger) == {}
+    assert wrong_bytes(items, receiver.ledger) == []
     assert traffic.replayed, "the test must replay something"
     assert {item["recovery_id"]: item["cycle"] for item in items if item["cycle"] > 1} == traffic.replayed
     codes = [attempt["failure_code"] for item in items for attempt in item["attempts"]]
     assert UNKNOWN in codes, "the test must kill it while something is in flight"
     assert {item["status"] for item in items} == {"succeeded", "failed", "dlq"}
-
-
-def a_mixed_partner() -> Script:
-    """Well, wrong, broken for a while or for good, slow: as the number in the payload says."""
-    seen: dict[tuple[str, str], int] = defaultdict(int)
-
-    def script(sent: Sent) -> Answer:
-        seen[sent.webhook_id, sent.request_id] += 1
-        nth = seen[sent.webhook_id, sent.request_id]
-        is_first_cycle = not sent.request_id.startswith("replay-")
-        match json.loads(sent.body or b"")["n"] % 10:
-            case 4:
-                return Answer(503) if nth == 1 else OK
-            case 5:
-                return Answer(503) if is_first_cycle else OK
-            case 6:
-                return Answer(404)
-            case 7:
-                return Answer(200, after=0.2)
-            case 8:
-                return Answer(429, headers={"Retry-After": "0"}) if nth < 3 else OK
-            case 9:
-                return Answer(500, after=0.05)
-            case _:
-                return OK
-
-    return script
 
 
 def _kill_it(kills: int, most_calls: int, service: Service, traffic: Traffic, receiver: Receiver) -> None:
@@ -113,26 +84,3 @@ def _integrity(service: Service) -> str:
     with closing(sqlite3.connect(service.database)) as connection:
         [(verdict,)] = connection.execute("PRAGMA integrity_check")
     return str(verdict)
-
-
-def _wrong_items(
-    items: list[dict[str, Any]], events: list[dict[str, Any]], ledger: list[Sent]
-) -> dict[str, list[str]]:
-    """What contradicts itself in the books of which item."""
-    chains, sends = defaultdict(list), defaultdict(list)
-    for event in reversed(events):
-        chains[event["target_id"]].append(event)
-    for sent in ledger:
-        sends[sent.webhook_id].append(sent)
-    strangers = sends.keys() - {item["recovery_id"] for item in items}
-    wrong = {name: ["it was sent, but is not stored"] for name in strangers}
-    for item in items:
-        name = item["recovery_id"]
-        if found := list(what_is_wrong(item, chains[name], sends[name])):
-            wrong[name] = found
-    return wrong
-
-
-def _wrong_bytes(items: list[dict[str, Any]], ledger: list[Sent]) -> list[Sent]:
-    payloads = {item["recovery_id"]: item["payload_snapshot"]["body"] for item in items}
-    return [sent for sent in ledger if sent.body and json.loads(sent.body) != payloads[sent.webhook_id]]

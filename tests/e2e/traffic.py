@@ -95,6 +95,7 @@ class Traffic:
                 self._stopping.wait(0.01)
                 continue
             if reply.status == 503:
+                self._stopping.wait(0.05)
                 continue
             assert reply.status == status, reply.document
             return reply

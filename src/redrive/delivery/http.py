@@ -57,7 +57,11 @@ class HttpDeliverer:
                     connection = await self._open(target, deadline)
             except OSError as error:  # TimeoutError, gaierror and SSLError are among them
                 return failure(error, target, sent=False, timeout_seconds=timeout_seconds)
-        leaving()  # and nothing is awaited from here until the first byte is on its way
+        try:
+            leaving()  # and nothing is awaited from here until the first byte is on its way
+        except BaseException:
+            connection.abort()
+            raise
         await connection.exchange(head, request.body, deadline)
         if connection.status is None:
             lost = connection.error or ConnectionResetError()

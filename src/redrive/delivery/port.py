@@ -31,6 +31,7 @@ class Deliverer(Protocol):
 
         *leaving* is called right before the first byte may leave: what ends the sending before that, be it
         cancelled or a bug of ours, ends it with nothing sent.
+        Should it raise, nothing is sent either.
         Raises OwnFault when nothing was sent for a reason of our own.
         """
         ...

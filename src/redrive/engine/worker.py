@@ -40,10 +40,6 @@ class UnderWay:
     has_place: bool = True  # it counts toward what its receiver may have at once
     has_slot: bool = True
 
-    def leaves(self) -> None:
-        """Its first byte may leave now."""
-        self.is_unsent = False
-
 
 class Worker:
     """Makes the attempts of the lanes that this process owns, each at most once per claim."""
@@ -362,11 +358,9 @@ class Worker:
 
     async def _send(self, begun: UnderWay, now: datetime, span_id: bytes) -> Outcome:
         """Make the exchange. What fails before a byte left is a fault of our own; after that nobody knows."""
-        if self.has_lapsed:
-            raise OwnFault("our lease ran out before the attempt began")
         try:
             request = self._request(begun.claim, now, span_id)
-            return await self.deliverer.send(request, begun.leaves)
+            return await self.deliverer.send(request, lambda: self._leaves(begun))
         except OwnFault:
             raise
         except Exception as error:
@@ -374,6 +368,12 @@ class Worker:
             if begun.is_unsent:
                 raise OwnFault(f"redrive failed before it could send: {type(error).__name__}") from error
             return unknown("redrive failed while it made this attempt")
+
+    def _leaves(self, begun: UnderWay) -> None:
+        """Its first byte may leave now, if it still is ours to send: we may have stood still until now."""
+        if self.has_lapsed:
+            raise OwnFault("our lease ran out before the attempt began")
+        begun.is_unsent = False
 
     def _request(self, claim: Claim, now: datetime, span_id: bytes) -> Request:
         integration = self.catalogue.numbered(claim.delivery.integration)
