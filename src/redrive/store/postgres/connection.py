@@ -1,7 +1,7 @@
 """Connections: what a session is set to, what the server's errors mean, and what a lost one leaves open."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from datetime import datetime
 from typing import Any, Final, Self, TypeVar
@@ -53,6 +53,14 @@ async def connect(url: str) -> Any:
         return await asyncpg.connect(
             url, timeout=CONNECT_SECONDS, server_settings=_NAME, statement_cache_size=0
         )
+
+
+class Unsettled(StoreUnavailable):
+    """It was not possible to learn whether a session that was lost has committed; it may even do so later."""
+
+    def __init__(self, reason: str, backends: Sequence[Backend]) -> None:
+        super().__init__(reason)
+        self.backends = backends
 
 
 class Lost(Exception):
@@ -162,16 +170,26 @@ class Database:
     async def _settled(self, lost: Lost, look_up: Verb[Done | None]) -> Done | None:
         """Wait until the lost session has ended on the server: only then its commit has happened, or not."""
         until = self._clock.elapsed() + SETTLED_SECONDS
+        unsettled = [lost.backend]
+
+        async def look(connection: Connection) -> tuple[bool, Done | None]:
+            if not await have_ended(connection, unsettled):
+                return False, None
+            return True, await look_up(connection)
+
         while True:
+            why = "that session still goes on"
             try:
-                async with self._session() as connection, self._backend(connection):
-                    if await _has_ended(connection, *lost.backend):
-                        return await look_up(connection)
-            except (StoreUnavailable, *_CONNECTION_LOST) as error:
-                if self._clock.elapsed() >= until:
-                    raise StoreUnavailable(f"{_UNKNOWN}: {error}") from error
+                is_settled, found = await self._once(look)
+                if is_settled:
+                    return found
+            except Lost as error:  # a look-up may write as well
+                unsettled.append(error.backend)
+                why = str(error)
+            except StoreUnavailable as error:
+                why = str(error)
             if self._clock.elapsed() >= until:
-                raise StoreUnavailable(f"{_UNKNOWN}: that session still goes on")
+                raise Unsettled(f"{_UNKNOWN}: {why}", unsettled)
             await self._clock.sleep(POLL_SECONDS)
 
 
@@ -202,9 +220,9 @@ async def _keep_session(_connection: Any) -> None:
     """Nothing to reset: no session here is left with a lock, a setting or a transaction of its own."""
 
 
-async def _has_ended(connection: Any, pid: int, since: datetime) -> bool:
-    """Whether a server process is gone; if not it is told to go."""
-    return not await connection.fetch(_END_BACKEND, pid, since)
+async def have_ended(connection: Connection, backends: Sequence[Backend]) -> bool:
+    """Whether server processes are gone; those that are not are told to go."""
+    return not [True for backend in backends if await connection.fetch(_END_BACKEND, *backend)]
 
 
 @contextmanager

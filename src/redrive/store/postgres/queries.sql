@@ -165,6 +165,16 @@ SELECT l.integration, l.id, l.due_at, l.cycle, l.attempt, l.max_attempts,
        CASE WHEN l.claimed_at > $3::bigint THEN l.claimed_at END
   FROM live l WHERE l.integration = ANY($2::int[]) AND l.claimed_by = $1 AND l.claimed_at IN ($3::bigint, $3::bigint + 1)
 
+-- name: undo_call
+-- What a call claimed that reached nobody: as if it had never been claimed. An orphan stays one (nobody is 0).
+WITH alive AS MATERIALIZED (SELECT id FROM incarnation WHERE id = $1 FOR KEY SHARE)
+UPDATE live l
+   SET attempt = l.attempt - (l.claimed_at = $3::bigint)::int,
+       claimed_by = CASE WHEN l.claimed_at > $3::bigint THEN 0 END,
+       claimed_at = CASE WHEN l.claimed_at > $3::bigint THEN l.claimed_at END
+  FROM alive
+ WHERE l.integration = ANY($2::int[]) AND l.claimed_by = $1 AND l.claimed_at IN ($3::bigint, $3::bigint + 1)
+
 -- name: claimed_deliveries
 SELECT d.id, d.integration, d.event_type, d.request_id, d.traceparent, d.tracestate, d.idempotency_key,
        d.created_by, d.max_attempts, d.content_type, d.headers, d.payload, c.request_id

@@ -2,7 +2,9 @@
 
 import os
 import socket
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from typing import Any, Final, Self, TypeVar
@@ -31,7 +33,15 @@ from redrive.store.port import (
     Verdict,
 )
 from redrive.store.postgres import operate, read, work
-from redrive.store.postgres.connection import Connection, Database, PooledDatabase, Verb
+from redrive.store.postgres.connection import (
+    Backend,
+    Connection,
+    Database,
+    PooledDatabase,
+    Unsettled,
+    Verb,
+    have_ended,
+)
 from redrive.store.postgres.cursors import Cursors
 from redrive.store.postgres.hints import Hints
 from redrive.store.postgres.lanes import Lanes, columns
@@ -44,6 +54,16 @@ Done = TypeVar("Done")
 LEASE_SECONDS: Final = 15.0
 PRUNED_AT_ONCE: Final = 1_000
 DUTY_MS: Final = 60 * 60 * 1000  # then anyone may take it over; before, only when its holder is dead
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One that claimed, or may have, what its caller was never told of."""
+
+    owner: int
+    stamp: int
+    numbers: Sequence[int]
+    backends: Sequence[Backend] = ()
 
 
 class PostgresStore:
@@ -67,6 +87,7 @@ class PostgresStore:
         self._lease_ms = int(lease_seconds * 1000)
         self.grace_ms = self._lease_ms  # after the database's own start, to renew before anyone is buried
         self._cursors = Cursors()
+        self._untold: list[Call] = []
         self._lanes = Lanes()
         self._hints = Hints(database, url, clock)
         self._seen_version = -1
@@ -189,7 +210,9 @@ class PostgresStore:
                 return await accept(connection)  # it did not happen: now it does
             return await work.verdicts(connection, intakes, dict(rows))
 
-        verdicts = await self._database.write(accept, look_up)
+        claimed = [intake.delivery.integration for intake in intakes if intake.owner is not None]
+        with self._telling(owner, stamp, claimed):
+            verdicts = await self._database.write(accept, look_up)
         for intake, verdict in zip(intakes, verdicts, strict=True):
             if isinstance(verdict, Accepted) and not verdict.claimed:
                 self._cursors.put_back(intake.delivery.integration, to_ms(intake.delivery.created_at))
@@ -220,15 +243,15 @@ class PostgresStore:
         async def look_up(connection: Connection) -> list[Any]:
             return list(await connection.fetch(SQL["claimed"], owner, list(wants), stamp))
 
-        rows = await self._database.write(claim, look_up)
-
         async def read_claims(connection: Connection) -> Claimed:
             claimed = await work.read_claims(connection, owner, rows)
             due = await work.next_due(connection, owner, places)
             self._cursors.advance(due, now_ms)
             return Claimed(claimed.claims, due, claimed.set_aside, claimed.orphans)
 
-        return await self._database.again(read_claims)
+        with self._telling(owner, stamp, list(wants)):
+            rows = await self._database.write(claim, look_up)
+            return await self._database.again(read_claims)
 
     async def record(self, owner: int, results: Sequence[Result]) -> Sequence[bool]:
         """Write what came of attempts."""
@@ -262,6 +285,7 @@ class PostgresStore:
 
     async def next_due(self, owner: int) -> Mapping[int, datetime]:
         """The earliest due time of each integration that this process owns lanes of."""
+        await self._undo_untold()
         places = self._cursors.sweep()
 
         async def look(connection: Connection) -> dict[int, datetime | None]:
@@ -450,6 +474,31 @@ class PostgresStore:
     def describe(self) -> Mapping[str, Any]:
         """What this store is."""
         return {"kind": "postgresql", "path": self._where, "version": self._version}
+
+    @contextmanager
+    def _telling(self, owner: int | None, stamp: int, numbers: Sequence[int]) -> Iterator[None]:
+        """Remember a call that fails inside: what it claimed would stay claimed for as long as we live."""
+        try:
+            yield
+        except BaseException as error:
+            if owner is not None:
+                backends = error.backends if isinstance(error, Unsettled) else ()
+                self._untold.append(Call(owner, stamp, numbers, backends))
+            raise
+
+    async def _undo_untold(self) -> None:
+        """Let go of what was claimed and never told of, as soon as it is sure that it was, or was not."""
+        for call in self._untold.copy():
+
+            async def undo(connection: Connection, call: Call = call) -> bool:
+                if is_sure := await have_ended(connection, call.backends):
+                    await connection.execute(SQL["undo_call"], call.owner, call.numbers, call.stamp)
+                return is_sure
+
+            if await self._database.again(undo):
+                self._untold.remove(call)
+                for number in call.numbers:
+                    self._cursors.put_back(number, 0)
 
     async def _is_elected(self, duty: str) -> bool:
         """Whether this process does a *duty* for all of them: whoever did it last goes on while it lives."""
