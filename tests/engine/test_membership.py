@@ -1,10 +1,14 @@
 """A process among others: when it renews its lease."""
 
+import asyncio
 from itertools import pairwise
+from typing import Any, cast
 
 import pytest
 
-from redrive.store.port import Store
+from redrive.domain.integration import Integration
+from redrive.domain.sharing import Lane
+from redrive.store.port import Balance, Store
 from tests.engine.clock import StandingClock
 from tests.engine.conftest import Harness, eventually
 
@@ -30,3 +34,74 @@ async def test_a_lease_is_renewed_several_times_before_it_may_end(
     await eventually(looked_at)
     assert max(later - sooner for sooner, later in pairwise(renewed_at)) < lease / 5
     await harness.close()
+
+
+class TwoLives:
+    """A store whose first incarnation is buried while its lanes are being divided; the second has none."""
+
+    def __init__(self, lane: Lane) -> None:
+        self.lane = lane
+        self.lives = 0
+        self.asked = asyncio.Event()
+        self.may_answer = asyncio.Event()
+
+    async def enter(self) -> int:
+        self.lives += 1
+        return self.lives
+
+    async def renew(self, owner: int) -> float | None:
+        return 15.0 if owner == 2 or not self.asked.is_set() else None
+
+    async def balance(self, owner: int) -> Balance:
+        if owner == 2:
+            return Balance(frozenset())
+        self.asked.set()
+        await self.may_answer.wait()
+        return Balance(frozenset({self.lane}))
+
+    async def last_id(self) -> int:
+        return 0
+
+    async def changed_integrations(self) -> list[Integration]:
+        return []
+
+
+async def test_what_an_ended_lease_owned_is_not_followed_under_the_next(harness: Harness) -> None:
+    number = (await harness.integration("acme")).number
+    membership, store = harness.engine.membership, TwoLives(Lane(number, 1, 0))
+    harness.engine.catalogue.store = membership.store = cast("Store", store)
+    await membership.join()
+    dividing = asyncio.create_task(membership.balance())
+    await store.asked.wait()
+
+    renewing = asyncio.create_task(membership.renew())
+    for _ in range(100):
+        await asyncio.sleep(0)  # as far as it gets
+    store.may_answer.set()
+    await asyncio.gather(dividing, renewing)
+
+    assert membership.worker.owner == 2
+    assert not membership.worker.owns(number, 0)
+
+
+async def test_what_was_accepted_under_an_ended_lease_is_not_sent_under_the_next(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await harness.integration("acme")
+    accept, worker = harness.store.accept, harness.engine.worker
+
+    async def accept_while_the_lease_ends(*given: Any) -> Any:
+        verdicts = await accept(*given)
+        worker.owner += 1
+        return verdicts
+
+    monkeypatch.setattr(harness.store, "accept", accept_while_the_lease_ends)
+
+    await harness.deliver("acme")
+
+    await eventually(lambda: _when(worker.in_flight == 0))
+    assert harness.deliverer.requests == []
+
+
+async def _when(is_so: bool) -> bool | None:
+    return is_so or None

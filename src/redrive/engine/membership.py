@@ -1,5 +1,6 @@
 """This process among the others: its lease, without which it starts nothing, and its part of the lanes."""
 
+import asyncio
 from math import inf
 
 from redrive.domain.ids import IdSequence
@@ -26,6 +27,7 @@ class Membership:
         self.health = health
         self.lease_seconds = inf  # how long a lease lasts from its renewal
         self._ids: IdSequence = tools.ids
+        self._changing = asyncio.Lock()  # what is ours: as one incarnation, or as the next
 
     async def join(self) -> int:
         """Become a live process; our incarnation."""
@@ -43,12 +45,22 @@ class Membership:
         seconds = await self.store.renew(self.worker.owner)
         self.health.worked()
         if seconds is None or self.worker.has_lapsed:
-            await self._rejoin(is_buried=seconds is None)
+            async with self._changing:
+                await self._rejoin(is_buried=seconds is None)
         else:
             self.worker.lease_until = asked_at + SURELY * seconds
 
     async def balance(self) -> None:
         """Learn what others changed; follow what is ours now; let go of what should not be, once idle."""
+        async with self._changing:
+            await self._balance()
+
+    async def watch(self) -> None:
+        """Cut off what is in flight when the lease may have ended before it could be renewed."""
+        if self.worker.has_lapsed:
+            self.worker.cut()
+
+    async def _balance(self) -> None:
         await self.catalogue.refresh()
         balance = await self.store.balance(self.worker.owner)
         if balance is None:
@@ -57,11 +69,6 @@ class Membership:
         self.worker.follow(shares(balance.owned - balance.surplus))
         if idle := [lane for lane in balance.surplus if not self.worker.is_busy(lane)]:
             await self.store.release(self.worker.owner, idle)
-
-    async def watch(self) -> None:
-        """Cut off what is in flight when the lease may have ended before it could be renewed."""
-        if self.worker.has_lapsed:
-            self.worker.cut()
 
     async def _rejoin(self, *, is_buried: bool) -> None:
         """What stays claimed is an orphan of the old incarnation, for whoever owns its lane next."""
@@ -72,4 +79,4 @@ class Membership:
         if not is_buried:
             await self.store.leave(old)
         await self.join()
-        await self.balance()
+        await self._balance()

@@ -371,7 +371,7 @@ class Worker:
 
     def _leaves(self, begun: UnderWay) -> None:
         """Its first byte may leave now, if it still is ours to send: we may have stood still until now."""
-        if self.has_lapsed:
+        if self.has_lapsed or begun.claim.owner != self.owner:
             raise OwnFault("our lease ran out before the attempt began")
         begun.is_unsent = False
 
