@@ -1,16 +1,20 @@
 """What goes wrong between this process and the database, and what must not come of it."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import asyncpg
 import pytest
 
 from redrive.domain.delivery import Delivery
 from redrive.store.port import StoreUnavailable
+from redrive.store.postgres.store import LEASE_SECONDS
 from tests.factories import a_delivery, an_intake
 from tests.postgres import Server
 from tests.store.under_test import (
+    CONNECTIONS,
     PostgresUnderTest,
     accept,
     add_integration,
@@ -72,3 +76,19 @@ async def test_an_orphan_that_could_not_be_read_stays_an_orphan(store: PostgresU
     assert [(claim.delivery, claim.attempt) for claim in given.orphans] == [(orphan, 1)]
     assert given.claims == []
     assert await attempts_of(store, number, orphan.id) == []
+
+
+async def test_a_lease_is_renewed_while_every_other_session_is_taken(store: PostgresUnderTest) -> None:
+    owner, taken, done = await store.enter(), asyncio.Semaphore(0), asyncio.Event()
+
+    async def take(_: Any) -> None:
+        taken.release()
+        await done.wait()
+
+    takers = [asyncio.create_task(store._database.run(take)) for _ in range(CONNECTIONS)]
+    for _ in range(CONNECTIONS - 1):
+        await taken.acquire()
+
+    assert await store.renew(owner) == LEASE_SECONDS
+    done.set()
+    await asyncio.gather(*takers)

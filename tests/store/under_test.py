@@ -24,6 +24,8 @@ from redrive.store.sqlite import SqliteStore
 from redrive.store.sqlite.connection import ask
 from tests.factories import NOW, REFUSED, a_delivery, a_result, an_event, an_integration
 
+CONNECTIONS = 4  # of a process
+
 
 class OffsetClock:
     """Stands at NOW until a test moves it."""
@@ -195,7 +197,7 @@ async def processes(
     async with AsyncExitStack() as stack:
 
         async def another(*, lease_seconds: float = LEASE_SECONDS) -> PostgresUnderTest:
-            database = await ClockedDatabase.open(where, clock, connections=4)
+            database = await ClockedDatabase.open(where, clock, connections=CONNECTIONS)
             store = PostgresUnderTest(database, clock, where, lease_seconds=lease_seconds)
             stack.push_async_callback(store.close)
             return store

@@ -2,7 +2,14 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import (
+    AbstractAsyncContextManager,
+    AsyncExitStack,
+    asynccontextmanager,
+    contextmanager,
+    nullcontext,
+)
+from copy import copy
 from datetime import datetime
 from typing import Any, Final, Self, TypeVar
 
@@ -74,15 +81,16 @@ class Lost(Exception):
 class Database:
     """A pool of sessions on one database."""
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, *, connections: int) -> None:
         self._clock = clock
         self._pool: Any = None
+        self._room: AbstractAsyncContextManager[Any] = asyncio.Semaphore(max(1, connections - 1))
         self._since: dict[int, datetime] = {}  # when our server processes began: their ids come again
 
     @classmethod
     async def open(cls, url: str, clock: Clock, *, connections: int) -> Self:
         """Connect, or StoreUnavailable."""
-        database = cls(clock)
+        database = cls(clock, connections=connections)
         with translated():
             database._pool = await asyncpg.create_pool(
                 url,
@@ -98,6 +106,12 @@ class Database:
 
     def _how_to_connect(self) -> dict[str, Any]:
         return {"server_settings": _NAME | _SETTINGS, "init": self._remember}
+
+    def reserved(self) -> Self:
+        """The same pool, but with the session that is kept free for what must not wait behind anything."""
+        database = copy(self)
+        database._room = nullcontext()  # noqa: SLF001 - it is one of us
+        return database
 
     async def close(self) -> None:
         """Close every session, at once when the server does not let go."""
@@ -145,8 +159,10 @@ class Database:
     @asynccontextmanager
     async def _session(self) -> Any:
         with translated():
-            async with self._pool.acquire(timeout=CONNECT_SECONDS) as connection:
-                yield connection
+            async with AsyncExitStack() as held:
+                async with asyncio.timeout(CONNECT_SECONDS):
+                    await held.enter_async_context(self._room)
+                yield await held.enter_async_context(self._pool.acquire(timeout=CONNECT_SECONDS))
 
     @asynccontextmanager
     async def _backend(self, connection: Connection) -> AsyncIterator[Backend]:

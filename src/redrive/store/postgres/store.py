@@ -79,6 +79,7 @@ class PostgresStore:
         lease_seconds: float = LEASE_SECONDS,
     ) -> None:
         self._database = database
+        self._reserved = database.reserved()
         self._followed = FollowedClock(clock)
         self.clock: Clock = self._followed
         self._where = _without_password(url)
@@ -521,7 +522,8 @@ class PostgresStore:
     async def _follow_clock(self, query: str, *values: Any) -> bool:
         """Run a *query* that gives the database's time; whether it gave one."""
         before = self.clock.elapsed()
-        rows = await self._database.again(lambda connection: connection.fetch(query, *values))
+        patience = self._lease_seconds / 3  # a session that went silent must leave time for another
+        rows = await self._reserved.again(lambda c: c.fetch(query, *values, timeout=patience))
         if rows:
             self._followed.follow(from_ms(rows[0][0]), (before + self.clock.elapsed()) / 2)
         return bool(rows)
