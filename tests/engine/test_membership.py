@@ -6,11 +6,13 @@ from typing import Any, cast
 
 import pytest
 
+from redrive.delivery.port import Request
 from redrive.domain.integration import Integration
+from redrive.domain.outcome import Outcome
 from redrive.domain.sharing import Lane
 from redrive.store.port import Balance, Store
 from tests.engine.clock import StandingClock
-from tests.engine.conftest import Harness, eventually
+from tests.engine.conftest import Harness, answered, eventually
 
 
 @pytest.mark.parametrize("lease", [3.0, 15.0])
@@ -101,6 +103,35 @@ async def test_what_was_accepted_under_an_ended_lease_is_not_sent_under_the_next
 
     await eventually(lambda: _when(worker.in_flight == 0))
     assert harness.deliverer.requests == []
+
+
+async def test_a_process_that_drains_steps_down_before_its_last_attempt_has_ended(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stepped_down: list[int] = []
+
+    async def step_down(owner: int) -> None:
+        stepped_down.append(owner)
+
+    monkeypatch.setattr(harness.store, "step_down", step_down)
+    await harness.integration("slow")
+    gate, worker = asyncio.Event(), harness.engine.worker
+
+    async def when_told(_: Request) -> Outcome:
+        await gate.wait()
+        return answered(200)
+
+    harness.deliverer.scripts["/slow"] = when_told
+    await harness.deliver("slow")
+    await eventually(lambda: _when(harness.deliverer.requests))
+
+    draining = asyncio.create_task(harness.engine.drain())
+    await harness.in_time(lambda: _when(stepped_down))
+
+    assert worker.in_flight == 1
+    assert stepped_down[0] == worker.owner
+    gate.set()
+    assert await draining == 0
 
 
 async def _when(is_so: object) -> bool | None:

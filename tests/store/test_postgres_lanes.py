@@ -7,9 +7,17 @@ import pytest
 
 from redrive.domain.sharing import Lane
 from redrive.store.port import Balance
-from tests.factories import a_delivery, an_intake
+from tests.factories import a_claim, a_delivery, an_intake
 from tests.postgres import Server
-from tests.store.under_test import PostgresUnderTest, accept, add_integration, changed, claim_all, processes
+from tests.store.under_test import (
+    PostgresUnderTest,
+    accept,
+    add_integration,
+    changed,
+    claim_all,
+    finish,
+    processes,
+)
 
 LEASE = 15.0
 Join = Callable[..., Awaitable[tuple[PostgresUnderTest, int]]]
@@ -70,6 +78,23 @@ async def test_a_process_that_leaves_gives_its_lanes_back(join: Join) -> None:
     await first.leave(one)
 
     assert len((await balanced(second, two)).owned) == 4
+
+
+async def test_a_process_that_steps_down_gives_its_lanes_up_and_may_still_record(join: Join) -> None:
+    first, one = await join()
+    number = await add_integration(first)
+    await balanced(first, one)
+    await first.accept([an_intake(delivery := a_delivery(number), owner=one)])
+    second, two = await join()
+    await first.step_down(one)
+
+    leaving = await balanced(first, one)
+    await finish(first, a_claim(delivery, owner=one))
+    await first.release(one, leaving.surplus)
+
+    assert leaving.surplus == leaving.owned == {Lane(number, 1, 0)}
+    assert (await balanced(second, two)).owned == leaving.surplus
+    assert (await balanced(first, one)).owned == frozenset()
 
 
 async def test_a_process_whose_lease_ran_out_is_buried_and_its_lanes_are_taken(join: Join) -> None:

@@ -27,6 +27,7 @@ class Membership:
         self.health = health
         self.lease_seconds = inf  # how long a lease lasts from its renewal
         self._ids: IdSequence = tools.ids
+        self.is_leaving = False
         self._changing = asyncio.Lock()  # what is ours: as one incarnation, or as the next
 
     async def join(self) -> int:
@@ -62,6 +63,8 @@ class Membership:
 
     async def _balance(self) -> None:
         await self.catalogue.refresh()
+        if self.is_leaving:
+            await self.store.step_down(self.worker.owner)
         balance = await self.store.balance(self.worker.owner)
         if balance is None:
             self.worker.follow(None)

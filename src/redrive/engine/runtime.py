@@ -95,6 +95,7 @@ class Engine:
         """Claim no more and finish what is in flight, unless *at_once*; how many attempts are in doubt."""
         self.is_stopping = True
         self.announce(DrainStarted(self.worker.in_flight))
+        self.membership.is_leaving = True  # what is idle goes to others while we wait for the rest
         await self.worker.stop_claiming()
         await self.ingest.idle()  # what it was storing as ours is in flight now
         return await self.worker.drain(0 if at_once else self.limits.drain_seconds)

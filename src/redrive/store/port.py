@@ -252,6 +252,10 @@ class Store(Protocol):
         """Tell whoever listens that something is due in these integrations; soon, and without waiting."""
         ...
 
+    async def step_down(self, owner: int) -> None:
+        """Leave the division of the lanes: others get what *owner* lets go of. May be said again."""
+        ...
+
     async def leave(self, owner: int) -> None:
         """Give up the lease; whatever is still claimed becomes adoptable."""
         ...

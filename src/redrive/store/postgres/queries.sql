@@ -16,6 +16,9 @@ ON CONFLICT DO NOTHING RETURNING id
 -- name: renew
 UPDATE incarnation SET lease_until = redrive_now() + $2 WHERE id = $1 RETURNING redrive_now()
 
+-- name: step_down
+UPDATE incarnation SET sends = false WHERE id = $1 AND sends
+
 -- name: leave
 DELETE FROM incarnation WHERE id = $1
 

@@ -158,6 +158,10 @@ class PostgresStore:
         """Tell other processes of what was accepted here."""
         self._hints.tell(numbers)
 
+    async def step_down(self, owner: int) -> None:
+        """Send no more: the next division is without this process."""
+        await self._database.again(lambda c: c.execute(SQL["step_down"], owner))
+
     async def leave(self, owner: int) -> None:
         """Delete the incarnation, and let its lanes go."""
 

@@ -105,6 +105,9 @@ class SqliteStore:
     def hint(self, numbers: Collection[int]) -> None:
         """Nobody else listens."""
 
+    async def step_down(self, owner: int) -> None:
+        """Nobody else could take over."""
+
     async def leave(self, owner: int) -> None:
         """Delete the incarnation and let go of the lock."""
         await self._write(_execute, "leave", (owner,))
