@@ -213,6 +213,7 @@ def test_delays_that_contradict_each_other_are_refused() -> None:
         ("sqlite:////var/absolute.db", Path("/var/absolute.db")),
         ("sqlite:///<data_dir>/other.db", Path("here/other.db")),
         ("postgresql://user:secret@db/redrive", None),
+        ("postgresql://us@er:1:0@0%25@[::1]:5432,other:5433/redrive?sslmode=require&user=me@db", None),
     ],
 )
 def test_a_database_url_names_a_file_or_a_server(database: str, path: Path | None) -> None:
@@ -229,7 +230,8 @@ def test_the_database_is_in_the_data_directory() -> None:
 @pytest.mark.parametrize(
     "database",
     ["", "redrive.db", "sqlite://redrive.db", "sqlite:///", "sqlite:///dir/", "sqlite:///:memory:",
-     "sqlite:///a.db?mode=ro", "sqlite:///a\n.db", "postgres://db/x", "postgresql://", "postgresql:///x"],
+     "sqlite:///a.db?mode=ro", "sqlite:///a\n.db", "postgres://db/x", "postgresql://", "postgresql:///x",
+     "postgresql://db:port/x", "postgresql://me@/x", "postgresql://db/x?", "postgresql://db/x?sslmode"],
 )  # fmt: skip
 def test_a_database_url_that_names_neither_is_refused(database: str) -> None:
     [problem] = problems({"REDRIVE_DATABASE": database})
@@ -240,6 +242,21 @@ def test_a_database_url_that_names_neither_is_refused(database: str) -> None:
 def test_a_password_is_in_neither_a_problem_nor_a_representation() -> None:
     assert "hunter2" not in problems({"REDRIVE_DATABASE": "postgres://me:hunter2@db/x"})[0]
     assert "hunter2" not in repr(Settings(database="postgresql://me:hunter2@db/x"))
+
+
+@pytest.mark.parametrize("password", ["hunter2/x", "hunter2?x", "hunter2#x", "hunter2[x"])
+def test_what_ends_a_part_of_a_url_is_refused_in_a_password_without_showing_it(password: str) -> None:
+    [problem] = problems({"REDRIVE_DATABASE": f"postgresql://me:{password}@db/x"})
+
+    assert problem.endswith("(%2F for a / in a password)")
+    assert "hunter2" not in problem
+
+
+@pytest.mark.parametrize(
+    "url", ["postgresql://me:hunter2@db/x", "postgresql://db/x?user=m@e&password=hunter2"]
+)
+def test_the_address_of_a_database_has_no_password(url: str) -> None:
+    assert Settings(database=url).database_address() == "postgresql://db/x"
 
 
 def test_the_defaults_of_integrations_come_from_the_settings() -> None:

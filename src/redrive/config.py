@@ -30,7 +30,13 @@ _SQLITE: Final = "sqlite:///"
 _INTEGER = re.compile(r"0|-?[1-9][0-9]{0,17}", re.ASCII)
 _NUMBER = re.compile(r"-?(?:0|[1-9][0-9]{0,17})(?:\.[0-9]{1,18})?", re.ASCII)
 _NETWORK = re.compile(r"[0-9A-Fa-f:.]{1,64}(?:/[0-9]{1,3})?", re.ASCII)
-_POSTGRES = re.compile(r"postgresql://[^/].*", re.ASCII)
+# What ends a part of a URL is percent-encoded in a password, or what follows is taken for a host or a port.
+_POSTGRES = re.compile(
+    r"postgresql://([^/?#\[\]]*@)?{host}(,{host})*(/[^?#]*)?(\?{pair}(&{pair})*)?".format(
+        host=r"([^@:,/?#\[\]]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?", pair=r"[^=&#]+=[^&#]*"
+    ),
+    re.ASCII,
+)
 
 
 class BadSettings(Exception):
@@ -136,7 +142,8 @@ _TEXT = Kind("text on one line, without space at either end", _text)
 _PATH = Kind("a path", lambda text: Path(_text(text)))
 _FLAG = Kind("true or false", _flag, (bool,))
 _DATABASE = Kind(
-    "sqlite:///relative.db, sqlite:////absolute.db or postgresql://user@host/database",
+    "sqlite:///relative.db, sqlite:////absolute.db or postgresql://user@host/database"
+    " (%2F for a / in a password)",
     _database,
 )
 _NETWORKS = _list("ranges such as 10.0.0.0/8", _network)
@@ -248,14 +255,19 @@ class Settings:
         return Defaults(**{row.name: getattr(self, row.name) for row in fields(Defaults)})
 
     def database_address(self) -> str:
-        """The database without the password that may be in it."""
-        scheme, _, rest = self.database.partition("://")
-        return f"{scheme}://{rest.rpartition('@')[2]}"
+        """The database, as anyone may read it."""
+        return without_secrets(self.database)
 
     def sqlite_path(self) -> Path | None:
         """The file of a SQLite database; None when the database is another."""
         path = self.database.removeprefix(_SQLITE)
         return None if path == self.database else Path(path.replace(DATA_DIR, str(self.data_dir)))
+
+
+def without_secrets(url: str) -> str:
+    """A database's URL without its user and parameters: a password may be in either."""
+    scheme, _, rest = url.partition("?")[0].partition("://")
+    return f"{scheme}://{rest.rpartition('@')[2]}"
 
 
 def _rows() -> Iterator[Setting]:

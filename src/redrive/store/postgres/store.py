@@ -11,6 +11,7 @@ from typing import Any, Final, Self, TypeVar
 
 from redrive.audit.record import AuditEvent
 from redrive.clock import Clock, FollowedClock, random_bytes
+from redrive.config import without_secrets
 from redrive.domain.delivery import Attempt, Claim, Item, Resolution
 from redrive.domain.ids import EventId, ItemId, first_id_at
 from redrive.domain.integration import Integration
@@ -82,7 +83,7 @@ class PostgresStore:
         self._reserved = database.reserved()
         self._followed = FollowedClock(clock)
         self.clock: Clock = self._followed
-        self._where = _without_password(url)
+        self._where = without_secrets(url)
         self._sends = sends
         self._lease_seconds = lease_seconds
         self._lease_ms = int(lease_seconds * 1000)
@@ -573,8 +574,3 @@ def _process(pid: int) -> str:
 
 def _key(result: Result) -> work.Lost:
     return (result.claim.delivery.id, result.claim.cycle, result.claim.attempt)
-
-
-def _without_password(url: str) -> str:
-    scheme, _, rest = url.partition("://")
-    return f"{scheme}://{rest.rpartition('@')[2]}"
