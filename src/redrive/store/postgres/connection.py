@@ -43,8 +43,9 @@ _SETTINGS: Final = {
     "lock_timeout": "10s",
 }
 _SET_LOCAL: Final = "; ".join(f"SET LOCAL {name} = '{value}'" for name, value in _SETTINGS.items())
-# What stops a statement and says nothing about it: connections, memory, locks, an operator.
-_CLASSES_OF_TROUBLE: Final = ("08", "25", "40", "53", "55", "57", "58", "XX")
+# What stops a statement and says nothing about it: connections, memory, locks, an operator; and what the
+# server refuses: a role, its password or rights (42501), a database, a parameter of the URL (42704).
+_TROUBLE: Final = ("08", "25", "28", "3D", "40", "42501", "42704", "53", "55", "57", "58", "XX")
 
 _BACKEND: Final = "SELECT pid, backend_start FROM pg_stat_activity WHERE pid = pg_backend_pid()"
 _END_BACKEND: Final = (
@@ -249,7 +250,7 @@ def translated() -> Iterator[None]:
     except asyncpg.IntegrityConstraintViolationError as error:
         raise StoreInconsistent(f"a write would break a rule of the store: {error}") from error
     except asyncpg.PostgresError as error:
-        if (error.sqlstate or "").startswith(_CLASSES_OF_TROUBLE):
+        if (error.sqlstate or "").startswith(_TROUBLE):
             raise StoreUnavailable(f"the database cannot be used: {error}") from error
         raise
     except asyncpg.InterfaceError as error:

@@ -114,10 +114,14 @@ class PostgresStore:
         """
         kind = PooledDatabase if is_pooled else Database
         database = await kind.open(url, clock, connections=connections)
-        await database.run(set_up_if_empty)
         store = cls(database, clock, url, sends=sends, lease_seconds=lease_seconds)
-        store._version = (await database.ask("SHOW server_version"))[0][0]
-        await store._follow_clock(SQL["now"])
+        try:
+            await database.run(set_up_if_empty)
+            store._version = (await database.ask("SHOW server_version"))[0][0]
+            await store._follow_clock(SQL["now"])
+        except BaseException:
+            await database.close()
+            raise
         return store
 
     async def enter(self) -> int:

@@ -1,0 +1,40 @@
+"""A PostgreSQL that does not let us in, or goes away: said in a sentence, never an accident of ours."""
+
+import asyncpg
+import pytest
+
+from redrive.clock import SystemClock
+from redrive.store.port import StoreUnavailable
+from redrive.store.postgres import PostgresStore
+from tests.postgres import Server, a_database
+
+CLOCK = SystemClock()
+
+
+@pytest.mark.parametrize(
+    ("url", "why"),
+    [
+        ("postgresql://a_stranger@127.0.0.1:{port}/postgres", 'role "a_stranger" does not exist'),
+        ("postgresql://postgres@127.0.0.1:{port}/nowhere", 'database "nowhere" does not exist'),
+        (
+            "postgresql://postgres@127.0.0.1:{port}/postgres?colour=red",
+            'unrecognized configuration parameter "colour"',
+        ),
+    ],
+)
+async def test_a_refusal_of_the_server_is_said_as_it_said_it(postgres: Server, url: str, why: str) -> None:
+    with pytest.raises(StoreUnavailable) as refused:
+        await PostgresStore.open(url.format(port=postgres.port), CLOCK)
+
+    assert str(refused.value) == f"the database cannot be used: {why}"
+
+
+async def test_a_role_without_its_rights_makes_the_store_unavailable(postgres: Server) -> None:
+    url = await a_database(postgres)
+    connection = await asyncpg.connect(url)
+    await connection.execute("DROP ROLE IF EXISTS guest")
+    await connection.execute("CREATE ROLE guest LOGIN")
+    await connection.close()
+
+    with pytest.raises(StoreUnavailable, match="permission denied for schema public"):
+        await PostgresStore.open(url.replace("postgres@", "guest@"), CLOCK)
