@@ -6,7 +6,8 @@ import pytest
 from redrive.clock import SystemClock
 from redrive.store.port import StoreUnavailable
 from redrive.store.postgres import PostgresStore
-from tests.postgres import Server, a_database
+from redrive.store.postgres.connection import Database
+from tests.postgres import Server, a_database, a_server
 
 CLOCK = SystemClock()
 
@@ -38,3 +39,19 @@ async def test_a_role_without_its_rights_makes_the_store_unavailable(postgres: S
 
     with pytest.raises(StoreUnavailable, match="permission denied for schema public"):
         await PostgresStore.open(url.replace("postgres@", "guest@"), CLOCK)
+
+
+async def test_a_server_that_is_away_is_told_by_its_errors_alone(caplog: pytest.LogCaptureFixture) -> None:
+    with a_server() as server:
+        database = await Database.open(server.url(), CLOCK, connections=2)
+        await database.ask("SELECT 1")
+        server.stop("immediate")
+
+        for _ in range(3):
+            with pytest.raises(StoreUnavailable):
+                await database.ask("SELECT 1")
+
+        server.start()
+        assert await database.ask("SELECT 1")
+        await database.close()
+    assert caplog.messages == []

@@ -90,12 +90,12 @@ class Database:
 
     @classmethod
     async def open(cls, url: str, clock: Clock, *, connections: int) -> Self:
-        """Connect, or StoreUnavailable."""
+        """A pool that connects when it is first asked."""
         database = cls(clock, connections=connections)
         with translated():
             database._pool = await asyncpg.create_pool(
                 url,
-                min_size=1,
+                min_size=0,  # with more the pool reconnects by itself, and prints how that fails
                 max_size=connections,
                 timeout=CONNECT_SECONDS,
                 command_timeout=STATEMENT_SECONDS + CONNECT_SECONDS,
