@@ -11,7 +11,7 @@ from redrive.delivery.port import OwnFault, Request
 from redrive.domain.item import Status
 from redrive.domain.outcome import Failed, Outcome, Reach
 from redrive.engine.worker import SUSPENDED_SECONDS
-from redrive.store.port import EventFilter, Store, StoreUnavailable
+from redrive.store.port import EventFilter, Store, StoreInconsistent, StoreUnavailable
 from redrive.telemetry.events import (
     AttemptFinished,
     LeasesLost,
@@ -21,7 +21,7 @@ from redrive.telemetry.events import (
     StoreRecovered,
 )
 from tests.engine.clock import StandingClock
-from tests.engine.conftest import Harness, answered, eventually
+from tests.engine.conftest import DEADLINE_SECONDS, Harness, answered, eventually
 from tests.factories import NOW
 
 
@@ -331,6 +331,15 @@ async def test_an_older_reading_does_not_undo_a_change(
     await harness.engine.catalogue.refresh()
 
     assert harness.engine.catalogue.find("changed").name == "new"
+
+
+async def test_a_change_of_what_the_store_has_forgotten_is_refused(harness: Harness) -> None:
+    integration = await harness.integration("forgotten")
+    harness.engine.catalogue._keep(replace(integration, version=integration.version + 1))
+
+    async with asyncio.timeout(DEADLINE_SECONDS):
+        with pytest.raises(StoreInconsistent, match="restart redrive"):
+            await harness.change("forgotten", name="new")
 
 
 async def test_a_drain_lets_what_is_in_flight_finish_and_claims_no_more(harness: Harness) -> None:

@@ -1,5 +1,6 @@
 """The integrations: kept in memory, read from the store, changed by people with a reason to."""
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
@@ -14,7 +15,10 @@ from redrive.domain.retry import RetryPolicy
 from redrive.engine.audited import changed_fields, integration_state, of_person
 from redrive.engine.once import Key, Render, Told, idempotent, kept
 from redrive.engine.tools import Tools
+from redrive.store.port import StoreInconsistent
 from redrive.telemetry.events import AuditWritten, Operated
+
+MOST_TRIES = 5  # to write over one version that was read: who changed it meanwhile may not have told us yet
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,8 +110,15 @@ class Catalogue:
         check_integration(changes, allow_http=self.allow_http)
         if changes.get("secret") is not None:
             check_secret(changes["secret"])
+        tried = Counter[int]()
         while True:  # until nobody changed it between our reading and our writing
             old = await self.current(integration_id)
+            tried[old.version] += 1
+            if tried[old.version] > MOST_TRIES:
+                raise StoreInconsistent(
+                    f"the database has another {integration_id!r} than was read from it;"
+                    " if an earlier state was restored, restart redrive"
+                )
             saved = self._changed(old, changes)
             new = saved.integration
             changed = changed_fields(old, new)
