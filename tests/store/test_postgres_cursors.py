@@ -6,7 +6,8 @@ from datetime import timedelta
 import pytest
 
 from redrive.domain.delivery import Delivery
-from redrive.store.postgres.cursors import WHOLE_EVERY
+from redrive.domain.sharing import Share
+from redrive.store.postgres.cursors import WHOLE_EVERY, Cursors
 from tests.factories import NOW, a_claim, a_delivery, an_id, an_intake, later
 from tests.postgres import Server
 from tests.store.under_test import (
@@ -113,6 +114,28 @@ async def test_now_and_then_a_sweep_finds_whatever_is_due(
 
     assert found == [{}] * (WHOLE_EVERY - 1) + [{number: yesterday.created_at}]
     assert await claimed(store, owner, number) == [yesterday]
+
+
+def test_a_claim_that_ends_after_more_became_ours_does_not_pass_over_it() -> None:
+    cursors = Cursors()
+    cursors.follow({1: Share(2, frozenset({0}))})
+    asked = [cursors.place(1)]
+    cursors.follow({1: Share(2, frozenset({0, 1}))})
+
+    cursors.advance(asked, {1: None}, 10_000)
+
+    assert cursors.place(1).since == 0
+
+
+def test_a_claim_that_ends_after_something_was_put_back_does_not_pass_over_it() -> None:
+    cursors = Cursors()
+    cursors.advance([cursors.place(1)], {1: None}, 10_000)
+    asked = [cursors.place(1)]
+    cursors.put_back(1, 5_000)
+
+    cursors.advance(asked, {1: None}, 20_000)
+
+    assert cursors.place(1).since < 5_000
 
 
 async def claimed(store: PostgresUnderTest, owner: int, number: int) -> list[Delivery]:

@@ -4,7 +4,7 @@ Dead entries stay in an index as long as an old snapshot may see them; a claim t
 what it claims. What becomes due before a cursor, because its commit came late, is found by the sweeps.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import datetime
 from typing import Final
 
@@ -41,10 +41,17 @@ class Cursors:
         """Where the next claim begins."""
         return self._place(number, HELD_BACK_MS)
 
-    def advance(self, next_due: Mapping[int, datetime | None], now_ms: int) -> None:
-        """At *now_ms* nothing was left that is due before *next_due*."""
-        for number, due in next_due.items():
-            self._reached[number] = now_ms if due is None else min(now_ms, to_ms(due))
+    def advance(
+        self, places: Collection[Place], next_due: Mapping[int, datetime | None], now_ms: int
+    ) -> None:
+        """At *now_ms* nothing was left in *places* that is due before *next_due*.
+
+        Unless the place is another by now: more of the integration may be ours, or something was put back.
+        """
+        for place in places:
+            if self.place(place.integration) == place:
+                due = next_due.get(place.integration)
+                self._reached[place.integration] = now_ms if due is None else min(now_ms, to_ms(due))
 
     def put_back(self, number: int, due_ms: int) -> None:
         """Something is due at *due_ms*, whatever was claimed since."""

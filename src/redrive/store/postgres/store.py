@@ -244,7 +244,8 @@ class PostgresStore:
 
     async def claim(self, owner: int, wants: Mapping[int, int]) -> Claimed:
         """Claim due items and count their attempts."""
-        places = {self._cursors.place(number): most for number, most in wants.items()}
+        cursors = self._cursors  # those of this incarnation: the next begins with its own
+        places = {cursors.place(number): most for number, most in wants.items()}
         stamp, now_ms = self._stamp(), to_ms(self.clock.now())
 
         async def claim(connection: Connection) -> list[Any]:
@@ -256,7 +257,7 @@ class PostgresStore:
         async def read_claims(connection: Connection) -> Claimed:
             claimed = await work.read_claims(connection, owner, rows)
             due = await work.next_due(connection, owner, places)
-            self._cursors.advance(due, now_ms)
+            cursors.advance(places, due, now_ms)
             return Claimed(claimed.claims, due, claimed.set_aside, claimed.orphans)
 
         with self._telling(owner, stamp, list(wants)):
