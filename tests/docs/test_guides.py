@@ -1,0 +1,42 @@
+"""What the guides name exists: commands with their options, settings, metrics."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from redrive.cli import app
+from redrive.config import SETTINGS
+
+DOCS = Path(__file__).parents[2] / "docs"
+GUIDES = sorted((DOCS / "guides").glob("*.md"))
+OF_THE_COMMAND_LINE = {"REDRIVE_URL", "REDRIVE_TOKEN", "REDRIVE_CONFIG"}
+_SHELL = re.compile(r"^```sh\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+every_guide = pytest.mark.parametrize("guide", GUIDES, ids=lambda path: path.stem)
+
+
+@every_guide
+def test_its_commands_are_understood(guide: Path) -> None:
+    shell = "\n".join(_SHELL.findall(guide.read_text("utf-8"))).replace("\\\n", " ")
+    commands = [line for line in shell.splitlines() if re.search(r"(^| )redrive [a-z]", line)]
+
+    assert commands
+    for line in commands:
+        words = shlex.split(line, comments=True)
+        app.parse_args(words[words.index("redrive") + 1 :], exit_on_error=False, print_error=False)
+
+
+@every_guide
+def test_its_settings_exist(guide: Path) -> None:
+    named = set(re.findall(r"REDRIVE_[A-Z_]+", guide.read_text("utf-8")))
+
+    assert named <= {setting.variable for setting in SETTINGS} | OF_THE_COMMAND_LINE
+
+
+@every_guide
+def test_its_metrics_exist(guide: Path) -> None:
+    known = (DOCS / "reference" / "telemetry.md").read_text("utf-8")
+
+    for name in re.findall(r"\bredrive_[a-z_]+", guide.read_text("utf-8")):
+        assert f"`{name}`" in known
