@@ -5,7 +5,7 @@ import contextlib
 import resource
 import socket
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from redrive.server import CannotServe, HttpServer, Signals, listening
 from redrive.store import sqlite
 from redrive.store.port import Store, StoreOwned
 from redrive.store.sqlite import SqliteStore
+from redrive.store.transfer import Copied, Tell
 from redrive.telemetry.bus import Bus
 from redrive.telemetry.events import LoopFailed, Started, Stopped
 from redrive.telemetry.log import log_to
@@ -103,6 +104,13 @@ def migrate(settings: Settings) -> list[str]:
         is_pooled = settings.database_is_pooled
         return asyncio.run(_postgres().prepare(settings.database, SystemClock(), is_pooled=is_pooled))
     return sqlite.migrate(_sqlite_path(settings), SystemClock())
+
+
+def copy(source: Settings, target: Settings, tell: Tell) -> Sequence[Copied]:
+    """Carry everything over from a SQLite file that nobody runs on to an empty PostgreSQL database."""
+    with sqlite.exported(_sqlite_path(source)) as whole:
+        copied: Sequence[Copied] = asyncio.run(_postgres().load(target.database, whole, tell))
+    return copied
 
 
 def owner(settings: Settings) -> str | None:

@@ -55,6 +55,18 @@ app.command(
     help_epilogue="Example: redrive doctor --output json",
 )
 app.command(
+    "redrive.cli.copy:copy",
+    help=(
+        "Carry everything over from a SQLite database to an empty PostgreSQL database.\n\n"
+        "Stop the service first; the file stays as it is. Ids, keys, tokens, history and audit events are "
+        "the same afterwards, and work goes on where it stood. It is one transaction, in which every row is "
+        "read back and compared: all of it is there in the end, or nothing. Interrupted, it can be run again."
+    ),
+    help_epilogue=(
+        "Example: redrive copy --from sqlite:////var/lib/redrive/redrive.db --to postgresql://redrive@db/redrive"
+    ),
+)
+app.command(
     "redrive.cli.deliver:deliver",
     help=(
         "Hand over one delivery, or a file of them; payloads arrive byte for byte.\n\n"

@@ -41,6 +41,16 @@ def name_of(chosen: "Settings") -> str:
     return chosen.database_address() if path is None else str(path.absolute())
 
 
+def must_exist(chosen: "Settings") -> None:
+    """End the command when the SQLite file that was chosen is not there."""
+    path = chosen.sqlite_path()
+    if path is not None and not path.exists():
+        advice = (
+            "is this the directory that `redrive serve` runs in? --database and REDRIVE_DATA_DIR lead there"
+        )
+        raise Stop(ExitCode.NOT_FOUND, f"there is no database at {name_of(chosen)}", advice)
+
+
 def ask_store(
     database: str | None, question: "Callable[[Store], Awaitable[Answer]]", *, may_make: bool = False
 ) -> Answer:
@@ -48,11 +58,8 @@ def ask_store(
     chosen = settings(database=database)
     path = chosen.sqlite_path()
     is_new = path is not None and not path.exists()
-    if is_new and not may_make:
-        advice = (
-            "is this the directory that `redrive serve` runs in? --database and REDRIVE_DATA_DIR lead there"
-        )
-        raise Stop(ExitCode.NOT_FOUND, f"there is no database at {name_of(chosen)}", advice)
+    if not may_make:
+        must_exist(chosen)
 
     async def ask() -> Answer:
         from redrive import app

@@ -2,6 +2,7 @@
 
 from redrive.store.postgres.checkup import check_up
 from redrive.store.postgres.diagnosis import Plan, diagnose
+from redrive.store.postgres.load import load
 from redrive.store.postgres.store import PostgresStore, prepare
 
-__all__ = ["Plan", "PostgresStore", "check_up", "diagnose", "prepare"]
+__all__ = ["Plan", "PostgresStore", "check_up", "diagnose", "load", "prepare"]
