@@ -23,6 +23,7 @@ STATUS: dict[type[RedriveError], int] = {
     errors.DependencyUnavailable: 503,
 }
 RETRYABLE = (errors.RateLimited, errors.DependencyUnavailable)
+UNCHANGED = "nothing was changed"
 TYPE_BASE = "urn:redrive:problem:"  # a name, not an address: docs/reference/errors.md lists them
 
 
@@ -31,9 +32,10 @@ def as_error(error: Exception) -> RedriveError:
     if isinstance(error, RedriveError):
         return error
     if isinstance(error, StoreUnavailable):
-        return errors.DependencyUnavailable("storage", f"{error}; nothing was changed")
+        what = "it may have happened: look before you repeat it" if error.may_have_happened else UNCHANGED
+        return errors.DependencyUnavailable("storage", f"{error}; {what}")
     if isinstance(error, StoreInconsistent):
-        return errors.DependencyUnavailable("inconsistent record", f"{error}; nothing was changed")
+        return errors.DependencyUnavailable("inconsistent record", f"{error}; {UNCHANGED}")
     return errors.DependencyUnavailable(
         "internal", "redrive failed at this and reported it; nothing was changed"
     )

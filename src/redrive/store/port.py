@@ -23,7 +23,12 @@ Row = TypeVar("Row")
 
 
 class StoreUnavailable(Exception):
-    """The store cannot do it now; the message says why. `fatal`: only a restart can help."""
+    """The store cannot do it now; the message says why. `fatal`: only a restart can help.
+
+    Nothing was changed, unless it `may_have_happened`: then nobody could learn whether it was.
+    """
+
+    may_have_happened = False
 
     def __init__(self, reason: str, *, fatal: bool = False) -> None:
         super().__init__(reason)

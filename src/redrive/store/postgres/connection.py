@@ -66,6 +66,8 @@ async def connect(url: str) -> Any:
 class Unsettled(StoreUnavailable):
     """It was not possible to learn whether a session that was lost has committed; it may even do so later."""
 
+    may_have_happened = True
+
     def __init__(self, reason: str, backends: Sequence[Backend]) -> None:
         super().__init__(reason)
         self.backends = backends
