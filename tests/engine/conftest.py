@@ -1,8 +1,8 @@
-"""A whole engine over a real SQLite file, with a deliverer that answers as told."""
+"""A whole engine over a real store, once per kind, with a deliverer that answers as told."""
 
 import asyncio
 from collections import defaultdict
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -26,8 +26,10 @@ from redrive.store.port import Store
 from redrive.store.sqlite import SqliteStore
 from redrive.telemetry.events import Event
 from tests.engine.clock import StandingClock
+from tests.store.under_test import ClockedDatabase, ClockedPostgres, a_schema
 
 DEADLINE_SECONDS = 10.0
+TIMELESS = 1e6  # seconds: a lease that outlives what a test lets pass in a moment
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 Fact = TypeVar("Fact")
 Script = Callable[[Request], Awaitable[Outcome] | Outcome]
@@ -104,6 +106,8 @@ class Harness:
         """A new integration that delivers to /<name>."""
         fields = {"integration_id": name, "name": name, "url": f"https://partner.example/{name}"} | fields
         await self.engine.catalogue.create(self.call(), fields, render=in_silence)
+        await self.engine.membership.balance()  # its lanes are taken now, not in a second
+        await eventually(lambda: self._looked(name))
         return self.engine.catalogue.find(name)
 
     async def change(self, integration_id: str, **changes: Any) -> None:
@@ -173,10 +177,23 @@ class Harness:
             loop.cancel()
         await self.store.leave(self.engine.worker.owner)  # as the system lets go of the lock
 
+    async def _looked(self, integration_id: str) -> bool | None:
+        """Whether a lane that was just taken, if it sends, was looked at for what waited in it."""
+        worker = self.engine.worker
+        lane = worker.lanes.lane(self.number(integration_id))
+        return not lane.sends or (lane.next_due is None and not worker._claiming.locked()) or None
+
     async def close(self) -> None:
         """Stop at once: whatever a test left hanging must not hang the tests."""
         await self.engine.close()
         await self.store.close()
+
+
+class AlonePostgres(ClockedPostgres):
+    """PostgreSQL with one process on it."""
+
+    async def listen(self, hear: Callable[[Collection[int]], None]) -> None:
+        """There is nobody to hear of; a test need not wait until that is known."""
 
 
 async def eventually(look: Callable[[], Awaitable[Fact | None]]) -> Fact:
@@ -193,10 +210,15 @@ def clock() -> StandingClock:
     return StandingClock()
 
 
-@pytest.fixture
-async def store(tmp_path: Path, clock: StandingClock) -> Store:
-    """A fresh database file."""
-    return await SqliteStore.open(tmp_path / "redrive.db", clock)
+@pytest.fixture(params=["sqlite", "postgres"])
+async def store(request: pytest.FixtureRequest, tmp_path: Path, clock: StandingClock) -> AsyncIterator[Store]:
+    """A fresh database; the engine closes the store."""
+    if request.param == "sqlite":
+        yield await SqliteStore.open(tmp_path / "redrive.db", clock)
+        return
+    async with a_schema(request.getfixturevalue("postgres").url(), clock) as where:
+        database = await ClockedDatabase.open(where, clock, connections=4)
+        yield AlonePostgres(database, clock, where, lease_seconds=TIMELESS)
 
 
 @pytest.fixture

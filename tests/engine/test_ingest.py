@@ -2,9 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
-from pathlib import Path
 
-import apsw
 import pytest
 
 from redrive.domain.errors import RateLimited
@@ -12,9 +10,9 @@ from redrive.domain.item import Status
 from redrive.domain.sharing import Share
 from redrive.engine.ingest import Receipt, Submission
 from redrive.engine.once import Key, Told
-from redrive.store.port import Intake, Once, QueueFilter, StoreInconsistent, Verdict
+from redrive.store.port import Intake, Once, QueueFilter, Store, StoreInconsistent, Verdict
+from redrive.store.postgres import PostgresStore
 from redrive.store.sqlite import SqliteStore
-from tests.engine.clock import StandingClock
 from tests.engine.conftest import DEADLINE_SECONDS, Harness, eventually, in_silence
 
 A_KEY = Key.of("shop", "POST /batch", "key", b"body")
@@ -22,57 +20,59 @@ GOOD, POISON = Submission("made", b"1"), Submission("poison", b"1")
 TWO = [Submission("made", b"1"), Submission("made", b"2")]
 
 
-class SlowStore(SqliteStore):
-    """Keeps to itself what it has stored, until the gate opens."""
+class Gate:
+    """What a store accepts is stored, and kept to itself until the gate opens."""
 
-    gate: asyncio.Event
-    waiting = 0
+    def __init__(self, store: Store) -> None:
+        self._accept = store.accept
+        self._open = asyncio.Event()
+        self._waiting = 0
 
     async def accept(
         self, intakes: Sequence[Intake], tell: Callable[[Sequence[Verdict]], Once | None] | None = None
     ) -> Sequence[Verdict]:
-        verdicts = await super().accept(intakes, tell)
-        self.waiting += 1
-        await self.gate.wait()
+        verdicts = await self._accept(intakes, tell)
+        self._waiting += 1
+        await self._open.wait()
         return verdicts
+
+    def open(self) -> None:
+        self._open.set()
 
     async def holds(self, count: int) -> None:
         """Return once *count* calls wait."""
 
         async def look() -> bool | None:
-            return self.waiting == count or None
+            return self._waiting == count or None
 
         await eventually(look)
 
 
 @pytest.fixture
-async def slow_store(tmp_path: Path, clock: StandingClock) -> SlowStore:
-    store = await SlowStore.open(tmp_path / "slow.db", clock)
-    store.gate = asyncio.Event()
-    return store
+def gate(store: Store, monkeypatch: pytest.MonkeyPatch) -> Gate:
+    gate = Gate(store)
+    monkeypatch.setattr(store, "accept", gate.accept)
+    return gate
 
 
 @pytest.fixture
-async def slow(slow_store: SlowStore, clock: StandingClock) -> AsyncIterator[Harness]:
-    harness = Harness(slow_store, clock)
-    await harness.engine.start()
+async def slow(gate: Gate, harness: Harness) -> AsyncIterator[Harness]:
     await harness.integration("a")
     yield harness
-    slow_store.gate.set()
-    await harness.close()
+    gate.open()
 
 
 @pytest.mark.parametrize("key", [None, A_KEY])
 async def test_what_was_claimed_goes_out_when_its_caller_has_left(
-    slow: Harness, slow_store: SlowStore, key: Key | None
+    slow: Harness, gate: Gate, key: Key | None
 ) -> None:
     leaving = asyncio.create_task(accept(slow, key))
-    await slow_store.holds(1)
+    await gate.holds(1)
 
     leaving.cancel()
     with pytest.raises(asyncio.CancelledError):
         await leaving
-    slow_store.gate.set()
+    gate.open()
 
     async def sent() -> bool | None:
         return slow.deliverer.sent("/a") == len(TWO) or None
@@ -80,29 +80,29 @@ async def test_what_was_claimed_goes_out_when_its_caller_has_left(
     await eventually(sent)
 
 
-async def test_a_drain_waits_for_a_batch_that_is_being_stored(slow: Harness, slow_store: SlowStore) -> None:
+async def test_a_drain_waits_for_a_batch_that_is_being_stored(slow: Harness, gate: Gate) -> None:
     accepting = asyncio.create_task(accept(slow))
-    await slow_store.holds(1)
+    await gate.holds(1)
 
     draining = asyncio.create_task(slow.engine.drain())
-    slow_store.gate.set()
+    gate.open()
 
     assert await draining == 0
     assert slow.deliverer.sent("/a") == len(TWO)
     await accepting
 
 
-async def test_batches_that_are_being_stored_leave_less_room(slow: Harness, slow_store: SlowStore) -> None:
+async def test_batches_that_are_being_stored_leave_less_room(slow: Harness, gate: Gate) -> None:
     slow.engine.ingest.max_queued = 4
     storing = [asyncio.create_task(accept(slow)) for _ in range(2)]
-    await slow_store.holds(2)
+    await gate.holds(2)
 
     with pytest.raises(RateLimited, match="4 deliveries wait"):
         await accept(slow)
     with pytest.raises(RateLimited):
         await slow.deliver("a")
 
-    slow_store.gate.set()
+    gate.open()
     await asyncio.gather(*storing)
     await accept(slow)
 
@@ -161,17 +161,21 @@ async def test_a_batch_that_cannot_be_stored_is_stored_in_no_part(poisonable: Ha
     assert len(page.rows) == 1
 
 
+POISON_SQLITE = """
+CREATE TRIGGER poison BEFORE INSERT ON delivery WHEN new.event_type = 'poison'
+BEGIN SELECT raise(ABORT, 'poison'); END
+"""
+POISON_POSTGRES = "ALTER TABLE delivery ADD CONSTRAINT poison CHECK (event_type <> 'poison')"
+
+
 @pytest.fixture
-async def poisonable(harness: Harness, tmp_path: Path) -> Harness:
+async def poisonable(harness: Harness) -> Harness:
     """Whatever has the event type `poison` cannot be stored."""
     await harness.integration("a", concurrency=2)
-    with apsw.Connection(str(tmp_path / "redrive.db")) as connection:
-        connection.set_busy_timeout(5_000)
-        connection.execute(
-            "CREATE TRIGGER poison BEFORE INSERT ON delivery WHEN new.event_type = 'poison'"
-            " BEGIN SELECT raise(ABORT, 'poison'); END"
-        )
-    connection.close()
+    if isinstance(harness.store, SqliteStore):
+        await harness.store._writer.run(lambda connection: connection.execute(POISON_SQLITE))
+    elif isinstance(harness.store, PostgresStore):
+        await harness.store._database.run(lambda session: session.execute(POISON_POSTGRES))
     return harness
 
 

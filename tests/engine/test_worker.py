@@ -1,6 +1,8 @@
 """What happens to a delivery, and what a lane may take from others."""
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -222,23 +224,49 @@ async def test_what_is_known_of_an_attempt_is_kept_when_its_outcome_cannot_be_wr
 
 
 async def test_what_a_dead_process_left_is_recorded_and_retried(store: Store, clock: StandingClock) -> None:
+    async with left_by_a_dead_process(store, clock) as (successor, recovery_id):
+        item = await successor.status("left", recovery_id, Status.RETRYING)
+
+        assert (item.last.failure_code, item.attempt_count) == ("LEASE_EXPIRED", 1)
+        assert LeasesLost(1) in successor.events
+
+
+@pytest.mark.parametrize("store", ["sqlite"], indirect=True)
+async def test_where_nobody_knows_when_an_attempt_began_its_time_is_when_that_was_found(
+    store: Store, clock: StandingClock
+) -> None:
+    async with left_by_a_dead_process(store, clock) as (successor, recovery_id):
+        item = await successor.status("left", recovery_id, Status.RETRYING)
+
+        [attempt] = await successor.attempts(item)
+        assert attempt.started_at == NOW + timedelta(hours=1)
+        assert "its time is when that was found" in (item.last.failure_detail or "")
+
+
+@pytest.mark.parametrize("store", ["postgres"], indirect=True)
+async def test_where_it_is_known_when_an_attempt_was_claimed_that_is_its_time(
+    store: Store, clock: StandingClock
+) -> None:
+    async with left_by_a_dead_process(store, clock) as (successor, recovery_id):
+        item = await successor.status("left", recovery_id, Status.RETRYING)
+
+        [attempt] = await successor.attempts(item)
+        assert NOW <= attempt.started_at < NOW + timedelta(minutes=1)
+
+
+@asynccontextmanager
+async def left_by_a_dead_process(store: Store, clock: StandingClock) -> AsyncIterator[tuple[Harness, str]]:
+    """The successor of a process that died in the middle of an attempt, an hour ago, and the item of it."""
     dead, successor = Harness(store, clock), Harness(store, clock)
     await dead.engine.start()
     await dead.integration("left")
     dead.deliverer.scripts["/left"] = _after(asyncio.Event())
     [recovery_id] = await dead.deliver("left")
     await eventually(lambda: _when(dead.deliverer.under_way["/left"] == 1))
-
     await dead.die()
     clock.move(3600.0)
     await successor.engine.start()
-
-    item = await successor.item("left", recovery_id)
-    assert (item.status, item.last.failure_code, item.attempt_count) == (Status.RETRYING, "LEASE_EXPIRED", 1)
-    [attempt] = await successor.attempts(item)
-    assert attempt.started_at == NOW + timedelta(hours=1), "when it began, nobody knows"
-    assert "its time is when that was found" in (item.last.failure_detail or "")
-    assert LeasesLost(1) in successor.events
+    yield successor, recovery_id
     await successor.close()
 
 
@@ -287,6 +315,7 @@ async def test_a_claim_is_given_back_although_the_store_fails_at_first(
     assert item.attempt_count == 1
 
 
+@pytest.mark.parametrize("store", ["sqlite"], indirect=True)  # PostgreSQL tells all of them the time
 async def test_a_process_whose_clock_lies_behind_still_makes_new_ids(
     store: Store, clock: StandingClock
 ) -> None:

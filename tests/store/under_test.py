@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from redrive.audit.record import AuditEvent
+from redrive.clock import Clock
 from redrive.domain.delivery import Attempt, Claim, Delivery
 from redrive.domain.ids import ItemId
 from redrive.domain.integration import Integration
@@ -139,15 +140,13 @@ class ClockedDatabase(Database):
             yield session
 
 
-class PostgresUnderTest(PostgresStore):
+class ClockedPostgres(PostgresStore):
     """PostgreSQL with a clock that only tests move."""
-
-    clock: OffsetClock
 
     def __init__(
         self,
         database: Database,
-        clock: OffsetClock,
+        clock: Clock,
         url: str,
         *,
         sends: bool = True,
@@ -156,6 +155,12 @@ class PostgresUnderTest(PostgresStore):
         super().__init__(database, clock, url, sends=sends, lease_seconds=lease_seconds)
         self.clock = clock
         self.grace_ms = 0  # the server was started for this test
+
+
+class PostgresUnderTest(ClockedPostgres):
+    """What a test may do to PostgreSQL."""
+
+    clock: OffsetClock
 
     async def next_due(self, owner: int) -> Mapping[int, datetime]:
         await self.balance(owner)
@@ -192,9 +197,13 @@ async def processes(
     url: str, *, age: timedelta = timedelta()
 ) -> AsyncIterator[Callable[..., Awaitable[PostgresUnderTest]]]:
     """Makes stores on one new schema and one clock, as many processes have them."""
-    clock, schema = OffsetClock(), f"test_{secrets.token_hex(8)}"
-    where = f"{url}?search_path={schema}"
-    async with AsyncExitStack() as stack:
+    clock = OffsetClock()
+    clock.offset = -age
+    async with a_schema(url, clock) as where, AsyncExitStack() as stack:
+        clock.offset = timedelta()
+        first = await ClockedDatabase.open(where, clock, connections=1)
+        stack.push_async_callback(first.close)
+        await first.run(add_partitions)
 
         async def another(*, lease_seconds: float = LEASE_SECONDS) -> PostgresUnderTest:
             database = await ClockedDatabase.open(where, clock, connections=CONNECTIONS)
@@ -202,18 +211,25 @@ async def processes(
             stack.push_async_callback(store.close)
             return store
 
-        first = await ClockedDatabase.open(where, clock, connections=1)
-        stack.push_async_callback(first.close)
-        await first.run(lambda session: session.execute(f"CREATE SCHEMA {schema}"))
-        await first.run(migrate)
-        await first.run(lambda session: session.execute(_STAND_STILL))
-        await first.run(lambda session: session.execute(_DROP_PARTITIONS))  # those of the real present
-        clock.offset = -age
-        await first.run(add_partitions)
-        clock.offset = timedelta()
-        await first.run(add_partitions)
         yield another
-        await first.run(lambda session: session.execute(f"DROP SCHEMA {schema} CASCADE"))
+
+
+@asynccontextmanager
+async def a_schema(url: str, clock: Clock) -> AsyncIterator[str]:
+    """The address of a new schema, whose database stands at the time of *clock*; gone afterwards."""
+    schema = f"test_{secrets.token_hex(8)}"
+    where = f"{url}?search_path={schema}"
+    database = await ClockedDatabase.open(where, clock, connections=1)
+    try:
+        await database.run(lambda session: session.execute(f"CREATE SCHEMA {schema}"))
+        await database.run(migrate)
+        await database.run(lambda session: session.execute(_STAND_STILL))
+        await database.run(lambda session: session.execute(_DROP_PARTITIONS))  # those of the real present
+        await database.run(add_partitions)
+        yield where
+        await database.run(lambda session: session.execute(f"DROP SCHEMA {schema} CASCADE"))
+    finally:
+        await database.close()
 
 
 # what tests do over and over
