@@ -146,6 +146,7 @@ async def _serve(
 ) -> None:
     """Open one thing after the other, serve, and close them in the opposite order, whatever fails."""
     async with contextlib.AsyncExitStack() as opened:
+        opened.callback(Signals.forget)  # last of all: what is closed before may have to be hurried
         bus, metrics = Bus(), Metrics()
         log_to(bus, level=settings.log_level, form=settings.log_format)
         metrics.listen(bus)
@@ -158,14 +159,15 @@ async def _serve(
         except StoreOwned as error:
             raise CannotServe(str(error)) from error
         table = routes(metrics)
+        serving = []
         if probed is not None:
             prober = HttpServer(Api(engine, _of_one_process(table)), probed)
             opened.push_async_callback(prober.close)
-            prober.start()
+            serving.append(prober.start())
         server = HttpServer(Api(engine, _routes(settings, table)), listener)
         opened.push_async_callback(server.close)
         signals = _signals(engine, server, leash)  # whoever reads `started` may send one
-        serving = server.start()
+        serving.append(server.start())
         host, port = listener.getsockname()[:2]
         bus(Started(settings.role, f"{host}:{port}", str(engine.store.describe()["path"]), incarnation))
         ending = await _until_stopped(engine, server, serving, signals)
@@ -218,11 +220,11 @@ def _signals(engine: Engine, server: HttpServer, leash: int | None) -> Signals:
 
 
 async def _until_stopped(
-    engine: Engine, server: HttpServer, serving: "asyncio.Task[None]", signals: Signals
+    engine: Engine, server: HttpServer, serving: "list[asyncio.Task[None]]", signals: Signals
 ) -> Ending:
-    """Until a signal, or until the engine or the server cannot go on; then finish what is in flight."""
+    """Until a signal, or until the engine or a server cannot go on; then finish what is in flight."""
     waiting = [asyncio.create_task(signals.first.wait()), asyncio.create_task(engine.lost.wait())]
-    await asyncio.wait([*waiting, serving], return_when=asyncio.FIRST_COMPLETED)
+    await asyncio.wait([*waiting, *serving], return_when=asyncio.FIRST_COMPLETED)
     for task in waiting:
         task.cancel()
     failure = engine.why_lost or ("" if signals.name else _why_ended(engine, serving))
@@ -231,9 +233,10 @@ async def _until_stopped(
     return Ending(failure or signals.name, aborted, is_failure=bool(failure))
 
 
-def _why_ended(engine: Engine, serving: "asyncio.Task[None]") -> str:
+def _why_ended(engine: Engine, serving: "list[asyncio.Task[None]]") -> str:
     why = "the HTTP server ended by itself"
-    if (error := serving.exception()) is None:
+    [ended, *_] = [task for task in serving if task.done()]
+    if (error := ended.exception()) is None:
         return why
     engine.announce(LoopFailed("http", error))
     return f"{why} ({type(error).__name__})"

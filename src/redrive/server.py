@@ -10,6 +10,7 @@ from typing import Any, Final
 import uvicorn
 
 IDLE_SECONDS: Final = 75  # how long an idle client's connection is kept
+HEARD: Final = (signal.SIGTERM, signal.SIGINT)
 ANSWER_SECONDS: Final = 10  # how long a stop waits for answers under way
 
 
@@ -78,8 +79,14 @@ class Signals:
         self.name = ""  # of the first
         self._hurry = hurry
         self._loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in HEARD:
             self._loop.add_signal_handler(number, self._hear, number.name)
+
+    @staticmethod
+    def forget() -> None:
+        """Let signals mean again what they mean to any process; uvloop does not when it ends."""
+        for number in HEARD:
+            asyncio.get_running_loop().remove_signal_handler(number)
 
     def follow(self, leash: int) -> None:
         """Take the end of a pipe for a signal: whoever held the other end is gone."""
