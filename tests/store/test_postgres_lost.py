@@ -35,7 +35,7 @@ async def store(postgres: Server) -> AsyncIterator[PostgresUnderTest]:
 @asynccontextmanager
 async def locked(store: PostgresUnderTest, table: str) -> AsyncIterator[None]:
     """A table that nobody else can read, as retention keeps it while it swaps a partition."""
-    connection = await asyncpg.connect(store._hints._url)
+    connection = await asyncpg.connect(store.url)
     try:
         async with connection.transaction():
             await connection.execute(f"LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE")

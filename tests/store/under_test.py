@@ -152,6 +152,7 @@ class ClockedPostgres(PostgresStore):
         sends: bool = True,
         lease_seconds: float = LEASE_SECONDS,
     ) -> None:
+        self.url = url
         super().__init__(database, clock, url, sends=sends, lease_seconds=lease_seconds)
         self.clock = clock
         self.grace_ms = 0  # the server was started for this test

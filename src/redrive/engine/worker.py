@@ -69,7 +69,8 @@ class Worker:
         self._under_way: dict[asyncio.Task[None], UnderWay] = {}
         self._arriving: Counter[int] = Counter()  # places that were reserved for what is being accepted
         self._cut_off: list[UnderWay] = []
-        self._holding: set[asyncio.Task[None]] = set()  # the places of orphans
+        self._holding: dict[asyncio.Task[None], Claim] = {}  # the places of orphans
+        self._asked_for: frozenset[int] = frozenset()  # integrations that are being claimed from just now
         self._at_once = False
         self._claiming = asyncio.Lock()
         self._wake = asyncio.Event()
@@ -125,7 +126,7 @@ class Worker:
     def is_busy(self, lane: Lane) -> bool:
         """Whether a claim of this lane is, or may just be coming, into our hands."""
         return (
-            self._claiming.locked()
+            lane.integration in self._asked_for
             or self._arriving[lane.integration] > 0
             or any(
                 claim.delivery.integration == lane.integration
@@ -282,6 +283,13 @@ class Worker:
                 wants[lane.number] = room
         if not wants:
             return
+        self._asked_for = frozenset(wants)
+        try:
+            await self._claim_from(wants)
+        finally:
+            self._asked_for = frozenset()
+
+    async def _claim_from(self, wants: dict[int, int]) -> None:
         try:
             claimed = await self.store.claim(self.owner, wants)
         except BaseException:
@@ -407,8 +415,8 @@ class Worker:
         if claim.orphaned_at is not None:
             begun.has_place = False  # it is let go of below, whatever becomes of us until then
             holding = asyncio.create_task(self._hold(claim, claim.orphaned_at))
-            self._holding.add(holding)
-            holding.add_done_callback(self._holding.discard)
+            self._holding[holding] = claim
+            holding.add_done_callback(self._holding.pop)
 
     async def _hold(self, claim: Claim, since: datetime) -> None:
         integration = self.catalogue.numbered(claim.delivery.integration)
@@ -474,7 +482,7 @@ class Worker:
         return self.stopping  # asked again after an await: it may have changed
 
     def _claims(self) -> Iterable[Claim]:
-        return (begun.claim for begun in self._under_way.values())
+        return (*(begun.claim for begun in self._under_way.values()), *self._holding.values())
 
     def _share(self, number: int) -> Share | None:
         return WHOLE if self._shares is None else self._shares.get(number)

@@ -1,5 +1,6 @@
 """Which lanes are whose: the division that every process computes alike, and what one may take of it."""
 
+import asyncio
 from collections.abc import Collection, Sequence
 from typing import Any, Final
 
@@ -42,7 +43,8 @@ class Lanes:
         facts = (members, await connection.fetchval(SQL["version"]))
         if facts != self._facts:
             lanes = [Lane(*row) for row in await connection.fetch(SQL["lanes"])]
-            self._mine = frozenset(lane for lane, who in divide(lanes, members).items() if who == owner)
+            owners = await asyncio.to_thread(divide, lanes, members)  # a second, for ten thousand lanes
+            self._mine = frozenset(lane for lane, who in owners.items() if who == owner)
             self._facts = facts
 
 

@@ -50,7 +50,12 @@ SELECT integration, shards, shard, owner FROM lane WHERE owner = $1 OR owner IS 
 
 -- name: drop_stale_lanes
 -- Of earlier splits, once nobody owns them.
-DELETE FROM lane l USING integration i WHERE i.number = l.integration AND i.shards <> l.shards AND l.owner IS NULL
+-- An integration whose split is just being changed is left for the next time.
+DELETE FROM lane l USING (
+    SELECT i.number, i.shards FROM integration i
+     WHERE EXISTS (SELECT FROM lane s WHERE s.integration = i.number AND s.shards <> i.shards)
+       FOR SHARE OF i SKIP LOCKED) i
+ WHERE i.number = l.integration AND i.shards <> l.shards AND l.owner IS NULL
 
 -- name: acquire
 -- The fence first; then only lanes that are free, of the split in force, and only while no lane of another split
@@ -150,7 +155,7 @@ pick AS MATERIALIZED (
            unnest($3::int[], $4::int[], $5::bigint[], $6::int[], $7::bigint[]) AS w (integration, most, since, shards, mine)
       JOIN integration i ON i.number = w.integration AND i.lifecycle = 'active'
      CROSS JOIN LATERAL (
-        SELECT l.integration, l.id, l.claimed_at AS orphaned_at
+        SELECT l.integration, l.id, l.attempt, l.claimed_by, l.claimed_at AS orphaned_at
           FROM live l
          WHERE l.integration = w.integration AND l.due_at >= w.since AND l.due_at <= redrive_now()
            AND (w.shards = 1 OR w.mine >> (l.id % w.shards)::int & 1 = 1)
@@ -159,7 +164,8 @@ pick AS MATERIALIZED (
 UPDATE live l SET claimed_by = $1, attempt = l.attempt + (p.orphaned_at IS NULL)::int,
        claimed_at = $2::bigint + (p.orphaned_at IS NOT NULL)::int -- so that a look-up can tell an orphan from a claim
   FROM pick p
- WHERE l.integration = p.integration AND l.id = p.id
+ WHERE l.integration = p.integration AND l.id = p.id AND l.attempt = p.attempt
+   AND l.claimed_by IS NOT DISTINCT FROM p.claimed_by -- of two that picked it one gets it
 RETURNING l.integration, l.id, l.due_at, l.cycle, l.attempt, l.max_attempts, p.orphaned_at
 
 -- name: claimed

@@ -6,15 +6,15 @@ from redrive.store.postgres.work import SQL
 
 LOCK_SECONDS: Final = 2
 PATIENCE_SECONDS: Final = 3600.0
-HISTORY: Final = (("attempt", "item"), ("delivery", "id"))  # the table, and the column that names the item
+# The table, and the column that names the item; locked in the order in which everybody else reads them.
+HISTORY: Final = (("delivery", "id"), ("attempt", "item"))
 
 
 async def forget_deliveries(connection: Any, before: int) -> int:
     """Forget what is done with of the weeks that end before an id; how many deliveries went."""
-    await connection.execute(SQL["forget_resolved"], before)
     gone = 0
-    for week in await _weeks(connection, "delivery", before):
-        gone += await _forget_week(connection, week)
+    for week, end in await _weeks(connection, "delivery", before):
+        gone += await _forget_week(connection, week, end)
     await connection.execute(SQL["forget_cycles"], before)
     await connection.execute(SQL["forget_imported"], before)
     return gone
@@ -24,7 +24,7 @@ async def forget_events(connection: Any, before: int) -> int:
     """Drop the weeks of the log that end before an id, and before all open work; how many events went."""
     bound = min(before, await connection.fetchval(SQL["oldest_open"]) or before)
     gone = 0
-    for week in await _weeks(connection, "audit", bound):
+    for week, _ in await _weeks(connection, "audit", bound):
         async with connection.transaction():
             await _hurry(connection)
             count = f"SELECT count(*) FROM audit_w{week:04d}"  # noqa: S608 - a number of ours
@@ -33,12 +33,13 @@ async def forget_events(connection: Any, before: int) -> int:
     return gone
 
 
-async def _forget_week(connection: Any, week: int) -> int:
-    """Both tables in one transaction: an item has its attempts for as long as it is there."""
+async def _forget_week(connection: Any, week: int, end: int) -> int:
+    """All of it in one transaction: an item has its attempts, and its place, for as long as it is there."""
     async with connection.transaction():
         await _hurry(connection)
+        await connection.execute(SQL["forget_resolved"], end, timeout=PATIENCE_SECONDS)
         counts = [await _carry_over(connection, table, item, week) for table, item in HISTORY]
-        return counts[-1]
+        return counts[0]
 
 
 async def _carry_over(connection: Any, table: str, item: str, week: int) -> int:
@@ -61,9 +62,9 @@ async def _carry_over(connection: Any, table: str, item: str, week: int) -> int:
     return int(done)
 
 
-async def _weeks(connection: Any, table: str, before: int) -> list[int]:
-    """The numbers of a table's partitions that hold nothing from *before* on, the oldest first."""
-    return [row[0] for row in await connection.fetch(SQL["weeks"], table) if row[1] <= before]
+async def _weeks(connection: Any, table: str, before: int) -> list[tuple[int, int]]:
+    """A table's partitions with nothing from *before* on, the oldest first; each with the id it ends at."""
+    return [(week, end) for week, end in await connection.fetch(SQL["weeks"], table) if end <= before]
 
 
 async def _hurry(connection: Any) -> None:

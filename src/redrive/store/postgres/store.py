@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
+from pathlib import Path
 from typing import Any, Final, Self, TypeVar
 
 from redrive.audit.record import AuditEvent
@@ -78,6 +79,7 @@ class PostgresStore:
         *,
         sends: bool,
         lease_seconds: float = LEASE_SECONDS,
+        hints: Hints | None = None,
     ) -> None:
         self._database = database
         self._reserved = database.reserved()
@@ -91,7 +93,7 @@ class PostgresStore:
         self._cursors = Cursors()
         self._untold: list[Call] = []
         self._lanes = Lanes()
-        self._hints = Hints(database, url, clock)
+        self._hints = hints  # None: nobody would hear them through a pooler
         self._seen_version = -1
         self._owner = 0
         self._last_stamp = 0
@@ -114,7 +116,8 @@ class PostgresStore:
         """
         kind = PooledDatabase if is_pooled else Database
         database = await kind.open(url, clock, connections=connections)
-        store = cls(database, clock, url, sends=sends, lease_seconds=lease_seconds)
+        hints = None if is_pooled else Hints(database, url, clock)
+        store = cls(database, clock, url, sends=sends, lease_seconds=lease_seconds, hints=hints)
         try:
             await database.run(set_up_if_empty)
             store._version = (await database.ask("SHOW server_version"))[0][0]
@@ -157,11 +160,13 @@ class PostgresStore:
 
     async def listen(self, hear: Callable[[Collection[int]], None]) -> None:
         """Hear of what other processes accept."""
-        self._hints.listen(hear)
+        if self._hints is not None:
+            self._hints.listen(hear)
 
     def hint(self, numbers: Collection[int]) -> None:
         """Tell other processes of what was accepted here."""
-        self._hints.tell(numbers)
+        if self._hints is not None:
+            self._hints.tell(numbers)
 
     async def step_down(self, owner: int) -> None:
         """Send no more: the next division is without this process."""
@@ -191,7 +196,8 @@ class PostgresStore:
 
     async def close(self) -> None:
         """Close every session."""
-        await self._hints.close()
+        if self._hints is not None:
+            await self._hints.close()
         await self._database.close()
 
     # what arrives
@@ -574,7 +580,10 @@ def _if_written(events: Sequence[AuditEvent], result: Done) -> Verb[Done | None]
 
 
 def _process(pid: int) -> str:
-    return f"{socket.gethostname()} pid {pid}"
+    """What tells a process from all others: containers may share a host's name, but not its process ids."""
+    namespace = Path("/proc/self/ns/pid")
+    where = namespace.stat().st_ino if namespace.exists() else 0
+    return f"{socket.gethostname()} {where} pid {pid}"
 
 
 def _key(result: Result) -> work.Lost:
