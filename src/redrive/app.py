@@ -113,6 +113,16 @@ def copy(source: Settings, target: Settings, tell: Tell) -> Sequence[Copied]:
     return copied
 
 
+def back_up(settings: Settings, to: Path, tell: Tell, *, replaces: bool) -> None:
+    """Copy the SQLite file of *settings*, as it is now, to another; it *replaces* one or makes one."""
+    sqlite.back_up(_sqlite_path(settings), to, tell, replaces=replaces)
+
+
+def restore(settings: Settings, backup: Path, tell: Tell) -> Path | None:
+    """Put a copy of *backup* in the place of the SQLite file, which nobody may own; where that is kept."""
+    return sqlite.restore(_sqlite_path(settings), backup, SystemClock().now(), tell)
+
+
 def owner(settings: Settings) -> str | None:
     """Who owns the SQLite file of *settings*; None when nobody does."""
     return sqlite.owner_of(_sqlite_path(settings).resolve())

@@ -28,10 +28,15 @@ class Entry(NamedTuple):
 
 def what_is_wrong(item: Document, events: Sequence[Document], sends: Sequence[Sent]) -> Iterator[str]:
     """Every contradiction in the books of one item; *events* are oldest first."""
+    yield from what_is_wrong_here(item, events)
+    yield from _sends(item, events, sends)
+
+
+def what_is_wrong_here(item: Document, events: Sequence[Document]) -> Iterator[str]:
+    """The same, where what its receiver saw is another story: after an older state was restored."""
     yield from _attempts(item)
     yield from _chain(item, events)
     yield from _states(item, events)
-    yield from _sends(item, events, sends)
 
 
 def wrong_items(items: list[Document], events: list[Document], ledger: list[Sent]) -> dict[str, list[str]]:

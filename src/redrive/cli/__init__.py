@@ -55,6 +55,25 @@ app.command(
     help_epilogue="Example: redrive doctor --output json",
 )
 app.command(
+    "redrive.cli.backup:backup",
+    help=(
+        "Back up the SQLite database to a file, also while the service runs.\n\n"
+        "FILE is the whole database as it was when the command began, checked and on disk when it is there. "
+        "Keep it on another machine, and as secret as the database: signing secrets are in both."
+    ),
+    help_epilogue="Example: redrive backup /mnt/backups/redrive-$(date +%F).db",
+)
+app.command(
+    "redrive.cli.backup:restore",
+    help=(
+        "Put a backup in the place of the SQLite database.\n\n"
+        "Stop the service first. FILE is checked before anything is replaced, and what it replaces is kept "
+        "beside it, under a name that is printed. What happened after the backup was made is not known any "
+        "more: deliveries accepted since are gone, and what was still open then is sent again."
+    ),
+    help_epilogue="Example: redrive restore /mnt/backups/redrive-2026-01-31.db",
+)
+app.command(
     "redrive.cli.copy:copy",
     help=(
         "Carry everything over from a SQLite database to an empty PostgreSQL database.\n\n"

@@ -64,6 +64,13 @@ def check(path: Path) -> None:
         )
 
 
+def recognise(connection: apsw.Connection) -> None:
+    """Raise StoreUnavailable unless it is a database of redrive, of this version or an older one."""
+    if not _has_schema(connection):
+        raise StoreUnavailable("this is no database of redrive", fatal=True)
+    _missing(connection)
+
+
 @contextmanager
 def _connected(path: Path) -> Iterator[apsw.Connection]:
     connection = connect(path)
