@@ -1,10 +1,12 @@
+import asyncio
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 
 from tests.api.receiver import Receiver
 from tests.api.service import Partner, Service
+from tests.api.storage import PostgresStorage, SqliteStorage, Storage
+from tests.postgres import a_database
 
 
 @pytest.fixture(scope="session")
@@ -14,18 +16,29 @@ def receiver() -> Iterator[Receiver]:
     receiver.close()
 
 
+@pytest.fixture(scope="session", params=["sqlite", "postgres"])
+def new_storage(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[], Storage]:
+    """Makes an empty database, once for each kind of store."""
+    if request.param == "sqlite":
+        return lambda: SqliteStorage(tmp_path_factory.mktemp("storage") / "redrive.db")
+    server = request.getfixturevalue("postgres")
+    return lambda: PostgresStorage(asyncio.run(a_database(server)))
+
+
 @pytest.fixture(scope="session")
-def service(receiver: Receiver, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+def service(receiver: Receiver, new_storage: Callable[[], Storage]) -> Iterator[Service]:
     """One service for all: a test works on integrations of its own."""
-    service = Service(tmp_path_factory.mktemp("service") / "redrive.db", receiver)
+    service = Service(new_storage(), receiver)
     yield service
     service.stop()
 
 
 @pytest.fixture
-def own_service(receiver: Receiver, tmp_path: Path) -> Iterator[Service]:
+def own_service(receiver: Receiver, new_storage: Callable[[], Storage]) -> Iterator[Service]:
     """A service that a test may break, stop and start."""
-    service = Service(tmp_path / "redrive.db", receiver)
+    service = Service(new_storage(), receiver)
     yield service
     service.stop()
 

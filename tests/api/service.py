@@ -1,4 +1,4 @@
-"""A service under test: the real engine, store and HTTP server, on a file and a port of its own."""
+"""A service under test: the real engine, store and HTTP server, on a database and a port of its own."""
 
 import hashlib
 import json
@@ -9,10 +9,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from ipaddress import ip_network
 from itertools import count
-from pathlib import Path
 from typing import Any, TypeVar
-
-import apsw
 
 from redrive.api.app import Api
 from redrive.api.routes import routes
@@ -27,11 +24,11 @@ from redrive.engine.runtime import Engine, Limits
 from redrive.engine.tools import Tools
 from redrive.server import HttpServer
 from redrive.store.port import Token
-from redrive.store.sqlite import SqliteStore
 from redrive.telemetry.bus import Bus
 from redrive.telemetry.metrics import Metrics
 from tests.api.loops import LoopThread, until
 from tests.api.receiver import Answer, Received, Receiver
+from tests.api.storage import Storage
 from tests.api.wire import Caller, Header, Reply
 
 VIEW, OPERATE, DELIVER = Permission.VIEW, Permission.OPERATE, Permission.DELIVER
@@ -45,14 +42,13 @@ _numbers = count(1)
 
 
 class Service:
-    """Wired as `redrive serve` wires it, in a thread; may be stopped and started on the same file."""
+    """Wired as `redrive serve` wires it, in a thread; may be stopped and started on the same storage."""
 
-    def __init__(self, path: Path, receiver: Receiver, defaults: Defaults = AT_ONCE) -> None:
-        self.path = path
+    def __init__(self, storage: Storage, receiver: Receiver, defaults: Defaults = AT_ONCE) -> None:
+        self.storage = storage
         self.receiver = receiver
         self.defaults = defaults
         self.port = 0
-        self._disk_is_full = False
         self.start()
         self.admin = self.caller(*EVERYTHING, subject="admin")
         self.nobody = Caller(lambda: self.port)
@@ -90,6 +86,7 @@ class Service:
         url = f"http://127.0.0.1:{self.receiver.port}/{name}"
         reply = self.admin.post(INTEGRATIONS, {"integration_id": name, "url": url, **fields})
         assert reply.status == 201, reply
+        self.run(self.engine.membership.balance())  # its lanes are taken now, not in a second
         return Partner(self, name, reply.json().get("secret", fields.get("secret")))
 
     def events(self, **wanted: str) -> list[dict[str, Any]]:
@@ -100,33 +97,19 @@ class Service:
         return list(reversed(found["events"]))
 
     def break_by_hand(self, sql: str, *values: Any) -> None:
-        """Change the file past every rule."""
-        with apsw.Connection(str(self.path)) as connection:
-            connection.set_busy_timeout(5_000)
-            connection.pragma("ignore_check_constraints", True)
-            connection.execute(sql, values)
-        connection.close()
+        """Change what is stored past every rule."""
+        self.run(self.storage.meddle(sql, *values))
 
     def take_storage_away(self) -> None:
         """From now on no commit succeeds, as on a disk that is full."""
-        self._disk_is_full = True
+        self.storage.is_full = True
 
     def give_storage_back(self) -> None:
-        self._disk_is_full = False
+        self.storage.is_full = False
 
     def rows(self) -> dict[str, int]:
         """How many rows each table has that a call, and nothing else, can write to."""
-        tables = ("integration", "signing_secret", "delivery", "cycle", "dedupe", "answer", "token")
-        with apsw.Connection(str(self.path)) as connection:
-            found = {name: connection.execute(f"SELECT count(*) FROM {name}").get for name in tables}
-        connection.close()
-        return found
-
-    def _check_disk(self) -> bool:
-        """Asked by SQLite before each commit of the service; what it raises undoes the commit."""
-        if self._disk_is_full:
-            raise apsw.FullError("database or disk is full")
-        return False
+        return self.run(self.storage.rows())
 
     async def _start(self) -> None:
         listener = socket.create_server(("127.0.0.1", 0))
@@ -135,9 +118,8 @@ class Service:
         self.metrics.listen(bus)
         guard = Guard(allow_targets=[ip_network("127.0.0.0/8")], allow_http=True, is_local=is_local)
         guard.protect([listener.getsockname()[:2]])
-        self.store = await SqliteStore.open(self.path, clock)
-        await self.store._writer.run(lambda connection: connection.set_commit_hook(self._check_disk))
-        tools = Tools(self.store, clock, chance, unique_bytes, IdSequence(), bus)
+        self.store = await self.storage.open(clock)
+        tools = Tools(self.store, self.store.clock, chance, unique_bytes, IdSequence(), bus)
         self._resolver = SystemResolver()
         self._deliverer = HttpDeliverer(guard, self._resolver, clock)
         self.engine = Engine(tools, self._deliverer, self.defaults, Limits(drain_seconds=5), allow_http=True)

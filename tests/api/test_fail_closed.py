@@ -163,15 +163,13 @@ def test_a_replay_whose_event_cannot_be_written_does_not_happen(own_service: Ser
     partner = own_service.partner()
     dead = partner.hand_over()
     before = partner.facts()
-    own_service.break_by_hand(
-        "CREATE TRIGGER no_audit BEFORE INSERT ON audit BEGIN SELECT raise(ABORT, 'no'); END"
-    )
+    own_service.break_by_hand(own_service.storage.REFUSE_EVENTS)
 
     reply = partner.replay(dead)
 
     assert_unavailable(reply)
     assert partner.facts() == before
-    own_service.break_by_hand("DROP TRIGGER no_audit")
+    own_service.break_by_hand(own_service.storage.TAKE_EVENTS_AGAIN)
     assert partner.replay(dead).status == 200
     partner.becomes(dead, "succeeded")
 
@@ -181,7 +179,8 @@ BREAKAGES = {
     "it is nowhere": ("dlq", "DELETE FROM dead"),
     "it is both dead and alive": (
         "dlq",
-        "INSERT INTO live SELECT id, integration, 'pending', 1, 0, 5, 9999999999999, NULL FROM dead",
+        """INSERT INTO live (id, integration, status, cycle, attempt, max_attempts, due_at)
+           SELECT id, integration, 'pending', 1, 0, 5, 9999999999999 FROM dead""",
     ),
     "its status is none": ("dlq", "UPDATE dead SET status = 'asleep'"),
     "its cycle was never opened": ("dlq", "UPDATE dead SET cycle = 7"),

@@ -86,12 +86,14 @@ class SqliteUnderTest(SqliteStore):
         return list((await self.adopt(owner, 100)).claims)
 
     async def meddle(self, sql: str, *values: Any) -> None:
-        def break_it(connection: Any) -> None:
-            connection.pragma("ignore_check_constraints", True)
-            connection.execute(sql, values)
-            connection.pragma("ignore_check_constraints", False)
+        await self._writer.run(lambda connection: meddle_with_sqlite(connection, sql, *values))
 
-        await self._writer.run(break_it)
+
+def meddle_with_sqlite(connection: Any, sql: str, *values: Any) -> None:
+    """Break a record by hand, CHECKs and all."""
+    connection.pragma("ignore_check_constraints", True)
+    connection.execute(sql, values)
+    connection.pragma("ignore_check_constraints", False)
 
 
 @asynccontextmanager
@@ -180,10 +182,15 @@ class PostgresUnderTest(ClockedPostgres):
         return list(claimed.orphans)
 
     async def meddle(self, sql: str, *values: Any) -> None:
-        await self._database.run(lambda session: session.execute(_DROP_CHECKS))
-        numbers = iter(range(1, len(values) + 1))
-        numbered = re.sub(r"\?", lambda _: f"${next(numbers)}", sql)
-        await self._database.run(lambda session: session.execute(numbered, *values))
+        await meddle_with_postgres(self._database, sql, *values)
+
+
+async def meddle_with_postgres(database: Database, sql: str, *values: Any) -> None:
+    """Break a record by hand, CHECKs and all; values stand in it as question marks, as for SQLite."""
+    await database.run(lambda session: session.execute(_DROP_CHECKS))
+    numbers = iter(range(1, len(values) + 1))
+    numbered = re.sub(r"\?", lambda _: f"${next(numbers)}", sql)
+    await database.run(lambda session: session.execute(numbered, *values))
 
 
 @asynccontextmanager
