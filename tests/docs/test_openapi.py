@@ -1,5 +1,6 @@
 """The API is what its description says: held by validators that were written by others."""
 
+import asyncio
 import json
 import re
 import subprocess
@@ -19,15 +20,22 @@ from redrive.api.routes import routes
 from redrive.client import Answer, Client, ProblemError
 from redrive.telemetry.metrics import Metrics
 from tests.docs.service import PATIENCE, Service, serving
+from tests.postgres import a_database
 
 CHECKS = "not_a_server_error,status_code_conformance,response_schema_conformance,content_type_conformance"
 
 
-@pytest.fixture(scope="module")
-def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    quick = {"REDRIVE_MAX_ATTEMPTS": "2", "REDRIVE_BASE_DELAY_SECONDS": "0.01"}
-    directory = tmp_path_factory.mktemp("described")
-    with serving(directory, REDRIVE_ALLOW_HTTP="true", REDRIVE_ALLOW_TARGETS="127.0.0.0/8", **quick) as found:
+@pytest.fixture(scope="module", params=["sqlite", "postgres"])
+def service(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    settings = {
+        "REDRIVE_MAX_ATTEMPTS": "2",
+        "REDRIVE_BASE_DELAY_SECONDS": "0.01",
+        "REDRIVE_ALLOW_HTTP": "true",
+        "REDRIVE_ALLOW_TARGETS": "127.0.0.0/8",
+    }
+    if request.param == "postgres":
+        settings["REDRIVE_DATABASE"] = asyncio.run(a_database(request.getfixturevalue("postgres")))
+    with serving(tmp_path_factory.mktemp("described"), **settings) as found:
         yield found
 
 
