@@ -21,6 +21,7 @@ from redrive.store.sqlite.schema import prepare
 from tests.factories import NOW
 from tests.store.under_test import OffsetClock
 
+pytestmark = pytest.mark.xdist_group("plans on sqlite")  # one worker fills the file, not each
 SQL = load_queries("redrive.store.sqlite")
 ROWS = 1_000_000
 GROWING = ("delivery", "live", "dead", "attempt", "audit", "cycle", "imported", "dedupe", "answer", "token")

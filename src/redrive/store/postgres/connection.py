@@ -27,14 +27,15 @@ CONNECT_SECONDS: Final = 5.0
 STATEMENT_SECONDS: Final = 30.0
 SETTLED_SECONDS: Final = 15.0  # how long to wait for the fate of a commit before giving up on knowing it
 POLL_SECONDS: Final = 0.1
-# The statements here find every row by an index: a plan made while a table was small must not read all of it
-# when it has grown.
 _NAME: Final = {"application_name": "redrive"}
+# The statements here find every row by an index, in the index's order: a plan that was made while a table was
+# small must not read all of it when it has grown.
 _SETTINGS: Final = {
+    "enable_bitmapscan": "off",
     "enable_hashjoin": "off",
+    "enable_material": "off",
     "enable_mergejoin": "off",
     "enable_seqscan": "off",
-    "enable_bitmapscan": "off",
     "enable_sort": "off",
     "plan_cache_mode": "force_generic_plan",
     "jit": "off",

@@ -46,7 +46,8 @@ SELECT l.integration, l.shards, l.shard FROM lane l JOIN integration i ON i.numb
 
 -- name: lanes_of
 -- Those of a process, and those of nobody.
-SELECT integration, shards, shard, owner FROM lane WHERE owner = $1 OR owner IS NULL
+SELECT integration, shards, shard, owner FROM lane WHERE owner = $1
+UNION ALL SELECT integration, shards, shard, owner FROM lane WHERE owner IS NULL
 
 -- name: drop_stale_lanes
 -- Of earlier splits, once nobody owns them.
@@ -326,7 +327,8 @@ SELECT number, lifecycle, version, config,
 
 -- name: items
 -- Everything that is known of some items, a row each: the parts of `Found` one after another. $3: whole, or for
--- a list, which leaves payload and bodies out. $4: with every attempt.
+-- a list, which leaves payload and bodies out. $4: with every attempt. OFFSET 0 has the ids come first: the other way
+-- round the server would read whatever the integration has.
 SELECT d.id, d.integration, d.event_type, d.request_id, d.traceparent, d.tracestate, d.idempotency_key,
        d.created_by, d.max_attempts, d.content_type, d.headers, CASE WHEN $3 THEN d.payload ELSE '' END,
        length(d.payload),
@@ -344,7 +346,7 @@ SELECT d.id, d.integration, d.event_type, d.request_id, d.traceparent, d.tracest
                    t.reach, t.retry_after_ms, t.span_id, t.http_status, t.headers, t.truncated, t.body)
              FROM attempt t WHERE t.integration = d.integration AND t.item = d.id ORDER BY t.cycle, t.attempt) END
   FROM unnest($2::bigint[]) AS g (id)
-  JOIN delivery d ON d.integration = $1 AND d.id = g.id
+ CROSS JOIN LATERAL (SELECT * FROM delivery WHERE integration = $1 AND id = g.id OFFSET 0) d
   LEFT JOIN live l ON l.integration = d.integration AND l.id = d.id
   LEFT JOIN dead x ON x.integration = d.integration AND x.id = d.id
   LEFT JOIN LATERAL (SELECT * FROM attempt t WHERE t.integration = d.integration AND t.item = d.id
@@ -356,13 +358,18 @@ SELECT request_id FROM delivery WHERE integration = $1 AND id = $2
 UNION ALL SELECT request_id FROM cycle WHERE integration = $1 AND item = $2
 
 -- name: queue_of_live
-SELECT id FROM live WHERE integration = $1 AND status = $5 AND id >= $2 AND id < $3 ORDER BY id DESC LIMIT $4
+-- One status, in an order that only the index by status has: an estimate may find the primary key just as good, and
+-- walk past a million of another status.
+SELECT id FROM live WHERE integration = $1 AND (status, id) >= ($5, $2) AND (status, id) < ($5, $3)
+ ORDER BY status DESC, id DESC LIMIT $4
 
 -- name: queue_of_dead
-SELECT id FROM dead WHERE integration = $1 AND status = $5 AND id >= $2 AND id < $3 ORDER BY id DESC LIMIT $4
+SELECT id FROM dead WHERE integration = $1 AND (status, id) >= ($5, $2) AND (status, id) < ($5, $3)
+ ORDER BY status DESC, id DESC LIMIT $4
 
 -- name: queue_of_code
-SELECT id FROM dead WHERE integration = $1 AND failure_code = $5 AND id >= $2 AND id < $3 ORDER BY id DESC LIMIT $4
+SELECT id FROM dead WHERE integration = $1 AND (failure_code, id) >= ($5, $2) AND (failure_code, id) < ($5, $3)
+ ORDER BY failure_code DESC, id DESC LIMIT $4
 
 -- name: queue_of_all
 SELECT id FROM delivery WHERE integration = $1 AND id >= $2 AND id < $3 ORDER BY id DESC LIMIT $4
@@ -393,11 +400,11 @@ SELECT token_id, subject, permissions, created_at, expires_at, revoked_at FROM t
 
 -- name: prune_keys
 DELETE FROM dedupe WHERE (integration, key) IN (
-    SELECT integration, key FROM dedupe WHERE item < $1 ORDER BY integration, key LIMIT $2 FOR UPDATE SKIP LOCKED)
+    SELECT integration, key FROM dedupe WHERE item < $1 ORDER BY item LIMIT $2 FOR UPDATE SKIP LOCKED)
 
 -- name: prune_answers
 DELETE FROM answer WHERE scope IN (
-    SELECT scope FROM answer WHERE created_at < $1 ORDER BY scope LIMIT $2 FOR UPDATE SKIP LOCKED)
+    SELECT scope FROM answer WHERE created_at < $1 ORDER BY created_at LIMIT $2 FOR UPDATE SKIP LOCKED)
 
 -- name: forget_resolved
 DELETE FROM dead WHERE id < $1 AND resolved_at IS NOT NULL

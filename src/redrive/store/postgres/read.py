@@ -19,6 +19,7 @@ from redrive.store.rows import Row, from_ms, to_attempt, to_choice, to_event, to
 MOST_SCANNED = 5_000  # items a page looks at before it ends short
 CHUNK = 500
 TOP = (1 << 63) - 1
+_NARROWEST_FIRST = ("request_id", "target_id", "integration_id", "actor", "event_type")
 # How the columns of `items` fall into the parts of Found; the cycles are the last.
 _PARTS = (slice(0, 13), slice(13, 20), slice(20, 28), slice(28, 43), slice(43, 53))
 
@@ -48,9 +49,7 @@ async def queue(
 ) -> Page[Item]:
     """Walk the narrowest index, newest first, until the page is full or enough was looked at."""
     found: list[Item] = []
-    low = 0 if wanted.since is None else first_id_at(wanted.since)
-    high = TOP if below is None else below
-    high = high if wanted.until is None else min(high, first_id_at(wanted.until))
+    low, high = _bounds(wanted, below)
     query, key = _narrowest(wanted)
     scanned = 0
     while scanned < MOST_SCANNED:
@@ -72,8 +71,8 @@ async def events(
     connection: Connection, wanted: EventFilter, limit: int, below: EventId | None
 ) -> Page[AuditEvent]:
     """A page of events, newest first."""
-    where, values = _conditions(wanted, below)
-    sql = f"SELECT id, record FROM audit WHERE {where} ORDER BY id DESC LIMIT {limit + 1:d}"  # noqa: S608 - fixed texts
+    walk, values = _walk(wanted, below)
+    sql = f"SELECT id, record FROM audit {walk} LIMIT {limit + 1:d}"  # noqa: S608 - fixed texts
     rows = await connection.fetch(sql, *values)
     page = [to_event(record) for _, record in rows[:limit]]
     return Page(page, next_below=rows[limit - 1][0] if len(rows) > limit else None)
@@ -81,8 +80,8 @@ async def events(
 
 async def count_events(connection: Connection, wanted: EventFilter, most: int) -> int:
     """How many match, counted up to *most*."""
-    where, values = _conditions(wanted, None)
-    sql = f"SELECT count(*) FROM (SELECT 1 FROM audit WHERE {where} LIMIT {most:d}) AS matching"  # noqa: S608 - fixed texts
+    walk, values = _walk(wanted, None)
+    sql = f"SELECT count(*) FROM (SELECT 1 FROM audit {walk} LIMIT {most:d}) AS matching"  # noqa: S608 - fixed texts
     return int(await connection.fetchval(sql, *values))
 
 
@@ -151,21 +150,29 @@ def _matches(item: Item, wanted: QueueFilter) -> bool:
     )
 
 
-def _conditions(wanted: EventFilter, below: EventId | None) -> tuple[str, list[Any]]:
-    """Fixed texts with numbered values; an index serves any one of them, its order the page's."""
-    given: dict[str, Any] = {
-        "request_id =": wanted.request_id,
-        "target_id =": wanted.target_id,
-        "integration_id =": wanted.integration_id,
-        "actor =": wanted.actor,
-        "event_type =": None if wanted.event_type is None else wanted.event_type.value,
-        "id >=": None if wanted.since is None else first_id_at(wanted.since),
-        "id <": None if wanted.until is None else first_id_at(wanted.until),
-        "id < ": below,
-    }
-    used = [(text, value) for text, value in given.items() if value is not None]
-    conditions = [f"{text} ${at}" for at, (text, _) in enumerate(used, 1)]
-    return " AND ".join(conditions) or "true", [value for _, value in used]
+def _walk(wanted: EventFilter, below: EventId | None) -> tuple[str, list[Any]]:
+    """Along the index of the narrowest thing that is given, newest first; whatever else is given filters.
+
+    The order asks for that index, and no other has it: left to its estimates, the server would walk the whole
+    log for an actor that it takes for a common one.
+    """
+    given = [(name, value) for name in _NARROWEST_FIRST if (value := getattr(wanted, name)) is not None]
+    conditions, order = ["id >= $1", "id < $2"], "id DESC"
+    for at, (name, _) in enumerate(given, 3):
+        if at == 3:
+            conditions += [f"({name}, id) >= (${at}, $1)", f"({name}, id) < (${at}, $2)"]
+            order = f"{name} DESC, id DESC"
+        else:
+            conditions.append(f"{name} = ${at}")
+    values = [*_bounds(wanted, below), *(str(value) for _, value in given)]
+    return f"WHERE {' AND '.join(conditions)} ORDER BY {order}", values
+
+
+def _bounds(wanted: QueueFilter | EventFilter, below: int | None) -> tuple[int, int]:
+    """The first id that is wanted, and the first after that which is not."""
+    low = 0 if wanted.since is None else first_id_at(wanted.since)
+    high = TOP if below is None else below
+    return low, high if wanted.until is None else min(high, first_id_at(wanted.until))
 
 
 def instant(milliseconds: int | None) -> datetime | None:
