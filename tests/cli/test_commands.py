@@ -29,7 +29,7 @@ def commands(under: App = app, *words: str) -> list[tuple[str, ...]]:
 
 def test_these_are_the_commands() -> None:
     assert {" ".join(words) for words in commands()} == {
-        "serve", "demo", "migrate", "doctor", "deliver", "audit list",
+        "serve", "demo", "migrate", "doctor", "backup", "restore", "copy", "deliver", "audit list",
         "token create", "token list", "token revoke",
         "integration add", "integration list", "integration show", "integration update",
         "queue list", "queue show", "queue replay", "queue import",
