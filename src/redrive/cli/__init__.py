@@ -69,8 +69,8 @@ app.command(
         "Put a backup in the place of the SQLite database.\n\n"
         "Stop the service first. FILE is checked before anything is replaced, and what it replaces is kept "
         "beside it, under a name that is printed. What happened after the backup was made is not known any "
-        "more: deliveries accepted since are gone, what was still open then is sent again, and tokens revoked "
-        "since are valid. docs/guides/scale-out.md has the whole list."
+        "more: deliveries accepted since are gone, what was still open then is sent again, and tokens "
+        "revoked since are valid. docs/guides/scale-out.md has the whole list."
     ),
     help_epilogue="Example: redrive restore /mnt/backups/redrive-2026-01-31.db",
 )
