@@ -14,10 +14,7 @@ NextId = Callable[[datetime], int]
 
 @dataclass(frozen=True, slots=True)
 class Tools:
-    """The collaborators of a verb: `ids` names items and events, `unique_bytes` needs no secrecy.
-
-    Whoever writes in batches takes the `turn`.
-    """
+    """The collaborators of a verb: `ids` names items and events, `unique_bytes` needs no secrecy."""
 
     store: Store
     clock: Clock
