@@ -171,6 +171,16 @@ class QueueFilter:
     done: bool | None = None  # whether it succeeded or was resolved
     resolved: bool | None = None
 
+    def matches(self, item: Item) -> bool:
+        """Whether *item* is wanted, whenever it was accepted: a store walks no further than the instants."""
+        return (
+            self.status in (None, item.status)
+            and self.failure_code in (None, item.last.failure_code)
+            and self.event_type in (None, item.delivery.event_type)
+            and self.resolved in (None, item.resolution is not None)
+            and self.done in (None, item.is_done)
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class EventFilter:

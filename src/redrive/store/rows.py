@@ -8,11 +8,12 @@ from typing import Any, TypeVar
 import msgspec
 
 from redrive.audit.record import AuditEvent
+from redrive.domain.access import Permission
 from redrive.domain.delivery import Attempt, Delivery, Evidence, Headers
 from redrive.domain.ids import ItemId, instant_of
 from redrive.domain.integration import Integration
 from redrive.domain.outcome import Answer, Failed, Outcome, Reach, Succeeded
-from redrive.store.port import StoreInconsistent
+from redrive.store.port import StoreInconsistent, Token
 
 Row = tuple[Any, ...]
 Value = TypeVar("Value")
@@ -181,6 +182,19 @@ def to_integration(row: Row, secrets: tuple[str, ...]) -> Integration:
     if found.lifecycle_status != lifecycle:
         raise StoreInconsistent(f"{found.integration_id} is stored as {lifecycle} and as something else")
     return replace(found, number=number, version=version, secrets=secrets)
+
+
+def to_token(row: Row) -> Token:
+    """From the columns of `tokens`."""
+    token_id, subject, permissions, created, expires, revoked = row
+    return Token(
+        token_id=token_id,
+        subject=subject,
+        permissions=frozenset(to_choice(Permission, name) for name in permissions.split()),
+        created_at=from_ms(created),
+        expires_at=None if expires is None else from_ms(expires),
+        revoked_at=None if revoked is None else from_ms(revoked),
+    )
 
 
 def _outcome(

@@ -5,16 +5,15 @@ from datetime import datetime
 from typing import Any
 
 from redrive.audit.record import AuditEvent
-from redrive.domain.access import Permission
 from redrive.domain.delivery import Attempt, Item
 from redrive.domain.ids import EventId, ItemId, first_id_at
 from redrive.domain.integration import Integration
 from redrive.domain.item import DEAD, OPEN
 from redrive.store.assemble import Found, assemble
-from redrive.store.port import EventFilter, Page, QueueFilter, StoreInconsistent, Token
+from redrive.store.port import EventFilter, Page, QueueFilter, StoreInconsistent
 from redrive.store.postgres.connection import Connection
 from redrive.store.postgres.work import SQL
-from redrive.store.rows import Row, from_ms, to_attempt, to_choice, to_event, to_integration
+from redrive.store.rows import Row, from_ms, to_attempt, to_event, to_integration
 
 MOST_SCANNED = 5_000  # items a page looks at before it ends short
 CHUNK = 500
@@ -59,7 +58,7 @@ async def queue(
             if len(found) == limit:
                 return Page(found, next_below=high)
             high = item.delivery.id
-            if _matches(item, wanted):
+            if wanted.matches(item):
                 found.append(item)
         scanned += len(ids)
         if len(ids) < size:
@@ -83,19 +82,6 @@ async def count_events(connection: Connection, wanted: EventFilter, most: int) -
     walk, values = _walk(wanted, None)
     sql = f"SELECT count(*) FROM (SELECT 1 FROM audit {walk} LIMIT {most:d}) AS matching"  # noqa: S608 - fixed texts
     return int(await connection.fetchval(sql, *values))
-
-
-def to_token(row: Row) -> Token:
-    """From the columns of `tokens`."""
-    token_id, subject, permissions, created, expires, revoked = row
-    return Token(
-        token_id=token_id,
-        subject=subject,
-        permissions=frozenset(to_choice(Permission, name) for name in permissions.split()),
-        created_at=from_ms(created),
-        expires_at=None if expires is None else from_ms(expires),
-        revoked_at=None if revoked is None else from_ms(revoked),
-    )
 
 
 async def _rows(connection: Connection, query: str, *values: Any) -> list[Row]:
@@ -138,16 +124,6 @@ def _narrowest(wanted: QueueFilter) -> tuple[str, tuple[str, ...]]:
     if wanted.status in DEAD:
         return "queue_of_dead", (str(wanted.status),)
     return "queue_of_all", ()
-
-
-def _matches(item: Item, wanted: QueueFilter) -> bool:
-    return (
-        wanted.status in (None, item.status)
-        and wanted.failure_code in (None, item.last.failure_code)
-        and wanted.event_type in (None, item.delivery.event_type)
-        and wanted.resolved in (None, item.resolution is not None)
-        and wanted.done in (None, item.is_done)
-    )
 
 
 def _walk(wanted: EventFilter, below: EventId | None) -> tuple[str, list[Any]]:

@@ -50,7 +50,7 @@ from redrive.store.postgres.lanes import Lanes, columns
 from redrive.store.postgres.migrate import add_partitions, migrate, set_up_if_empty
 from redrive.store.postgres.retention import forget_deliveries, forget_events
 from redrive.store.postgres.work import SQL
-from redrive.store.rows import from_ms, to_ms
+from redrive.store.rows import from_ms, to_ms, to_token
 
 Done = TypeVar("Done")
 LEASE_SECONDS: Final = 15.0
@@ -435,7 +435,7 @@ class PostgresStore:
 
     async def tokens(self) -> Sequence[Token]:
         """Every token."""
-        return [read.to_token(row) for row in await self._database.ask(SQL["tokens"])]
+        return [to_token(row) for row in await self._database.ask(SQL["tokens"])]
 
     async def revoke_token(self, token_id: str, at: datetime) -> bool:
         """Revoke a token."""
@@ -447,7 +447,7 @@ class PostgresStore:
     async def token(self, digest: bytes) -> Token | None:
         """The token of a digest."""
         rows = await self._database.ask(SQL["token"], digest)
-        return read.to_token(rows[0]) if rows else None
+        return to_token(rows[0]) if rows else None
 
     # duties
 

@@ -7,18 +7,16 @@ from typing import Any
 import apsw
 
 from redrive.audit.record import AuditEvent
-from redrive.domain.access import Permission
 from redrive.domain.delivery import Attempt, Item
 from redrive.domain.ids import EventId, ItemId, first_id_at
 from redrive.domain.integration import Integration
 from redrive.domain.item import DEAD, OPEN
 from redrive.store.assemble import Found, assemble
-from redrive.store.port import EventFilter, Page, QueueFilter, StoreInconsistent, Token
+from redrive.store.port import EventFilter, Page, QueueFilter, StoreInconsistent
 from redrive.store.rows import (
     Row,
     from_ms,
     to_attempt,
-    to_choice,
     to_event,
     to_integration,
 )
@@ -84,7 +82,7 @@ def queue(
         if not row:
             raise StoreInconsistent(f"item {number} is queued but was never stored")
         candidate = _item(connection, row[0], whole=False)
-        if _matches(candidate, wanted):
+        if wanted.matches(candidate):
             found.append(candidate)
     return Page(found, next_below=None)
 
@@ -113,19 +111,6 @@ def next_due(connection: apsw.Connection) -> dict[int, datetime]:
     return {number: from_ms(due) for number, due in ask(connection, SQL["next_due"]) if due is not None}
 
 
-def to_token(row: Row) -> Token:
-    """From the columns of `tokens`."""
-    token_id, subject, permissions, created, expires, revoked = row
-    return Token(
-        token_id=token_id,
-        subject=subject,
-        permissions=frozenset(to_choice(Permission, name) for name in permissions.split()),
-        created_at=from_ms(created),
-        expires_at=None if expires is None else from_ms(expires),
-        revoked_at=None if revoked is None else from_ms(revoked),
-    )
-
-
 def _candidates(
     connection: apsw.Connection, integration: int, wanted: QueueFilter, below: int
 ) -> Iterator[int]:
@@ -149,16 +134,6 @@ def _narrowest(wanted: QueueFilter) -> tuple[str, tuple[str, ...]]:
     if wanted.status in DEAD:
         return "queue_of_dead", (str(wanted.status),)
     return "queue_of_all", ()
-
-
-def _matches(item: Item, wanted: QueueFilter) -> bool:
-    return (
-        wanted.status in (None, item.status)
-        and wanted.failure_code in (None, item.last.failure_code)
-        and wanted.event_type in (None, item.delivery.event_type)
-        and wanted.resolved in (None, item.resolution is not None)
-        and wanted.done in (None, item.is_done)
-    )
 
 
 def _conditions(wanted: EventFilter, below: EventId | None) -> tuple[str, list[Any]]:

@@ -35,7 +35,7 @@ from redrive.store.port import (
     Token,
     Verdict,
 )
-from redrive.store.rows import from_ms, to_ms
+from redrive.store.rows import from_ms, to_ms, to_token
 from redrive.store.sqlite import operate, read, retention, work
 from redrive.store.sqlite.connection import ask, connect_to_read, translated
 from redrive.store.sqlite.file import identity, take_lock
@@ -260,7 +260,7 @@ class SqliteStore:
 
     async def tokens(self) -> Sequence[Token]:
         """Every token."""
-        return await self._read(lambda c: [read.to_token(row) for row in ask(c, SQL["tokens"])])
+        return await self._read(lambda c: [to_token(row) for row in ask(c, SQL["tokens"])])
 
     async def revoke_token(self, token_id: str, at: datetime) -> bool:
         """Revoke a token."""
@@ -270,7 +270,7 @@ class SqliteStore:
     async def token(self, digest: bytes) -> Token | None:
         """The token of a digest."""
         rows = await self._read(lambda c: ask(c, SQL["token"], (digest,)))
-        return read.to_token(rows[0]) if rows else None
+        return to_token(rows[0]) if rows else None
 
     async def prune(self, before: datetime) -> int:
         """Forget old idempotency keys, a little at a time so that no commit grows long."""
