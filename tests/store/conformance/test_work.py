@@ -650,3 +650,15 @@ async def test_a_lease_that_was_ended_is_told(store: StoreUnderTest, owner: int)
 
 async def events_so_far(store: StoreUnderTest) -> list[object]:
     return list((await store.events(EVERYTHING, limit=100, below=None)).rows)
+
+
+async def test_what_another_living_process_claimed_is_not_ours_to_record(
+    store: StoreUnderTest, number: int, owner: int, delivery: Delivery
+) -> None:
+    [claim] = await claim_all(store, owner, number)
+    stranger = await store.join()
+
+    recorded = await store.record(stranger, [a_result(replace(claim, owner=stranger))])
+
+    assert list(recorded) == [False]
+    assert await attempts_of(store, number, delivery.id) == []
