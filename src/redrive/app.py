@@ -20,7 +20,6 @@ from redrive.config import BadSettings, Settings
 from redrive.delivery.guard import Guard
 from redrive.delivery.http import HttpDeliverer
 from redrive.delivery.names import SystemResolver, is_local
-from redrive.domain.ids import IdSequence
 from redrive.engine.runtime import Engine, Limits
 from redrive.engine.tools import Tools
 from redrive.server import CannotServe, HttpServer, Signals, listening
@@ -203,7 +202,7 @@ async def _engine(
     deliverer = HttpDeliverer(guard, resolver, store.clock)
     opened.push_async_callback(deliverer.close)
     return Engine(
-        Tools(store, store.clock, chance, unique_bytes, IdSequence(), bus),
+        Tools(store, store.clock, chance, unique_bytes, bus),
         deliverer,
         settings.defaults(),
         Limits(

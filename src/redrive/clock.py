@@ -6,10 +6,12 @@ import random
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from math import inf
 from typing import Protocol
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
+_DRIFT = 1e-4  # how far two clocks may come apart, seconds a second
 Chance = Callable[[], float]  # a number in [0, 1)
 
 
@@ -51,10 +53,19 @@ class FollowedClock:
     def __init__(self, base: Clock) -> None:
         self._base = base
         self._ahead = (base.now() - _EPOCH) - timedelta(seconds=base.elapsed())
+        self._error = inf  # seconds that it may be wrong by, as it was at the second _told_at
+        self._told_at = 0.0
 
-    def follow(self, instant: datetime, elapsed: float) -> None:
-        """It was *instant* there at the second *elapsed* of the steady clock here."""
-        self._ahead = (instant - _EPOCH) - timedelta(seconds=elapsed)
+    def follow(self, instant: datetime, after: float, before: float) -> None:
+        """It was *instant* there between two seconds of the steady clock here.
+
+        The narrower that is, the surer: of two answers that agree the surer one is kept, until it has aged.
+        """
+        ahead = (instant - _EPOCH) - timedelta(seconds=(after + before) / 2)
+        error = (before - after) / 2
+        aged = self._error + _DRIFT * (before - self._told_at)
+        if error <= aged or abs((ahead - self._ahead).total_seconds()) > error + aged:
+            self._ahead, self._error, self._told_at = ahead, error, before
 
     def now(self) -> datetime:
         """The present instant there: aware, UTC, to the millisecond."""

@@ -18,7 +18,6 @@ from redrive.delivery.guard import Guard
 from redrive.delivery.http import HttpDeliverer
 from redrive.delivery.names import SystemResolver, is_local
 from redrive.domain.access import Permission
-from redrive.domain.ids import IdSequence
 from redrive.domain.integration import Defaults
 from redrive.engine.runtime import Engine, Limits
 from redrive.engine.tools import Tools
@@ -119,7 +118,7 @@ class Service:
         guard = Guard(allow_targets=[ip_network("127.0.0.0/8")], allow_http=True, is_local=is_local)
         guard.protect([listener.getsockname()[:2]])
         self.store = await self.storage.open(clock)
-        tools = Tools(self.store, self.store.clock, chance, unique_bytes, IdSequence(), bus)
+        tools = Tools(self.store, self.store.clock, chance, unique_bytes, bus)
         self._resolver = SystemResolver()
         self._deliverer = HttpDeliverer(guard, self._resolver, clock)
         self.engine = Engine(tools, self._deliverer, self.defaults, Limits(drain_seconds=5), allow_http=True)

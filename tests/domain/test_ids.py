@@ -134,3 +134,21 @@ def test_sequences_of_two_slots_never_meet() -> None:
     one, other = started(1), started(2)
 
     assert not {one.next(NOW) for _ in range(5_000)} & {other.next(NOW) for _ in range(5_000)}
+
+
+@given(slot=st.integers(0, 1023), other=st.integers(0, 1023), seen=st.integers(-3, 3), made=st.integers(0, 3))
+def test_a_sequence_follows_what_it_saw(slot: int, other: int, seen: int, made: int) -> None:
+    sequence, elsewhere = started(slot), started(other)
+    before = [sequence.next(NOW) for _ in range(made)]
+    read = elsewhere.next(NOW + seen * MILLISECOND)
+
+    sequence.follow(read)
+
+    assert sequence.next(NOW) > max(read, *before, 0)
+
+
+def test_a_sequence_does_not_run_ahead_of_the_clock_by_what_is_long_past() -> None:
+    sequence = started(1)
+    sequence.follow(started(2).next(NOW - timedelta(hours=1)))
+
+    assert instant_of(sequence.next(NOW)) == NOW

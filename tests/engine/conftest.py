@@ -14,7 +14,7 @@ from redrive.clock import unique_bytes
 from redrive.delivery.port import Request
 from redrive.domain.access import Call, Permission, Principal
 from redrive.domain.delivery import Attempt, Item
-from redrive.domain.ids import IdSequence, parse_recovery_id
+from redrive.domain.ids import parse_recovery_id
 from redrive.domain.integration import Defaults, Integration
 from redrive.domain.item import Status
 from redrive.domain.outcome import Answer, Failed, Outcome, Succeeded, classify
@@ -91,7 +91,7 @@ class Harness:
         self.deliverer = Deliverer()
         self.events: list[Event] = []
         self.engine = Engine(
-            Tools(store, clock, lambda: 0.5, unique_bytes, IdSequence(), self.events.append),
+            Tools(store, clock, lambda: 0.5, unique_bytes, self.events.append),
             self.deliverer,
             Defaults(),
             Limits(slots=slots),

@@ -7,6 +7,7 @@ from typing import Any, cast
 import pytest
 
 from redrive.delivery.port import Request
+from redrive.domain.ids import IdSequence
 from redrive.domain.integration import Integration
 from redrive.domain.outcome import Outcome
 from redrive.domain.sharing import Lane
@@ -43,6 +44,7 @@ class TwoLives:
 
     def __init__(self, lane: Lane) -> None:
         self.lane = lane
+        self.ids = IdSequence()
         self.lives = 0
         self.asked = asyncio.Event()
         self.may_answer = asyncio.Event()

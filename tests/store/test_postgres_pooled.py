@@ -11,6 +11,7 @@ from pathlib import Path
 import asyncpg
 import pytest
 
+from redrive.audit.record import EventType
 from redrive.clock import SystemClock
 from redrive.domain.ids import IdSequence
 from redrive.domain.item import Status
@@ -91,7 +92,8 @@ async def test_an_item_lives_its_life_through_a_pooler(store: PostgresStore) -> 
     failed = [a_result(claim, REFUSED, events=(an_event(id=fresh_id(store)),)) for claim in claimed.claims]
     recorded = await store.record(owner, failed)
     dead = failed[0].claim.delivery
-    replayed = await store.replay(a_replay(dead, Status.FAILED), None)
+    replay = a_replay(dead, Status.FAILED, event=an_event(EventType.REPLAYED, id=fresh_id(store)))
+    replayed = await store.replay(replay, None)
     [again] = (await store.claim(owner, {number: 1})).claims
     await store.record(owner, [a_result(again, DONE)])
 

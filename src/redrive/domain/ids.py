@@ -68,6 +68,11 @@ class IdSequence:
         self._low = (slot & 0x3FF) << SEQUENCE_BITS
         self._last = max(self._last, (above >> TIME_SHIFT) + 1)
 
+    def follow(self, seen: int) -> None:
+        """From now on make only greater ids than *seen*, whoever made that: what was read came before."""
+        if seen >= self._last << TIME_SHIFT | self._low | self._sequence:
+            self._last = (seen >> TIME_SHIFT) + 1
+
     def next(self, now: datetime) -> int:
         """The next id, stamped *now* or, when that many were made in a millisecond, just after."""
         milliseconds = (now - ID_EPOCH) // timedelta(milliseconds=1)

@@ -3,7 +3,6 @@
 import asyncio
 from math import inf
 
-from redrive.domain.ids import IdSequence
 from redrive.domain.sharing import shares
 from redrive.engine.catalogue import Catalogue
 from redrive.engine.health import Health
@@ -26,7 +25,6 @@ class Membership:
         self.worker = worker
         self.health = health
         self.lease_seconds = inf  # how long a lease lasts from its renewal
-        self._ids: IdSequence = tools.ids
         self.is_leaving = False
         self._changing = asyncio.Lock()  # what is ours: as one incarnation, or as the next
 
@@ -35,7 +33,7 @@ class Membership:
         asked_at = self.clock.elapsed()
         owner = await self.store.enter()
         seconds = await self.store.renew(owner)
-        self._ids.start(owner, await self.store.last_id())
+        self.store.ids.start(owner, await self.store.last_id())
         self.worker.owner, self.worker.lease_until = owner, asked_at + SURELY * (seconds or 0.0)
         self.lease_seconds = seconds or self.lease_seconds
         return owner

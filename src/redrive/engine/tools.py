@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from redrive.clock import Chance, Clock
-from redrive.domain.ids import IdSequence
 from redrive.store.port import Store
 from redrive.telemetry.events import Announce
 
@@ -14,16 +13,15 @@ NextId = Callable[[datetime], int]
 
 @dataclass(frozen=True, slots=True)
 class Tools:
-    """The collaborators of a verb: `ids` names items and events, `unique_bytes` needs no secrecy."""
+    """The collaborators of a verb. `unique_bytes` need no secrecy."""
 
     store: Store
     clock: Clock
     chance: Chance
     unique_bytes: Callable[[int], bytes]
-    ids: IdSequence
     announce: Announce
 
     @property
     def next_id(self) -> NextId:
         """Makes an id, stamped with an instant."""
-        return self.ids.next
+        return self.store.ids.next

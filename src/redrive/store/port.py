@@ -14,7 +14,7 @@ from redrive.audit.record import AuditEvent, EventType
 from redrive.clock import Clock
 from redrive.domain.access import Permission
 from redrive.domain.delivery import Attempt, Claim, Delivery, Evidence, Item, Resolution
-from redrive.domain.ids import EventId, ItemId
+from redrive.domain.ids import EventId, IdSequence, ItemId
 from redrive.domain.integration import Integration, Lifecycle
 from redrive.domain.item import Status, Step
 from redrive.domain.sharing import Lane
@@ -232,6 +232,11 @@ class Store(Protocol):
     @property
     def clock(self) -> Clock:
         """The clock its instants are of: whoever writes to it tells the time by it."""
+        ...
+
+    @property
+    def ids(self) -> IdSequence:
+        """Names what is written to it, above all that was read: a consequence stands after its cause."""
         ...
 
     async def enter(self) -> int:

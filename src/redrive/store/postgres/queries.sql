@@ -187,8 +187,9 @@ UPDATE live l
 
 -- name: claimed_deliveries
 SELECT d.id, d.integration, d.event_type, d.request_id, d.traceparent, d.tracestate, d.idempotency_key,
-       d.created_by, d.max_attempts, d.content_type, d.headers, d.payload, c.request_id
-  FROM unnest($1::int[], $2::bigint[], $3::int[]) AS g (integration, id, cycle)
+       d.created_by, d.max_attempts, d.content_type, d.headers, d.payload, c.request_id,
+       (SELECT a.id FROM audit a WHERE a.target_id = g.name AND a.id > g.id ORDER BY a.target_id DESC, a.id DESC LIMIT 1)
+  FROM unnest($1::int[], $2::bigint[], $3::int[], $4::text[]) AS g (integration, id, cycle, name)
   JOIN delivery d ON d.integration = g.integration AND d.id = g.id
   LEFT JOIN cycle c ON c.integration = g.integration AND c.item = g.id AND c.cycle = g.cycle
 
@@ -261,6 +262,10 @@ UPDATE live SET claimed_by = NULL, claimed_at = NULL, attempt = attempt - 1, due
 -- name: insert_events
 INSERT INTO audit (id, event_type, request_id, integration_id, target_id, actor, record)
 SELECT * FROM unnest($1::bigint[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[])
+
+-- name: last_event
+-- Of a target, if it is later than one.
+SELECT id FROM audit WHERE target_id = $1 AND id > $2 ORDER BY target_id DESC, id DESC LIMIT 1
 
 -- name: has_event
 SELECT 1 FROM audit WHERE id = $1

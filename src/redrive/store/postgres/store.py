@@ -14,7 +14,7 @@ from redrive.audit.record import AuditEvent
 from redrive.clock import Clock, FollowedClock, random_bytes
 from redrive.config import without_secrets
 from redrive.domain.delivery import Attempt, Claim, Item, Resolution
-from redrive.domain.ids import EventId, ItemId, first_id_at
+from redrive.domain.ids import EventId, IdSequence, ItemId, first_id_at
 from redrive.domain.integration import Integration
 from redrive.domain.item import Finish, RetryAt
 from redrive.domain.sharing import Lane, shares
@@ -85,6 +85,7 @@ class PostgresStore:
         self._reserved = database.reserved()
         self._followed = FollowedClock(clock)
         self.clock: Clock = self._followed
+        self.ids = IdSequence()
         self._where = without_secrets(url)
         self._sends = sends
         self._lease_seconds = lease_seconds
@@ -261,7 +262,8 @@ class PostgresStore:
             return list(await connection.fetch(SQL["claimed"], owner, list(wants), stamp))
 
         async def read_claims(connection: Connection) -> Claimed:
-            claimed = await work.read_claims(connection, owner, rows)
+            claimed, last_event = await work.read_claims(connection, owner, rows)
+            self.ids.follow(last_event)
             due = await work.next_due(connection, owner, places)
             cursors.advance(places, due, now_ms)
             return Claimed(claimed.claims, due, claimed.set_aside, claimed.orphans)
@@ -541,13 +543,17 @@ class PostgresStore:
         patience = self._lease_seconds / 3  # a session that went silent must leave time for another
         rows = await self._reserved.again(lambda c: c.fetch(query, *values, timeout=patience))
         if rows:
-            self._followed.follow(from_ms(rows[0][0]), (before + self.clock.elapsed()) / 2)
+            self._followed.follow(from_ms(rows[0][0]), before, self.clock.elapsed())
         return bool(rows)
 
     async def _guarded(
         self, change: Verb[bool], events: Sequence[AuditEvent], once: Once | None = None
     ) -> bool:
-        """A change, its events and its stored reply: all of it or, when the guard fails, nothing."""
+        """A change, its events and its stored reply: all of it or, when the guard fails, nothing.
+
+        It fails as well when these events would stand before one that was written before them, whose id a
+        process with a clock a little ahead of ours made. The caller decides anew, with ids that come after.
+        """
 
         async def run(connection: Connection) -> bool:
             async with connection.transaction():
@@ -555,9 +561,14 @@ class PostgresStore:
                 if changed:
                     await work.write_events(connection, events)
                     await operate.remember(connection, once)
+                    await work.must_be_the_last(connection, events)
                 return changed
 
-        return await self._database.write(run, _if_written(events, True))
+        try:
+            return await self._database.write(run, _if_written(events, True))
+        except work.OutOfOrder as error:
+            self.ids.follow(error.last_event)
+            return False
 
 
 async def prepare(url: str, clock: Clock, *, is_pooled: bool = False) -> list[str]:

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from redrive.audit.record import AuditEvent
 from redrive.domain.delivery import Claim
-from redrive.domain.ids import ItemId
+from redrive.domain.ids import ItemId, recovery_id
 from redrive.domain.integration import Lifecycle
 from redrive.domain.item import Finish, RetryAt, Status
 from redrive.store.named import load_queries
@@ -104,6 +104,14 @@ async def hand_over(connection: Connection, item: Import) -> Verdict:
     return Accepted(claimed=False)
 
 
+class OutOfOrder(Exception):
+    """An event would stand before another of its target that was written before it."""
+
+    def __init__(self, last_event: int) -> None:
+        super().__init__(f"event {last_event} was written before")
+        self.last_event = last_event
+
+
 async def claim(connection: Connection, owner: int, wants: Mapping[Place, int], claimed_at: int) -> list[Row]:
     """Claim and count; only of integrations that send, and only while *owner* lives."""
     columns = (
@@ -117,9 +125,12 @@ async def claim(connection: Connection, owner: int, wants: Mapping[Place, int], 
     return rows
 
 
-async def read_claims(connection: Connection, owner: int, rows: Sequence[Row]) -> Claimed:
-    """The claims behind what `claim` took, in the order they were due; damaged records are set aside."""
-    columns = _columns([(row[0], row[1], row[3]) for row in rows], 3)
+async def read_claims(connection: Connection, owner: int, rows: Sequence[Row]) -> tuple[Claimed, int]:
+    """The claims behind what `claim` took, in the order they were due; damaged records are set aside.
+
+    With the id of the last event that any of them has.
+    """
+    columns = _columns([(row[0], row[1], row[3], _name_if_told_of(row)) for row in rows], 4)
     found = (
         {row[0]: row for row in await connection.fetch(SQL["claimed_deliveries"], *columns)} if rows else {}
     )
@@ -133,7 +144,8 @@ async def read_claims(connection: Connection, owner: int, rows: Sequence[Row]) -
         except StoreInconsistent as error:
             await connection.execute(SQL["set_aside"], row[0], row[1], owner, SET_ASIDE_MS)
             set_aside.append(str(error))
-    return Claimed(claims, {}, set_aside, orphans)
+    last_event = max((row[-1] or 0 for row in found.values()), default=0)
+    return Claimed(claims, {}, set_aside, orphans), last_event
 
 
 async def next_due(
@@ -174,6 +186,14 @@ async def write_events(connection: Connection, events: Sequence[AuditEvent]) -> 
         await connection.execute(SQL["insert_events"], *_columns([event_row(event) for event in events], 7))
 
 
+async def must_be_the_last(connection: Connection, events: Sequence[AuditEvent]) -> None:
+    """Of their targets, so far; OutOfOrder when one is not. Whoever writes the next has to wait for us."""
+    for event in events:
+        last = await connection.fetchval(SQL["last_event"], event.target_id, event.id)
+        if last is not None and last not in {other.id for other in events}:
+            raise OutOfOrder(last)
+
+
 def _columns(rows: Sequence[Row], width: int) -> list[list[Any]]:
     """Rows as the arrays that `unnest` puts together again."""
     return [list(column) for column in zip(*rows, strict=True)] if rows else [[] for _ in range(width)]
@@ -198,7 +218,7 @@ def _claim(owner: int, row: Row, found: Row | None) -> Claim:
     _, number, _, cycle, attempt, max_attempts, orphaned_ms = row
     if found is None:
         raise StoreInconsistent(f"item {number} is unfinished but was never stored")
-    *columns, request_id = found
+    *columns, request_id, _ = found
     if cycle > 1 and request_id is None:
         raise StoreInconsistent(f"item {number} is in cycle {cycle}, which nobody opened")
     delivery = to_delivery(tuple(columns))
@@ -206,6 +226,12 @@ def _claim(owner: int, row: Row, found: Row | None) -> Claim:
     return Claim(
         delivery, owner, cycle, attempt, max_attempts, request_id or delivery.request_id, orphaned_at
     )
+
+
+def _name_if_told_of(row: Row) -> str | None:
+    """As events name an item that has some; a first attempt comes before them all."""
+    _, number, _, cycle, attempt, *_ = row
+    return None if (cycle, attempt) == (1, 1) else recovery_id(number)
 
 
 def _result_row(result: Result) -> Row:

@@ -15,7 +15,7 @@ import apsw
 from redrive.audit.record import AuditEvent
 from redrive.clock import Clock, random_bytes
 from redrive.domain.delivery import Attempt, Claim, Item, Resolution
-from redrive.domain.ids import EventId, ItemId, first_id_at
+from redrive.domain.ids import EventId, IdSequence, ItemId, first_id_at
 from redrive.domain.integration import Integration
 from redrive.domain.sharing import Lane
 from redrive.store.port import (
@@ -54,6 +54,7 @@ class SqliteStore:
     def __init__(self, path: Path, clock: Clock, writer: Writer, readers: int) -> None:
         self._path = path
         self.clock = clock
+        self.ids = IdSequence()
         self._writer = writer
         self._local = threading.local()
         self._readers = ThreadPoolExecutor(readers, thread_name_prefix="redrive-reader")

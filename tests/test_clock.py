@@ -1,0 +1,74 @@
+"""A clock that follows another machine's."""
+
+from datetime import timedelta
+
+import pytest
+
+from redrive.clock import FollowedClock
+from tests.factories import NOW
+from tests.store.under_test import OffsetClock
+
+
+@pytest.fixture
+def here() -> OffsetClock:
+    return OffsetClock()
+
+
+@pytest.fixture
+def followed(here: OffsetClock) -> FollowedClock:
+    """Told, to a hundredth of a second, that it is an hour later there."""
+    clock = FollowedClock(here)
+    clock.follow(NOW + timedelta(hours=1), -0.01, 0.01)
+    return clock
+
+
+def seconds_apart(clock: FollowedClock, here: OffsetClock) -> float:
+    return (clock.now() - here.now()).total_seconds()
+
+
+def test_it_goes_on_as_the_steady_clock_does(followed: FollowedClock, here: OffsetClock) -> None:
+    here.move(60)
+
+    assert seconds_apart(followed, here) == 3600
+
+
+def test_a_slow_answer_is_followed_when_the_sure_one_cannot_be_right(
+    followed: FollowedClock, here: OffsetClock
+) -> None:
+    here.move(5)
+
+    followed.follow(NOW + timedelta(hours=1, seconds=5.4), 4, 5)  # 3600.9 seconds apart, give or take 0.5
+
+    assert seconds_apart(followed, here) == pytest.approx(3600.9)
+
+
+def test_a_slow_answer_that_agrees_is_not_followed(followed: FollowedClock, here: OffsetClock) -> None:
+    here.move(5)
+
+    followed.follow(NOW + timedelta(hours=1, seconds=4.9), 4, 5)  # 3600.4 seconds apart, give or take 0.5
+
+    assert seconds_apart(followed, here) == 3600
+
+
+def test_an_answer_as_sure_is_followed(followed: FollowedClock, here: OffsetClock) -> None:
+    here.move(5)
+
+    followed.follow(NOW + timedelta(hours=1, seconds=4.995), 4.98, 5)
+
+    assert seconds_apart(followed, here) == pytest.approx(3600.005)
+
+
+def test_a_sure_answer_ages(followed: FollowedClock, here: OffsetClock) -> None:
+    here.move(10_000)
+
+    followed.follow(NOW + timedelta(hours=1, seconds=9_999.9), 9_999, 10_000)
+
+    assert seconds_apart(followed, here) == pytest.approx(3600.4)
+
+
+def test_a_clock_that_was_set_is_followed_at_once(followed: FollowedClock, here: OffsetClock) -> None:
+    here.move(5)
+
+    followed.follow(NOW, 4, 5)
+
+    assert seconds_apart(followed, here) == pytest.approx(-4.5)
