@@ -42,8 +42,9 @@ async def main() -> None:
 async def accept(session: aiohttp.ClientSession, url: str, envelope: bytes, headers: dict[str, str]) -> None:
     """Hand one delivery over; return once it is durable."""
     async with session.post(url, data=envelope, headers=headers) as answer:
+        told = await answer.text()  # all of it, or the connection could not be used again
         if answer.status != 202:
-            raise RuntimeError(f"{answer.status}: {await answer.text()}")
+            raise RuntimeError(f"{answer.status}: {told}")
 
 
 async def integrate(session: aiohttp.ClientSession, name: str, url: str) -> None:
