@@ -1,10 +1,11 @@
 """Small factories: each makes something valid; a test names only what it is about."""
 
 from collections.abc import Iterator
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import count
 from typing import Any
+
+from msgspec.structs import replace
 
 from redrive.audit.record import Actor, AuditEvent, EventType
 from redrive.domain.delivery import Attempt, Claim, Delivery, Evidence

@@ -252,7 +252,7 @@ class Settings:
 
     def defaults(self) -> Defaults:
         """What an integration that says nothing gets."""
-        return Defaults(**{row.name: getattr(self, row.name) for row in fields(Defaults)})
+        return Defaults(**{name: getattr(self, name) for name in Defaults.__struct_fields__})
 
     def database_address(self) -> str:
         """The database, as anyone may read it."""

@@ -1,10 +1,10 @@
 """Processes make ids by clocks that differ a little; an item's events stand in the order of what happened."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import replace
 from datetime import timedelta
 
 import pytest
+from msgspec.structs import replace
 
 from redrive.audit.record import EventType
 from redrive.domain.delivery import Delivery

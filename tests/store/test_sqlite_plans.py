@@ -2,13 +2,13 @@
 
 import re
 from collections.abc import Iterator
-from dataclasses import fields
 from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 import apsw
 import pytest
+from msgspec.structs import fields
 
 from redrive.audit.record import EventType
 from redrive.domain.ids import EventId

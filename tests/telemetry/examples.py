@@ -1,8 +1,9 @@
 """One example of every event; a test changes what it is about."""
 
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
+
+from msgspec.structs import replace
 
 from redrive.domain.delivery import Claim, Delivery
 from redrive.domain.ids import ItemId

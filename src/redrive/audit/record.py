@@ -1,9 +1,10 @@
 """The audit event of contract §5 and the ones an attempt or an operator's verb leaves behind."""
 
-from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, Literal
+
+from msgspec import Struct
 
 from redrive.domain.ids import EventId, event_id
 
@@ -43,8 +44,7 @@ WHEN: dict[EventType, str] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Actor:
+class Actor(Struct, frozen=True):
     """Who did it: a token's subject, or redrive itself."""
 
     id: str
@@ -52,8 +52,7 @@ class Actor:
     session_id: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class AuditEvent:
+class AuditEvent(Struct, frozen=True):
     """One fact, written in the transaction that made it true and never changed."""
 
     id: EventId

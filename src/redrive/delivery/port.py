@@ -1,15 +1,15 @@
 """What the engine asks of a deliverer."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Protocol
+
+from msgspec import Struct
 
 from redrive.domain.outcome import Outcome
 from redrive.domain.target import Target
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(Struct, frozen=True):
     """One request, complete: exactly these headers and bytes are sent. The timeout is for all of it."""
 
     method: str

@@ -1,7 +1,8 @@
 """Who calls, what they may do, and what their call carries along."""
 
-from dataclasses import dataclass
 from enum import StrEnum
+
+from msgspec import Struct
 
 from redrive.domain.errors import Forbidden
 
@@ -14,8 +15,7 @@ class Permission(StrEnum):
     DELIVER = "platform.integration.deliver"
 
 
-@dataclass(frozen=True, slots=True)
-class Principal:
+class Principal(Struct, frozen=True):
     """An authenticated caller. `session_id` names the credential used, never its secret."""
 
     id: str
@@ -27,8 +27,7 @@ class Principal:
 SYSTEM = Principal("redrive", "system", None, frozenset())
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
+class Call(Struct, frozen=True):
     """One call: who made it and the correlation ids everything it causes is stored under."""
 
     principal: Principal

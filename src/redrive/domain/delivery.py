@@ -1,8 +1,9 @@
 """The values of a delivery on its way: accepted, claimed, attempted, and shown."""
 
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
+
+from msgspec import Struct
 
 from redrive.domain.ids import ItemId, recovery_id
 from redrive.domain.item import Status
@@ -11,8 +12,7 @@ from redrive.domain.outcome import Answer, Outcome
 Headers = tuple[tuple[str, str], ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Delivery:
+class Delivery(Struct, frozen=True):
     """What was accepted, for good: inserted once, never changed. `integration` is its number."""
 
     id: ItemId
@@ -30,8 +30,7 @@ class Delivery:
     max_attempts: int
 
 
-@dataclass(frozen=True, slots=True)
-class Claim:
+class Claim(Struct, frozen=True):
     """The right to make one attempt, already counted. It is void once its owner's lease is."""
 
     delivery: Delivery
@@ -48,8 +47,7 @@ class Claim:
         return recovery_id(self.delivery.id)
 
 
-@dataclass(frozen=True, slots=True)
-class Attempt:
+class Attempt(Struct, frozen=True):
     """One HTTP exchange, or its failure, as it is kept.
 
     Of one whose process died, `started_at` is when it was claimed or, where the store keeps no such time,
@@ -65,8 +63,7 @@ class Attempt:
     span_id: str
 
 
-@dataclass(frozen=True, slots=True)
-class Evidence:
+class Evidence(Struct, frozen=True):
     """What is known of the last attempt, made by us or, before an import, elsewhere."""
 
     failure_code: str | None = None
@@ -78,8 +75,7 @@ class Evidence:
     answer_size: int = 0  # a list leaves the answer's body empty
 
 
-@dataclass(frozen=True, slots=True)
-class Resolution:
+class Resolution(Struct, frozen=True):
     """A person closed a failed or dlq item for good."""
 
     resolved_at: datetime
@@ -87,8 +83,7 @@ class Resolution:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class Item:
+class Item(Struct, frozen=True):
     """One delivery and where it stands."""
 
     delivery: Delivery

@@ -3,12 +3,12 @@
 `api/problems.py` alone turns them into HTTP statuses; the class docstring is the title a caller reads.
 """
 
-from dataclasses import dataclass
 from typing import ClassVar
 
+from msgspec import Struct
 
-@dataclass(frozen=True, slots=True)
-class Fault:
+
+class Fault(Struct, frozen=True):
     """One thing that is wrong in an input: where (an RFC 6901 pointer, or a parameter's name), and what."""
 
     pointer: str

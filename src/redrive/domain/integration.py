@@ -1,10 +1,11 @@
 """An integration: where deliveries go, how they are signed and how they are retried."""
 
 import re
-from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, Final, Literal
+
+from msgspec import Struct
 
 from redrive.domain.errors import Fault, InvalidPayload
 from redrive.domain.outcome import RETRYABLE_NETWORK_CODES
@@ -40,8 +41,7 @@ AuthMode = Literal["none", "hmac", "header", "basic", "bearer", "oauth2", "mtls"
 AVAILABLE_AUTH_MODES: Final = frozenset({"none", "hmac"})  # the others come with sealed credentials
 
 
-@dataclass(frozen=True, slots=True)
-class Integration:
+class Integration(Struct, frozen=True):
     """One catalogued destination. `number` is its key in the store, `secrets` are active `whsec_` secrets.
 
     A policy field that is None follows the global default of the moment.
@@ -76,8 +76,7 @@ class Integration:
         return self.lifecycle_status is Lifecycle.ACTIVE
 
 
-@dataclass(frozen=True, slots=True)
-class Defaults:
+class Defaults(Struct, frozen=True):
     """What an integration that says nothing gets; read from the settings."""
 
     timeout_seconds: float = 15.0

@@ -1,9 +1,10 @@
 """The state machine: statuses, what may follow what, and what an attempt or a person does to an item."""
 
-from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from typing import Final, assert_never
+
+from msgspec import Struct
 
 from redrive.domain.errors import Conflict, ReplayConflict
 from redrive.domain.outcome import Failed, Outcome, Succeeded, is_retryable
@@ -34,15 +35,13 @@ TRANSITIONS: Final = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Finish:
+class Finish(Struct, frozen=True):
     """The cycle ends here, in `status`."""
 
     status: Status
 
 
-@dataclass(frozen=True, slots=True)
-class RetryAt:
+class RetryAt(Struct, frozen=True):
     """Another attempt becomes due at `due_at`."""
 
     due_at: datetime

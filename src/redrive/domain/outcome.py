@@ -1,10 +1,11 @@
 """What came of one attempt, and what that means: every HTTP status and network error has one class."""
 
 import re
-from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
 from typing import Final
+
+from msgspec import Struct
 
 ALWAYS_RETRYABLE: Final = frozenset({"RESPONSE_TIMEOUT", "DNS_NOT_FOUND", "LEASE_EXPIRED"})
 NEVER_RETRYABLE: Final = frozenset({"TLS_ERROR", "PROTOCOL_ERROR", "BLOCKED_ADDRESS"})
@@ -29,8 +30,7 @@ class Reach(StrEnum):
     ANSWERED = "answered"  # a complete header came back
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(Struct, frozen=True):
     """What a receiver answered. `body` holds at most the first 64 KiB, as it came, never inflated."""
 
     status: int
@@ -44,8 +44,7 @@ class Answer:
         return next((v for k, v in self.headers if k.lower() == "content-type"), "")
 
 
-@dataclass(frozen=True, slots=True)
-class Succeeded:
+class Succeeded(Struct, frozen=True):
     """The receiver answered 2xx."""
 
     answer: Answer
@@ -53,8 +52,7 @@ class Succeeded:
     reach = Reach.ANSWERED
 
 
-@dataclass(frozen=True, slots=True)
-class Failed:
+class Failed(Struct, frozen=True):
     """Anything else. `code` is HTTP_<status> or a network code; `retry_after` is what was asked for."""
 
     code: str

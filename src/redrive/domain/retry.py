@@ -1,8 +1,9 @@
 """When to try again: exponential backoff with jitter, and a strict Retry-After (RFC 9110 §10.2.3)."""
 
 import re
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+
+from msgspec import Struct
 
 from redrive.domain.outcome import RETRYABLE_NETWORK_CODES
 
@@ -20,8 +21,7 @@ _HTTP_DATES = (
 _SECONDS = re.compile(r"[0-9]{1,1000}", re.ASCII)  # int() refuses far longer ones
 
 
-@dataclass(frozen=True, slots=True)
-class RetryPolicy:
+class RetryPolicy(Struct, frozen=True):
     """How an integration is retried. Delays are seconds; `jitter` is the share of a delay, 0 to 1."""
 
     max_attempts: int = 5

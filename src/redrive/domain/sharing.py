@@ -7,8 +7,9 @@ has to be told; ownership itself is only ever what the store says.
 import hashlib
 from collections import Counter
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
 from typing import NamedTuple
+
+from msgspec import Struct
 
 MOST_SHARDS = 64
 
@@ -21,8 +22,7 @@ class Lane(NamedTuple):
     shard: int
 
 
-@dataclass(frozen=True, slots=True)
-class Share:
+class Share(Struct, frozen=True):
     """What one process owns of an integration: some of its shards, and so much of its limits."""
 
     shards: int = 1

@@ -1,8 +1,9 @@
 """The URL grammar of a target: strict ASCII, judged before any library sees it."""
 
 import re
-from dataclasses import dataclass
 from ipaddress import IPv6Address
+
+from msgspec import Struct
 
 from redrive.domain.errors import Fault, InvalidPayload
 
@@ -18,8 +19,7 @@ _LABEL = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?", re.ASCI
 _DEFAULT_PORTS = {"https": 443, "http": 80}
 
 
-@dataclass(frozen=True, slots=True)
-class Target:
+class Target(Struct, frozen=True):
     """Where a delivery goes. `host` is without brackets; `path` holds the query too."""
 
     scheme: str

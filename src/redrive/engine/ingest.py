@@ -3,8 +3,9 @@
 import asyncio
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import assert_never
+
+from msgspec import Struct
 
 from redrive.domain.access import Call, Permission
 from redrive.domain.delivery import Claim, Delivery, Headers
@@ -29,8 +30,7 @@ from redrive.store.port import (
 from redrive.telemetry.events import DeliveriesAccepted
 
 
-@dataclass(frozen=True, slots=True)
-class Submission:
+class Submission(Struct, frozen=True):
     """A delivery as a producer hands it over; every field is checked already."""
 
     event_type: str
@@ -40,8 +40,7 @@ class Submission:
     idempotency_key: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Receipt:
+class Receipt(Struct, frozen=True):
     """What a producer may rely on: the item is durable. `duplicate`: it was before this call."""
 
     id: ItemId

@@ -6,9 +6,10 @@ ask at once, also after a crash.
 
 import hashlib
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from datetime import datetime
 from typing import TypeVar
+
+from msgspec import Struct
 
 from redrive.domain.errors import IdempotencyKeyReused, RedriveError
 from redrive.store.port import AlreadyAnswered, Once, Store
@@ -16,8 +17,7 @@ from redrive.store.port import AlreadyAnswered, Once, Store
 Result = TypeVar("Result")
 
 
-@dataclass(frozen=True, slots=True)
-class Told:
+class Told(Struct, frozen=True):
     """What a caller is told. `again`: it was told before, and nothing happened this time."""
 
     status: int
@@ -28,8 +28,7 @@ class Told:
 Render = Callable[[Result], Told]  # asked before the commit; what it raises undoes the verb
 
 
-@dataclass(frozen=True, slots=True)
-class Key:
+class Key(Struct, frozen=True):
     """A call's Idempotency-Key: what it is scoped to, and the digest of the body it came with."""
 
     scope: bytes

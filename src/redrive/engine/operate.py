@@ -1,8 +1,10 @@
 """A person's verbs on one item: hand over, replay, resolve. Each leaves its reason in an audit event."""
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
 from datetime import datetime
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from redrive.audit.record import EventType
 from redrive.domain.access import Call, Permission
@@ -24,8 +26,7 @@ from redrive.telemetry.events import AuditWritten, Operated
 TURNS = 10
 
 
-@dataclass(frozen=True, slots=True)
-class HandOver:
+class HandOver(Struct, frozen=True):
     """A delivery that failed elsewhere: what was to be sent, and what is known of its failure."""
 
     submission: Submission
@@ -34,8 +35,7 @@ class HandOver:
     last: Evidence
 
 
-@dataclass(frozen=True, slots=True)
-class Replayed:
+class Replayed(Struct, frozen=True):
     """What a replay did."""
 
     item: Item

@@ -6,9 +6,10 @@ waits for its verb to return: returned means durable.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Generic, Protocol, TypeVar
+
+from msgspec import Struct
 
 from redrive.audit.record import AuditEvent, EventType
 from redrive.clock import Clock
@@ -48,8 +49,7 @@ class StoreOwned(Exception):
     """Another live process owns this store; the message names it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Intake:
+class Intake(Struct, frozen=True):
     """One delivery to accept; `owner` claims it at once, as attempt 1. `fingerprint` compares key reuse."""
 
     delivery: Delivery
@@ -57,27 +57,23 @@ class Intake:
     owner: int | None
 
 
-@dataclass(frozen=True, slots=True)
-class Accepted:
+class Accepted(Struct, frozen=True):
     """It is durable; not `claimed` although an owner was named: its integration does not send now."""
 
     claimed: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Duplicate:
+class Duplicate(Struct, frozen=True):
     """Its idempotency key was used before for the same delivery: `id` is that one."""
 
     id: ItemId
 
 
-@dataclass(frozen=True, slots=True)
-class KeyReused:
+class KeyReused(Struct, frozen=True):
     """Its idempotency key was used before for another delivery; nothing was stored."""
 
 
-@dataclass(frozen=True, slots=True)
-class Refused:
+class Refused(Struct, frozen=True):
     """Its integration does not accept deliveries in `lifecycle`; nothing was stored."""
 
     lifecycle: Lifecycle
@@ -86,8 +82,7 @@ class Refused:
 Verdict = Accepted | Duplicate | KeyReused | Refused
 
 
-@dataclass(frozen=True, slots=True)
-class Once:
+class Once(Struct, frozen=True):
     """An Idempotency-Key in force: the reply that is stored with the effect and given to the same request."""
 
     scope: bytes  # digest of caller, method, path and key
@@ -97,8 +92,7 @@ class Once:
     created_at: datetime
 
 
-@dataclass(frozen=True, slots=True)
-class Claimed:
+class Claimed(Struct, frozen=True):
     """What a claim gave, and when the next unclaimed item of each lane asked for is due (None: never).
 
     `set_aside` says of damaged records why they were not claimed; they are looked at again in an hour.
@@ -111,16 +105,14 @@ class Claimed:
     orphans: Sequence[Claim] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Balance:
+class Balance(Struct, frozen=True):
     """The lanes a process owns, and which of them it should let go of once no claim of theirs is left."""
 
     owned: frozenset[Lane]
     surplus: frozenset[Lane] = frozenset()
 
 
-@dataclass(frozen=True, slots=True)
-class Result:
+class Result(Struct, frozen=True):
     """What to record of one finished attempt: the attempt, the step it leads to, and its audit events."""
 
     claim: Claim
@@ -130,8 +122,7 @@ class Result:
     finished_at: datetime
 
 
-@dataclass(frozen=True, slots=True)
-class Import:
+class Import(Struct, frozen=True):
     """A delivery that failed elsewhere (`failed` or `dlq`), with what is known of its last attempt."""
 
     delivery: Delivery
@@ -142,8 +133,7 @@ class Import:
     event: AuditEvent
 
 
-@dataclass(frozen=True, slots=True)
-class Replay:
+class Replay(Struct, frozen=True):
     """A new cycle for a dead item, provided it still is in `status` and `cycle`."""
 
     id: ItemId
@@ -159,8 +149,7 @@ class Replay:
     event: AuditEvent
 
 
-@dataclass(frozen=True, slots=True)
-class QueueFilter:
+class QueueFilter(Struct, frozen=True):
     """Which items of an integration; None everywhere: all. Instants bound when an item was accepted."""
 
     status: Status | None = None
@@ -182,8 +171,7 @@ class QueueFilter:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class EventFilter:
+class EventFilter(Struct, frozen=True):
     """Which audit events; None everywhere: all."""
 
     request_id: str | None = None
@@ -195,8 +183,7 @@ class EventFilter:
     until: datetime | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Page(Generic[Row]):
+class Page(Struct, Generic[Row], frozen=True):
     """Rows newest first. `next_below`: the id below which the next page goes on; None at the end.
 
     A page may be shorter than its limit and still have a next one: a list does bounded work.
@@ -206,8 +193,7 @@ class Page(Generic[Row]):
     next_below: int | None
 
 
-@dataclass(frozen=True, slots=True)
-class Token:
+class Token(Struct, frozen=True):
     """A caller's credential without its secret, which is kept as a SHA-256 digest."""
 
     token_id: str
@@ -218,8 +204,7 @@ class Token:
     revoked_at: datetime | None
 
 
-@dataclass(frozen=True, slots=True)
-class Backlog:
+class Backlog(Struct, frozen=True):
     """Work that waits: how much is due, and since when the oldest is."""
 
     due: int = 0

@@ -1,11 +1,11 @@
 """Between values and rows: instants as milliseconds, headers and records as JSON text."""
 
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any, TypeVar
 
 import msgspec
+from msgspec.structs import replace
 
 from redrive.audit.record import AuditEvent
 from redrive.domain.access import Permission

@@ -1,16 +1,16 @@
 """The catalogue: every event that can be announced, past tense. Never a secret, a payload or a whole URL."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import datetime, timedelta
+
+from msgspec import Struct
 
 from redrive.domain.delivery import Claim
 from redrive.domain.item import Step
 from redrive.domain.outcome import Outcome
 
 
-@dataclass(frozen=True, slots=True)
-class Started:
+class Started(Struct, frozen=True):
     """The process is ready: it accepts, and it sends."""
 
     role: str
@@ -19,31 +19,27 @@ class Started:
     incarnation: int
 
 
-@dataclass(frozen=True, slots=True)
-class DrainStarted:
+class DrainStarted(Struct, frozen=True):
     """The process was asked to stop: it claims nothing more and finishes what is in flight."""
 
     in_flight: int
 
 
-@dataclass(frozen=True, slots=True)
-class Stopped:
+class Stopped(Struct, frozen=True):
     """The process let go of everything. `reason` says why; `aborted` attempts may have been received."""
 
     reason: str
     aborted: int
 
 
-@dataclass(frozen=True, slots=True)
-class DeliveriesAccepted:
+class DeliveriesAccepted(Struct, frozen=True):
     """`count` deliveries became durable in one commit; `duplicates` more were known already."""
 
     count: int
     duplicates: int
 
 
-@dataclass(frozen=True, slots=True)
-class AttemptFinished:
+class AttemptFinished(Struct, frozen=True):
     """An attempt ended and was recorded; not `recorded`: its claim was lost and nothing was changed."""
 
     claim: Claim
@@ -62,15 +58,13 @@ class AttemptFinished:
         return self.step.status.value if self.recorded else "lost"
 
 
-@dataclass(frozen=True, slots=True)
-class LeasesLost:
+class LeasesLost(Struct, frozen=True):
     """Claims of dead processes were taken over; each is recorded as LEASE_EXPIRED."""
 
     count: int
 
 
-@dataclass(frozen=True, slots=True)
-class SendingSuspended:
+class SendingSuspended(Struct, frozen=True):
     """A fault of our own kept an attempt from being made: this integration waits, no attempt was spent."""
 
     integration_id: str
@@ -78,15 +72,13 @@ class SendingSuspended:
     seconds: float
 
 
-@dataclass(frozen=True, slots=True)
-class AuditWritten:
+class AuditWritten(Struct, frozen=True):
     """An audit event became durable."""
 
     event_type: str
 
 
-@dataclass(frozen=True, slots=True)
-class Operated:
+class Operated(Struct, frozen=True):
     """A person's verb took effect."""
 
     event_type: str
@@ -96,8 +88,7 @@ class Operated:
     request_id: str
 
 
-@dataclass(frozen=True, slots=True)
-class RequestHandled:
+class RequestHandled(Struct, frozen=True):
     """An HTTP request was answered. `route` is its template, never its path."""
 
     method: str
@@ -107,45 +98,39 @@ class RequestHandled:
     request_id: str
 
 
-@dataclass(frozen=True, slots=True)
-class AuthenticationFailed:
+class AuthenticationFailed(Struct, frozen=True):
     """A call came without a valid token: counted, not stored."""
 
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class StoreFailed:
+class StoreFailed(Struct, frozen=True):
     """The store could not do something; answers are 503 until it can."""
 
     verb: str
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class StoreRecovered:
+class StoreRecovered(Struct, frozen=True):
     """The store works again."""
 
     seconds: float
 
 
-@dataclass(frozen=True, slots=True)
-class LeaseEnded:
+class LeaseEnded(Struct, frozen=True):
     """Our own lease is gone: what we had claimed is another's now; we begin again, or stop if we cannot."""
 
     incarnation: int
 
 
-@dataclass(frozen=True, slots=True)
-class ProcessDied:
+class ProcessDied(Struct, frozen=True):
     """One of the processes of `--workers` is dead: what it had in hand is another's, and a new one starts."""
 
     pid: int
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class LoopFailed:
+class LoopFailed(Struct, frozen=True):
     """A turn of one of our loops raised something nobody expected: a bug. The loop goes on."""
 
     loop: str

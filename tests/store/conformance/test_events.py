@@ -1,8 +1,8 @@
-from dataclasses import replace
 from itertools import product
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from redrive.audit.record import Actor, AuditEvent, EventType
 from redrive.domain.ids import EventId

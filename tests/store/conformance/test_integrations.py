@@ -1,7 +1,7 @@
 import asyncio
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 
 from redrive.audit.record import EventType
 from redrive.domain.integration import Integration, Lifecycle

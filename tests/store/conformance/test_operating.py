@@ -1,10 +1,10 @@
 """A person's verbs on an item: hand over, replay, resolve."""
 
-from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from redrive.audit.record import EventType
 from redrive.domain.delivery import Evidence, Item, Resolution

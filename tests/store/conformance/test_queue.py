@@ -1,10 +1,10 @@
 """The list of items: every filter, and pages that neither lose nor repeat."""
 
-from dataclasses import replace
 from datetime import timedelta
 from itertools import product
 
 import pytest
+from msgspec.structs import replace
 
 from redrive.domain.delivery import Delivery, Item, Resolution
 from redrive.domain.ids import ItemId

@@ -1,10 +1,10 @@
 """Claim, record, give back, adopt: the fences around an attempt."""
 
 import asyncio
-from dataclasses import replace
 from datetime import timedelta
 
 import pytest
+from msgspec.structs import replace
 
 from redrive.audit.record import EventType
 from redrive.domain.delivery import Delivery
