@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from redrive.engine.batch import Batcher
+from redrive.engine.batch import Batcher, Turn
 
 
 async def test_what_queues_while_a_batch_is_written_is_the_next_batch() -> None:
@@ -28,6 +28,50 @@ async def test_what_queues_while_a_batch_is_written_is_the_next_batch() -> None:
 
     assert [await first, *[await other for other in others]] == [[-1], [-2], [-3], [-4]]
     assert batches == [[1], [2, 3, 4]]
+
+
+async def test_batches_of_two_kinds_gather_while_the_other_is_written() -> None:
+    batches: list[list[str]] = []
+    gates = {"accept": asyncio.Event(), "record": asyncio.Event()}
+
+    async def flush(given: Sequence[str]) -> list[str]:
+        batches.append(list(given))
+        await gates[given[0]].wait()
+        return list(given)
+
+    turn = Turn()
+    accepting, recording = Batcher(flush, turn), Batcher(flush, turn)
+    tasks = [asyncio.create_task(accepting.submit(["accept"]))]
+    await asyncio.sleep(0)
+    tasks += [asyncio.create_task(recording.submit(["record"])) for _ in range(2)]
+    await asyncio.sleep(0)
+    tasks += [asyncio.create_task(recording.submit(["record"])) for _ in range(2)]
+
+    gates["accept"].set()
+    gates["record"].set()
+    await asyncio.gather(*tasks)
+
+    assert batches == [["accept"], ["record"] * 4]
+
+
+async def test_a_batch_does_not_wait_for_one_that_takes_long() -> None:
+    stuck = asyncio.Event()
+
+    async def wait(given: Sequence[int]) -> list[int]:
+        await stuck.wait()
+        return list(given)
+
+    async def answer(given: Sequence[int]) -> list[int]:
+        return list(given)
+
+    turn = Turn()
+    first = asyncio.create_task(Batcher(wait, turn).submit([1]))
+    await asyncio.sleep(0)
+
+    assert await Batcher(answer, turn).submit([2]) == [2]
+    assert not first.done()
+    stuck.set()
+    assert await first == [1]
 
 
 async def test_a_group_is_never_split_and_a_batch_keeps_to_its_size() -> None:

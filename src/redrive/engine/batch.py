@@ -1,11 +1,42 @@
 """Group commit without a timer: whatever queued while the last batch was written is the next batch."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Generic, TypeVar
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from typing import Final, Generic, TypeVar
 
 Given = TypeVar("Given")
 Got = TypeVar("Got")
+PATIENCE_SECONDS: Final = 0.05
+
+
+class Turn:
+    """Lets batches of several kinds be written one after another: each is larger for having waited.
+
+    What a batch costs is mostly the round trip and the commit. It waits for no other that takes long, though:
+    the store may be away, and whoever asks must be told.
+    """
+
+    def __init__(self) -> None:
+        self._lock = asyncio.Lock()
+
+    @asynccontextmanager
+    async def taken(self) -> AsyncIterator[None]:
+        """Begin once nobody else has the turn, or without it when they keep it."""
+        if not await self._take():
+            yield
+            return
+        try:
+            yield
+        finally:
+            self._lock.release()
+
+    async def _take(self) -> bool:
+        try:
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                return await self._lock.acquire()
+        except TimeoutError:
+            return False
 
 
 class Batcher(Generic[Given, Got]):
@@ -14,8 +45,14 @@ class Batcher(Generic[Given, Got]):
     *flush* answers a batch with one result for each element; what it raises, every submitter gets.
     """
 
-    def __init__(self, flush: Callable[[Sequence[Given]], Awaitable[Sequence[Got]]], most: int = 512) -> None:
+    def __init__(
+        self,
+        flush: Callable[[Sequence[Given]], Awaitable[Sequence[Got]]],
+        turn: Turn | None = None,
+        most: int = 512,
+    ) -> None:
         self._flush = flush
+        self._turn = turn or Turn()
         self._most = most
         self._waiting: list[tuple[Sequence[Given], asyncio.Future[Sequence[Got]]]] = []
         self._running: asyncio.Task[None] | None = None
@@ -50,7 +87,8 @@ class Batcher(Generic[Given, Got]):
     async def _run(self) -> None:
         try:
             while self._waiting:
-                await self._flush_some()
+                async with self._turn.taken():
+                    await self._flush_some()
         finally:
             self._running = None
 

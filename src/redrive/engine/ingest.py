@@ -73,7 +73,7 @@ class Ingest:
         self.catalogue = catalogue
         self.worker = worker
         self.max_queued = max_queued
-        self.batcher: Batcher[Intake, Verdict | Exception] = Batcher(self._store_singles)
+        self.batcher: Batcher[Intake, Verdict | Exception] = Batcher(self._store_singles, tools.turn)
         self._batches: dict[asyncio.Task[Sequence[Verdict]], int] = {}
 
     async def accept(self, call: Call, integration_id: str, submission: Submission) -> Receipt:

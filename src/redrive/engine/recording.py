@@ -31,7 +31,7 @@ class Recorder:
         self.catalogue = catalogue
         self.health = health
         self.due = due
-        self.batcher: Batcher[Result, bool | Exception] = Batcher(self._record)
+        self.batcher: Batcher[Result, bool | Exception] = Batcher(self._record, tools.turn)
 
     async def finish(
         self, claim: Claim, outcome: Outcome, started_at: datetime, duration: timedelta, span_id: str

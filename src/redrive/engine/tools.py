@@ -1,10 +1,11 @@
 """What every verb works with: handed to constructors as one value, since nearly all need nearly all of it."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from redrive.clock import Chance, Clock
+from redrive.engine.batch import Turn
 from redrive.store.port import Store
 from redrive.telemetry.events import Announce
 
@@ -13,13 +14,14 @@ NextId = Callable[[datetime], int]
 
 @dataclass(frozen=True, slots=True)
 class Tools:
-    """The collaborators of a verb. `unique_bytes` need no secrecy."""
+    """The collaborators of a verb. `unique_bytes` need no secrecy; who writes in batches takes the `turn`."""
 
     store: Store
     clock: Clock
     chance: Chance
     unique_bytes: Callable[[int], bytes]
     announce: Announce
+    turn: Turn = field(default_factory=Turn)
 
     @property
     def next_id(self) -> NextId:
