@@ -6,12 +6,13 @@ import resource
 import socket
 import sys
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import uvloop
 
+from redrive.api import system
 from redrive.api.app import Api
 from redrive.api.call import Route
 from redrive.api.routes import routes
@@ -258,7 +259,11 @@ def _routes(settings: Settings, table: list[Route]) -> list[Route]:
     """
     if settings.role == "worker":
         table = _of_one_process(table)
-    return [route for route in table if route.path != "/metrics" or settings.workers == 1]
+    if settings.workers == 1:
+        return table
+    return [
+        replace(route, handler=system.no_metrics) if route.path == "/metrics" else route for route in table
+    ]
 
 
 def _of_one_process(table: list[Route]) -> list[Route]:

@@ -290,16 +290,19 @@ def load(
     overrides: Mapping[str, str | None] = {},
     environ: Mapping[str, str] = os.environ,
     file: Path | None = None,
+    *,
+    options: Mapping[str, str] = {},
 ) -> Settings:
     """Read the settings, or raise BadSettings with every problem there is.
 
-    *overrides* come from the command line, by setting name (None: not given). *file* must exist, and
-    so must REDRIVE_CONFIG if set; redrive.toml in the working directory may.
+    *overrides* come from the command line, by setting name (None: not given); *options* says where
+    there, when it is not the option of that name. *file* must exist, and so must REDRIVE_CONFIG if set;
+    redrive.toml in the working directory may.
     """
     problems: list[str] = []
     given = _from_file(file, environ, problems)
     given |= _from_environ(environ, problems)
-    given |= _from_overrides(overrides, problems)
+    given |= _from_overrides(overrides, options, problems)
     values = {setting.name: setting.default for setting in SETTINGS}
     for name, (source, value) in given.items():
         try:
@@ -340,10 +343,12 @@ def _from_environ(environ: Mapping[str, str], problems: list[str]) -> dict[str, 
     return {known[name]: _Given(name, value) for name, value in environ.items() if name in known}
 
 
-def _from_overrides(overrides: Mapping[str, str | None], problems: list[str]) -> dict[str, _Given]:
+def _from_overrides(
+    overrides: Mapping[str, str | None], options: Mapping[str, str], problems: list[str]
+) -> dict[str, _Given]:
     problems += [_unknown(name, tuple(_BY_NAME)) for name in overrides if name not in _BY_NAME]
     return {
-        name: _Given(_BY_NAME[name].option, text)
+        name: _Given(options.get(name, _BY_NAME[name].option), text)
         for name, text in overrides.items()
         if name in _BY_NAME and text is not None
     }

@@ -40,7 +40,8 @@ def _server(settings: Settings) -> list[Finding]:
     try:
         remarks = [Finding(*remark) for remark in app.check_up(settings)]
     except StoreUnavailable as error:
-        return [Finding("database", False, str(error))]
+        advice = f"; {error.advice}" if error.advice else ""
+        return [Finding("database", False, f"{error}{advice}")]
     return [Finding("database", True, settings.database_address()), *remarks]
 
 

@@ -85,3 +85,10 @@ def test_a_server_that_does_not_answer_is_told(terminal: Terminal, file: str) ->
 
     assert (ended.code, ended.out) == (8, "")
     assert "the database cannot be reached" in ended.err
+
+
+def test_what_is_wrong_with_an_address_names_the_option_it_came_with(terminal: Terminal, file: str) -> None:
+    ended = terminal.run("copy", "--from", file, "--to", "mysql://somewhere/else")
+
+    assert ended.code == 2
+    assert ended.err.startswith("redrive: --to must be ")

@@ -99,7 +99,8 @@ def test_each_process_has_metrics_of_its_own_at_a_port_of_its_own(fleet: Service
         with urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
             assert b"redrive_deliveries_accepted_total" in answer.read()
     with Caller(fleet, fleet.a_token()) as caller:
-        assert caller.call("GET", "/metrics").status == 404, "nobody could say whose they are"
+        refused = caller.call("GET", "/metrics")
+        assert (refused.status, "REDRIVE_METRICS_PORT" in refused.document["detail"]) == (404, True)
 
 
 def started(fleet: Service) -> list[str]:

@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable
 
 from redrive.api.call import Asked, Reply
 from redrive.api.query import Query
-from redrive.domain.errors import DependencyUnavailable
+from redrive.domain.errors import DependencyUnavailable, PathNotFound
 from redrive.store.port import StoreUnavailable
 from redrive.telemetry.metrics import Metrics, Polled
 
@@ -24,6 +24,14 @@ async def readyz(asked: Asked) -> Reply:
     if engine.health.reason is not None:
         raise DependencyUnavailable("storage", engine.health.reason)
     return asked.json(200, {"status": "ready"})
+
+
+async def no_metrics(asked: Asked) -> Reply:  # noqa: ARG001 - a handler is given it
+    """Where they are, at a port that several processes share."""
+    raise PathNotFound(
+        "several processes answer at this port: each shows its metrics at a port of its own, counted from"
+        " metrics_port (REDRIVE_METRICS_PORT)"
+    )
 
 
 def scrape(metrics: Metrics) -> Callable[[Asked], Awaitable[Reply]]:

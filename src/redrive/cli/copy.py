@@ -57,12 +57,8 @@ def copy(
             print_lines(rows)
         case _:
             print_table(
-                [
-                    column("TABLE", "table"),
-                    column("ROWS", "rows", is_number=True),
-                    column("BYTES", "bytes", is_number=True),
-                ],
-                rows,
+                [column("TABLE", "table"), column("ROWS", "rows", is_number=True)],
+                [row for row in rows if row["rows"]],
             )
     note(
         f"All of it is in {name_of(target)} now, and was read back as it is in {name_of(source)}. Start"
@@ -72,7 +68,7 @@ def copy(
 
 
 def _database(option: str, url: str, *, is_file: bool) -> "Settings":
-    chosen = settings(database=url)
+    chosen = settings(options={"database": option}, database=url)
     if (chosen.sqlite_path() is not None) is not is_file:
         wanted = "a SQLite database (sqlite:///…)" if is_file else "a PostgreSQL database (postgresql://…)"
         raise Stop(ExitCode.USAGE, f"{option} must be {wanted}", "`redrive copy --help` shows how it is used")

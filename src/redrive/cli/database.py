@@ -1,7 +1,7 @@
 """Commands that work on the database: which one, and what its refusals mean here."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Final, TypeVar
 
@@ -27,12 +27,15 @@ DATABASE: Final[str | None] = None
 Answer = TypeVar("Answer")
 
 
-def settings(**overrides: str | None) -> "Settings":
-    """The settings, with what the command line says; ends the command when something is wrong with them."""
+def settings(*, options: Mapping[str, str] = {}, **overrides: str | None) -> "Settings":
+    """The settings, with what the command line says; ends the command when something is wrong with them.
+
+    *options*: how this command calls a setting, when that is not the setting's own name.
+    """
     from redrive.config import load
 
     with on_this_machine():
-        return load(overrides)
+        return load(overrides, options=options)
 
 
 def name_of(chosen: "Settings") -> str:
@@ -86,7 +89,8 @@ def on_this_machine() -> Iterator[None]:
         wrong = "; ".join(str(error).splitlines())
         raise Stop(ExitCode.USAGE, wrong, "correct all of it and start again") from error
     except (StoreUnavailable, StoreInconsistent, StoreOwned) as error:
-        advice = "`redrive doctor` says what is wrong with the database"
+        known = error.advice if isinstance(error, StoreUnavailable) else ""
+        advice = known or "`redrive doctor` looks at the database and says more"
         raise Stop(ExitCode.UNAVAILABLE, str(error), advice) from error
     except OSError as error:
         if error.filename is None:  # not about a file the operator chose

@@ -75,8 +75,16 @@ def migrate(*, database: Database = DATABASE) -> int:
     return ExitCode.OK
 
 
-def doctor(*, database: Database = DATABASE, output: Output = "table") -> int:
-    chosen = settings(database=database)
+def doctor(
+    *,
+    database: Database = DATABASE,
+    host: Annotated[
+        str | None, Parameter(help="The address `serve` is to listen on. [default: 127.0.0.1]")
+    ] = None,
+    port: Annotated[str | None, Parameter(help="The port `serve` is to listen on. [default: 8080]")] = None,
+    output: Output = "table",
+) -> int:
+    chosen = settings(database=database, host=host, port=port)
     from redrive.doctor import examine
 
     with on_this_machine():

@@ -26,15 +26,17 @@ Row = TypeVar("Row")
 class StoreUnavailable(Exception):
     """The store cannot do it now; the message says why. `fatal`: only a restart can help.
 
-    Nothing was changed, unless it `may_have_happened`: then nobody could learn whether it was.
+    `advice`: what a person can do about it, if that is known. Nothing was changed, unless it
+    `may_have_happened`: then nobody could learn whether it was.
     """
 
     may_have_happened = False
 
-    def __init__(self, reason: str, *, fatal: bool = False) -> None:
+    def __init__(self, reason: str, *, fatal: bool = False, advice: str = "") -> None:
         super().__init__(reason)
         self.reason = reason
         self.fatal = fatal
+        self.advice = advice
 
 
 class StoreInconsistent(Exception):

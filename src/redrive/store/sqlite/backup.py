@@ -89,7 +89,8 @@ def _copy(path: Path, draft: Path, tell: Tell) -> None:
             tell("checking", 1.0)
             _check(copy)
     except StoreUnavailable as error:
-        raise StoreUnavailable(f"{path}: {error.reason}", fatal=error.fatal) from error
+        advice = "name the file of a redrive database, as `redrive backup` makes them"
+        raise StoreUnavailable(f"{path}: {error.reason}", fatal=error.fatal, advice=advice) from error
     _sync(draft)
 
 
