@@ -69,8 +69,8 @@ INSERT INTO attempt (integration, item, cycle, attempt, started_at, duration_us,
          LATERAL (SELECT CASE WHEN plus < 2 THEN 'HTTP_503' END AS code) AS told WHERE is_whole;
 INSERT INTO dedupe (integration, key, item, fingerprint)
   SELECT 1, 'key-' || n, id, 'one' FROM given WHERE is_whole;
-INSERT INTO audit (id, event_type, request_id, integration_id, target_id, actor, record)
-  SELECT id + 3, 'platform.integration.' || CASE n % 2 WHEN 0 THEN 'updated' ELSE 'created' END,
+INSERT INTO audit (integration, id, event_type, request_id, integration_id, target_id, actor, record)
+  SELECT n % 100 + 1, id + 3, 'platform.integration.' || CASE n % 2 WHEN 0 THEN 'updated' ELSE 'created' END,
          'req-' || n / 2, 'partner-' || n % 100, 'rec_' || n / 4,
          CASE n % 50 WHEN 0 THEN 'ops' ELSE 'redrive' END, 'RECORD'
     FROM given WHERE is_whole;
@@ -257,6 +257,7 @@ VERBS: Mapping[str, Verb] = {
     "list every event": list_events(),
     **{f"list events by {name}": list_events(**{name: value}) for name, value in EVENTS.items()},
 }
+INDEXES_OF_EVENTS = {None: {"_id_idx"}, "integration_id": {"_pkey", "_integration_id_id_idx"}}
 NARROWEST_FIRST = ("request_id", "target_id", "integration_id", "actor", "event_type")
 
 
@@ -306,13 +307,14 @@ async def test_events_are_listed_by_the_most_selective_index(filled: Mapping[int
     async with a_process(filled[size]) as process:
         for names in combinations:
             wanted = EventFilter(**{name: EVENTS[name] for name in names})
-            expected = next((f"_{key}_id_idx" for key in NARROWEST_FIRST if key in names), "_pkey")
+            narrowest = next((key for key in NARROWEST_FIRST if key in names), None)
+            expected = INDEXES_OF_EVENTS.get(narrowest, {f"_{narrowest}_id_idx"})
 
             [page] = await process.plans_of(process.store.events(wanted, limit=50, below=None))
             [count] = await process.plans_of(process.store.count_events(wanted, most=500))
 
             for plan in (page, count):
-                assert {re.sub(r"audit_w\d+", "", name) for name in plan.indexes("audit")} == {expected}
+                assert {re.sub(r"audit_w\d+", "", name) for name in plan.indexes("audit")} == expected
 
 
 @pytest.mark.parametrize("size", [size for size in SIZES if size])

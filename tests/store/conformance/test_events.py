@@ -7,8 +7,8 @@ from msgspec.structs import replace
 from redrive.audit.record import Actor, AuditEvent, EventType
 from redrive.domain.ids import EventId
 from redrive.store.port import EventFilter
-from tests.factories import NOW, an_event
-from tests.store.under_test import StoreUnderTest
+from tests.factories import NOW, an_event, an_integration
+from tests.store.under_test import StoreUnderTest, events_of
 
 VALUES: dict[str, tuple[Any, ...]] = {
     "request_id": ("req-1", "req-2", None),
@@ -121,3 +121,24 @@ def matches(event: AuditEvent, wanted: EventFilter) -> bool:
         and wanted.target_id in (None, event.target_id)
         and wanted.actor in (None, event.actor.id)
     )
+
+
+async def test_what_was_written_of_an_integration_before_there_was_one_is_found_with_the_rest(
+    store: StoreUnderTest,
+) -> None:
+    early = [
+        an_event(integration_id="later"),
+        an_event(integration_id="other"),
+        an_event(integration_id="later"),
+    ]
+    await store.note(early)
+    created = an_event(EventType.CREATED, integration_id="later")
+    await store.create_integration(an_integration("later"), created, None)
+    await store.note([late := an_event(integration_id="later")])
+    wanted = EventFilter(integration_id="later")
+
+    assert await events_of(store, wanted) == [late, created, early[2], early[0]]
+    assert await store.count_events(wanted, most=3) == 3
+    page = await store.events(wanted, limit=3, below=None)
+    assert page.next_below is not None
+    assert list((await store.events(wanted, limit=3, below=EventId(page.next_below))).rows) == [early[0]]

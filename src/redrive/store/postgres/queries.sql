@@ -188,7 +188,8 @@ UPDATE live l
 -- name: claimed_deliveries
 SELECT d.id, d.integration, d.event_type, d.request_id, d.traceparent, d.tracestate, d.idempotency_key,
        d.created_by, d.max_attempts, d.content_type, d.headers, d.payload, c.request_id,
-       (SELECT a.id FROM audit a WHERE a.target_id = g.name AND a.id > g.id ORDER BY a.target_id DESC, a.id DESC LIMIT 1)
+       (SELECT a.id FROM audit a WHERE a.integration = g.integration AND a.target_id = g.name AND a.id > g.id
+         ORDER BY a.target_id DESC, a.id DESC LIMIT 1)
   FROM unnest($1::int[], $2::bigint[], $3::int[], $4::text[]) AS g (integration, id, cycle, name)
   JOIN delivery d ON d.integration = g.integration AND d.id = g.id
   LEFT JOIN cycle c ON c.integration = g.integration AND c.item = g.id AND c.cycle = g.cycle
@@ -234,10 +235,11 @@ d AS (
     SELECT id, integration, grave, cycle, attempt, max_attempts, failure_code, died_at FROM gone
      WHERE grave IS NOT NULL),
 e AS (
-    INSERT INTO audit (id, event_type, request_id, integration_id, target_id, actor, record)
-    SELECT v.id, v.event_type, v.request_id, v.integration_id, v.target_id, v.actor, v.record
-      FROM unnest($21::bigint[], $22::bigint[], $23::text[], $24::text[], $25::text[], $26::text[], $27::text[], $28::text[])
-        AS v (item, id, event_type, request_id, integration_id, target_id, actor, record)
+    INSERT INTO audit (integration, id, event_type, request_id, integration_id, target_id, actor, record)
+    SELECT v.integration, v.id, v.event_type, v.request_id, v.integration_id, v.target_id, v.actor, v.record
+      FROM unnest($21::bigint[], $22::int[], $23::bigint[], $24::text[], $25::text[], $26::text[], $27::text[],
+                  $28::text[], $29::text[])
+        AS v (item, integration, id, event_type, request_id, integration_id, target_id, actor, record)
      WHERE (v.item IN (SELECT id FROM won)) IS TRUE)  -- not a join: as a subplan it is hashed
 SELECT id, cycle, attempt FROM won
 
@@ -260,8 +262,10 @@ UPDATE live SET claimed_by = NULL, claimed_at = NULL, attempt = attempt - 1, due
  WHERE integration = $1 AND id = $2 AND claimed_by = $3
 
 -- name: insert_events
-INSERT INTO audit (id, event_type, request_id, integration_id, target_id, actor, record)
-SELECT * FROM unnest($1::bigint[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[])
+INSERT INTO audit (integration, id, event_type, request_id, integration_id, target_id, actor, record)
+SELECT coalesce((SELECT number FROM integration i WHERE i.integration_id = v.integration_id), 0), v.*
+  FROM unnest($1::bigint[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[])
+    AS v (id, event_type, request_id, integration_id, target_id, actor, record)
 
 -- name: last_event
 -- Of a target, if it is later than one.

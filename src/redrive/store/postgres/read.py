@@ -19,6 +19,7 @@ MOST_SCANNED = 5_000  # items a page looks at before it ends short
 CHUNK = 500
 TOP = (1 << 63) - 1
 _NARROWEST_FIRST = ("request_id", "target_id", "integration_id", "actor", "event_type")
+_NUMBER = "(SELECT number FROM integration WHERE integration_id = $3)"
 # How the columns of `items` fall into the parts of Found; the cycles are the last.
 _PARTS = (slice(0, 13), slice(13, 20), slice(20, 28), slice(28, 43), slice(43, 53))
 
@@ -70,17 +71,16 @@ async def events(
     connection: Connection, wanted: EventFilter, limit: int, below: EventId | None
 ) -> Page[AuditEvent]:
     """A page of events, newest first."""
-    walk, values = _walk(wanted, below)
-    sql = f"SELECT id, record FROM audit {walk} LIMIT {limit + 1:d}"  # noqa: S608 - fixed texts
-    rows = await connection.fetch(sql, *values)
+    walks, values = _walks(wanted, below)
+    rows = await connection.fetch(_joined("id, record", walks, limit + 1), *values)
     page = [to_event(record) for _, record in rows[:limit]]
     return Page(page, next_below=rows[limit - 1][0] if len(rows) > limit else None)
 
 
 async def count_events(connection: Connection, wanted: EventFilter, most: int) -> int:
     """How many match, counted up to *most*."""
-    walk, values = _walk(wanted, None)
-    sql = f"SELECT count(*) FROM (SELECT 1 FROM audit {walk} LIMIT {most:d}) AS matching"  # noqa: S608 - fixed texts
+    walks, values = _walks(wanted, None)
+    sql = f"SELECT count(*) FROM ({_joined('id', walks, most)}) AS matching"  # noqa: S608 - fixed texts
     return int(await connection.fetchval(sql, *values))
 
 
@@ -126,22 +126,38 @@ def _narrowest(wanted: QueueFilter) -> tuple[str, tuple[str, ...]]:
     return "queue_of_all", ()
 
 
-def _walk(wanted: EventFilter, below: EventId | None) -> tuple[str, list[Any]]:
+def _walks(wanted: EventFilter, below: EventId | None) -> tuple[list[str], list[Any]]:
     """Along the index of the narrowest thing that is given, newest first; whatever else is given filters.
 
-    The order asks for that index, and no other has it: left to its estimates, the server would walk the whole
-    log for an actor that it takes for a common one.
+    The order asks for that index, and no other has it: left to its estimates, the server would walk the
+    whole log for an actor that it takes for a common one. What was written of an integration before there was
+    one is a walk of its own.
     """
     given = [(name, value) for name in _NARROWEST_FIRST if (value := getattr(wanted, name)) is not None]
-    conditions, order = ["id >= $1", "id < $2"], "id DESC"
-    for at, (name, _) in enumerate(given, 3):
-        if at == 3:
-            conditions += [f"({name}, id) >= (${at}, $1)", f"({name}, id) < (${at}, $2)"]
-            order = f"{name} DESC, id DESC"
-        else:
-            conditions.append(f"{name} = ${at}")
     values = [*_bounds(wanted, below), *(str(value) for _, value in given)]
-    return f"WHERE {' AND '.join(conditions)} ORDER BY {order}", values
+    others = "".join(f" AND {name} = ${at}" for at, (name, _) in enumerate(given[1:], 4))
+    if not given:
+        return ["WHERE id >= $1 AND id < $2 ORDER BY id DESC"], values
+    name, _ = given[0]
+    if name != "integration_id":
+        return [_along(name, "$3", others)], values
+    before = _along("integration_id", "$3", f" AND integration = 0{others}")
+    return [_along("integration", _NUMBER, others), before], values
+
+
+def _along(key: str, value: str, others: str) -> str:
+    first, end = f"({key}, id) >= ({value}, $1)", f"({key}, id) < ({value}, $2)"
+    return f"WHERE {first} AND {end}{others} ORDER BY {key} DESC, id DESC"
+
+
+def _joined(what: str, walks: Sequence[str], most: int) -> str:
+    """The first rows that some walks come by."""
+    # All of it is fixed texts: the values are parameters.
+    found = [f"(SELECT {what} FROM audit {walk} LIMIT {most:d})" for walk in walks]  # noqa: S608
+    if len(found) == 1:
+        return found[0]
+    both = " UNION ALL ".join(found)
+    return f"SELECT {what} FROM ({both}) AS found ORDER BY id DESC LIMIT {most:d}"  # noqa: S608
 
 
 def _bounds(wanted: QueueFilter | EventFilter, below: int | None) -> tuple[int, int]:

@@ -160,8 +160,12 @@ async def next_due(
 async def record(connection: Connection, owner: int, results: Sequence[Result]) -> set[Lost]:
     """Attempts, steps and events of those whose claim still stands; which these are."""
     columns = _columns([_result_row(result) for result in results], 19)
-    events = [(result.claim.delivery.id, *event_row(event)) for result in results for event in result.events]
-    rows = await connection.fetch(SQL["record"], owner, *columns, *_columns(events, 8))
+    events = [
+        (result.claim.delivery.id, result.claim.delivery.integration, *event_row(event))
+        for result in results
+        for event in result.events
+    ]
+    rows = await connection.fetch(SQL["record"], owner, *columns, *_columns(events, 9))
     return {tuple(row) for row in rows}
 
 

@@ -22,6 +22,11 @@ _LAST_SEEN: Final = (
 # What a database for many processes keeps beside our columns, as it follows from them.
 DERIVED: Final = {
     "attempt": {"integration": _INTEGRATION_OF_ITEM},
+    "audit": {
+        "integration": (
+            "coalesce((SELECT number FROM integration i WHERE i.integration_id = audit.integration_id), 0)"
+        )
+    },
     "cycle": {"integration": _INTEGRATION_OF_ITEM},
     "imported": {"integration": _INTEGRATION_OF_ITEM},
     "integration": {"shards": "coalesce(config ->> '$.shards', 1)", "changed": "1"},

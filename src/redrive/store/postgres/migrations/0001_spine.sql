@@ -199,17 +199,19 @@ CREATE INDEX answer_age ON answer (created_at);
 
 CREATE TABLE audit (
     id bigint NOT NULL,
+    integration integer NOT NULL,  -- 0: of none that there was
     event_type text NOT NULL,
     request_id text,
     integration_id text,
     target_id text NOT NULL,
     actor text NOT NULL,
     record text NOT NULL,  -- the whole event, as JSON
-    PRIMARY KEY (id)
+    PRIMARY KEY (integration, id)
 ) PARTITION BY RANGE (id);
+CREATE INDEX audit_id ON audit (id);
+CREATE INDEX audit_unknown ON audit (integration_id, id) WHERE integration = 0;
 CREATE INDEX audit_request ON audit (request_id, id);
 CREATE INDEX audit_target ON audit (target_id, id);
-CREATE INDEX audit_integration ON audit (integration_id, id);
 CREATE INDEX audit_type ON audit (event_type, id);
 CREATE INDEX audit_actor ON audit (actor, id);
 
