@@ -1,6 +1,7 @@
 """Connections: what a session is set to, what the server's errors mean, and what a lost one leaves open."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import (
     AbstractAsyncContextManager,
@@ -16,6 +17,7 @@ from typing import Any, Final, Self, TypeVar
 import asyncpg
 
 from redrive.clock import Clock
+from redrive.domain.ids import instant_of
 from redrive.store.port import StoreInconsistent, StoreUnavailable
 
 Done = TypeVar("Done")
@@ -251,6 +253,8 @@ def translated() -> Iterator[None]:
     try:
         yield
     except asyncpg.IntegrityConstraintViolationError as error:
+        if isinstance(error, asyncpg.CheckViolationError) and error.constraint_name is None:
+            raise StoreUnavailable(_no_partition(error)) from error
         raise StoreInconsistent(f"a write would break a rule of the store: {error}") from error
     except asyncpg.PostgresError as error:
         if (error.sqlstate or "").startswith(_TROUBLE):
@@ -261,3 +265,13 @@ def translated() -> Iterator[None]:
     except OSError as error:  # TimeoutError is one
         why = str(error) or "it does not answer"
         raise StoreUnavailable(f"the database cannot be reached: {why}") from error
+
+
+def _no_partition(error: asyncpg.CheckViolationError) -> str:
+    """No CHECK of ours, which all have names; the detail, in whatever language, has the id in brackets."""
+    number = re.search(r"\((\d+)\)", error.detail or "")
+    week = f"the week of {instant_of(int(number[1])):%Y-%m-%d}" if number else "this week"
+    return (
+        f"the database has no partition of {error.table_name} for {week};"
+        " `redrive migrate` makes those up to four weeks from now, and so does whoever starts `redrive serve`"
+    )

@@ -25,7 +25,10 @@ _NOTE = "INSERT INTO migration VALUES ($1, $2, $3, redrive_now())"
 
 
 async def migrate(connection: Any) -> list[str]:
-    """Bring the schema up to this version, one process at a time; the names of what was applied."""
+    """Bring the schema up to this version, and its partitions up to the day; the names of what was applied.
+
+    One process at a time.
+    """
     async with connection.transaction():
         await _alone(connection)
         await connection.execute(_BOOK)
@@ -38,8 +41,7 @@ async def migrate(connection: Any) -> list[str]:
                 step.name,
                 step.checksum,
             )
-        if steps:
-            await _add_partitions(connection)
+        await _add_partitions(connection)
     return [step.name for step in steps]
 
 
