@@ -183,6 +183,8 @@ class Database:
                 async with self._backend(connection) as backend:
                     return await verb(connection)
             except (TimeoutError, *_CONNECTION_LOST) as error:
+                if isinstance(error, asyncpg.InterfaceError) and _is_open(connection):
+                    raise RuntimeError(f"the driver refused a call of ours: {error}") from error
                 if isinstance(error, TimeoutError):  # the server says nothing: this session is of no use
                     connection.terminate()
                 if backend is None:
@@ -236,6 +238,13 @@ _CONNECTION_LOST: Final = (
     asyncpg.CrashShutdownError,
     OSError,
 )
+
+
+def _is_open(connection: Connection) -> bool:
+    try:
+        return not connection.is_closed()
+    except asyncpg.InterfaceError:  # the pool took it back, and was closed
+        return False
 
 
 async def _keep_session(_connection: Any) -> None:
