@@ -17,7 +17,7 @@ from redrive.domain.delivery import Claim, Delivery, Resolution
 from redrive.domain.ids import recovery_id
 from redrive.domain.integration import Integration, Lifecycle
 from redrive.domain.item import Step
-from redrive.store.port import Accepted, AlreadyAnswered, EventFilter, QueueFilter, StoreUnavailable
+from redrive.store.port import Accepted, AlreadyAnswered, StoreUnavailable
 from redrive.store.postgres.store import LEASE_SECONDS
 from tests.factories import (
     DONE,
@@ -34,6 +34,7 @@ from tests.factories import (
 )
 from tests.postgres import Server
 from tests.store import under_test
+from tests.store.left import what_is_left
 from tests.store.under_test import (
     ClockedDatabase,
     PostgresUnderTest,
@@ -42,7 +43,6 @@ from tests.store.under_test import (
     add_integration,
     changed,
     claim_all,
-    events_of,
 )
 
 PATIENCE_SECONDS = 10.0  # reached only by a broken test
@@ -325,7 +325,7 @@ async def test_two_at_once_leave_what_they_leave_one_after_another(processes: Pr
 
     assert has_waited == case.waits
     assert (first, second) == case.won
-    assert await what_is_left(processes, scene) in (possible[:1] if case.waits else possible)
+    assert await left(processes, scene) in (possible[:1] if case.waits else possible)
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
@@ -339,7 +339,7 @@ async def test_what_is_rolled_back_leaves_all_to_the_other(processes: Processes,
     assert has_waited == case.waits
     assert isinstance(first, StoreUnavailable)
     assert second is won_alone
-    assert await what_is_left(processes, scene) == await what_is_left(processes, alone)
+    assert await left(processes, scene) == await left(processes, alone)
 
 
 async def a_scene(store: PostgresUnderTest, case: Case) -> Scene:
@@ -355,7 +355,7 @@ async def one_after_another(processes: Processes, case: Case, *turns: tuple[Proc
     scene = await a_scene(processes.aside, case)
     for process, verb in turns:
         await verb(process, scene)
-    return await what_is_left(processes, scene)
+    return await left(processes, scene)
 
 
 async def interleaved(
@@ -382,34 +382,8 @@ async def is_waited_for(store: PostgresUnderTest, backend: int) -> bool:
     return bool(await store._database.ask(sql, backend))
 
 
-async def what_is_left(processes: Processes, scene: Scene) -> Any:
-    """Everything that is stored of an integration, with names instead of ids."""
-    store = processes.aside
-    names = {None: "nobody", scene.owner: "the claimant"} | {
-        process.owner: process.name for process in processes[:2]
-    }
-    [integration] = [one for one in await store.integrations() if one.number == scene.number]
-    page = await store.queue(scene.number, QueueFilter(), limit=100, below=None)
-    items = [await _story(store, scene.number, row.delivery) for row in page.rows]
-    live = "SELECT claimed_by, attempt, cycle, status FROM live WHERE integration = $1"
-    rows = [(names[row[0]], *row[1:]) for row in await store._database.ask(live, scene.number)]
-    events = await events_of(store, EventFilter(integration_id=scene.name))
-    once = await store.recall(scene.name.encode())
-    return (
-        (integration.lifecycle_status, integration.name, integration.version),
-        items,
-        rows,
-        sorted((event.event_type, event.request_id) for event in events),
-        None if once is None else once.body,
-    )
-
-
-async def _story(store: PostgresUnderTest, number: int, delivery: Delivery) -> Any:
-    found = await store.history(number, delivery.id)
-    assert found is not None
-    item, attempts = found
-    told = [(one.cycle, one.attempt, one.outcome, one.span_id) for one in attempts]
-    return (
-        delivery.created_by, delivery.idempotency_key, item.status, item.cycle, item.attempt_count,
-        item.resolution, item.updated_by, told,
-    )  # fmt: skip
+async def left(processes: Processes, scene: Scene) -> Any:
+    """Of a scene."""
+    names = {process.owner: process.name for process in processes[:2]}
+    owners = {None: "nobody", scene.owner: "the claimant"} | names
+    return await what_is_left(processes.aside, scene.name, scene.number, owners)

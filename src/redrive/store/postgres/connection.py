@@ -153,10 +153,11 @@ class Database:
     async def again(self, verb: Verb[Done]) -> Done:
         """Run a *verb* that may as well run twice: whether a lost one was committed does not matter."""
 
-        async def once_more(connection: Connection) -> Done | None:
-            return await verb(connection)
+        async def told(connection: Connection) -> tuple[Done]:
+            return (await verb(connection),)  # a verb may well give None
 
-        return await self.write(verb, once_more)
+        (done,) = await self.write(told, told)
+        return done
 
     async def _remember(self, connection: Any) -> None:
         pid, since = await connection.fetchrow(_BACKEND)
