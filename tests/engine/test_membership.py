@@ -11,7 +11,7 @@ from redrive.domain.ids import IdSequence
 from redrive.domain.integration import Integration
 from redrive.domain.outcome import Outcome
 from redrive.domain.sharing import Lane
-from redrive.store.port import Balance, Store
+from redrive.store.port import Balance, Store, StoreUnavailable
 from tests.engine.clock import StandingClock
 from tests.engine.conftest import Harness, answered, eventually
 
@@ -37,6 +37,33 @@ async def test_a_lease_is_renewed_several_times_before_it_may_end(
     await eventually(looked_at)
     assert max(later - sooner for sooner, later in pairwise(renewed_at)) < lease / 5
     await harness.close()
+
+
+@pytest.mark.parametrize("verb", ["renew", "last_id"])
+async def test_a_process_that_cannot_join_leaves_no_incarnation_behind(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch, verb: str
+) -> None:
+    membership, left = harness.engine.membership, []
+    before = membership.worker.owner
+
+    async def enter() -> int:
+        return 7
+
+    async def fail(*_: int) -> None:
+        raise StoreUnavailable("the database is away")
+
+    async def leave(owner: int) -> None:
+        left.append(owner)
+        await fail()
+
+    for name, stand_in in {"enter": enter, verb: fail, "leave": leave}.items():
+        monkeypatch.setattr(harness.store, name, stand_in)
+
+    with pytest.raises(StoreUnavailable):
+        await membership.join()
+
+    assert left == [7]
+    assert membership.worker.owner == before
 
 
 class TwoLives:

@@ -1,26 +1,33 @@
 """What goes wrong between this process and the database, and what must not come of it."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 import asyncpg
 import pytest
 
 from redrive.domain.delivery import Delivery
-from redrive.store.port import StoreUnavailable
+from redrive.domain.integration import Lifecycle
+from redrive.store.port import Accepted, StoreUnavailable
+from redrive.store.postgres.connection import Unsettled
 from redrive.store.postgres.store import LEASE_SECONDS
-from tests.factories import a_delivery, an_intake
+from tests.factories import a_claim, a_delivery, a_result, an_intake, later
 from tests.postgres import Server
 from tests.store.under_test import (
     CONNECTIONS,
+    ClockedDatabase,
     PostgresUnderTest,
     accept,
     add_integration,
     attempts_of,
+    changed,
     claim_all,
+    finish,
     postgres_under_test,
+    processes,
 )
 
 
@@ -92,3 +99,149 @@ async def test_a_lease_is_renewed_while_every_other_session_is_taken(store: Post
     assert await store.renew(owner) == LEASE_SECONDS
     done.set()
     await asyncio.gather(*takers)
+
+
+Meanwhile = Callable[[], Awaitable[Any]]
+
+
+class LossyDatabase(ClockedDatabase):
+    """The next write is committed, its answer lost, and looked up after what happens *meanwhile*."""
+
+    meanwhile: Meanwhile | None = None
+
+    async def write(self, verb: Any, look_up: Any) -> Any:
+        if (meanwhile := self.meanwhile) is None:
+            return await super().write(verb, look_up)
+        self.meanwhile = None
+        await self._once(verb)
+        await meanwhile()
+        return await self._once(look_up)
+
+
+async def nobody_learns_it() -> None:
+    raise Unsettled("the database is away", [])
+
+
+@pytest.fixture
+async def lossy(postgres: Server) -> AsyncIterator[PostgresUnderTest]:
+    async with processes(postgres.url()) as another:
+        yield await another(kind=LossyDatabase)
+
+
+def lose_an_answer(store: PostgresUnderTest, meanwhile: Meanwhile) -> None:
+    store._database.meanwhile = meanwhile  # type: ignore[attr-defined] # a LossyDatabase
+
+
+@pytest.mark.parametrize("is_known", [True, False], ids=["looked up", "called again"])
+async def test_to_give_back_again_does_not_undo_a_newer_claim(
+    lossy: PostgresUnderTest, *, is_known: bool
+) -> None:
+    owner, number = await lossy.enter(), await add_integration(lossy)
+    await accept(lossy, a_delivery(number))
+    claims = await claim_all(lossy, owner, number)
+
+    async def claimed_anew() -> None:
+        lossy._cursors.put_back(number, 0)
+        assert await claim_all(lossy, owner, number) == claims
+        if not is_known:
+            await nobody_learns_it()
+
+    lose_an_answer(lossy, claimed_anew)
+    if not is_known:
+        with pytest.raises(Unsettled):
+            await lossy.give_back(owner, claims)
+
+    await lossy.give_back(owner, claims)
+
+    assert await claim_all(lossy, owner, number) == []
+    await finish(lossy, claims[0])
+
+
+async def test_a_damaged_orphan_stays_an_orphan(store: PostgresUnderTest) -> None:
+    dead, number = await store.join(), await add_integration(store)
+    await store.accept([an_intake(orphan := a_delivery(number), owner=dead)])
+    owner = await store.enter()
+    await store.expire(dead)
+    await store.meddle("UPDATE delivery SET headers = '{'")
+    damaged = await store.claim(owner, {number: 10})
+    await store.meddle("UPDATE delivery SET headers = NULL")
+    store.clock.move(60 * 60)
+
+    given = await store.claim(owner, {number: 10})
+
+    assert (len(damaged.set_aside), damaged.orphans) == (1, [])
+    assert [(claim.delivery, claim.attempt) for claim in given.orphans] == [(orphan, 1)]
+    assert given.claims == []
+
+
+async def test_what_an_accept_stored_and_another_call_claimed_is_not_claimed_twice(
+    lossy: PostgresUnderTest,
+) -> None:
+    owner, number = await lossy.enter(), await add_integration(lossy)
+    [active] = await lossy.integrations()
+    paused = changed(active, lifecycle_status=Lifecycle.PAUSED)
+    assert await lossy.update_integration(paused, [])
+    delivery = a_delivery(number)
+
+    async def sent_again() -> None:
+        assert await lossy.update_integration(changed(paused, lifecycle_status=Lifecycle.ACTIVE), [])
+        assert await claim_all(lossy, owner, number) == [a_claim(delivery, owner=owner)]
+
+    lose_an_answer(lossy, sent_again)
+
+    assert await lossy.accept([an_intake(delivery, owner=owner)]) == [Accepted(claimed=False)]
+
+
+async def test_what_an_accept_claimed_and_nobody_learned_of_is_claimed_again(
+    lossy: PostgresUnderTest,
+) -> None:
+    owner, number = await lossy.enter(), await add_integration(lossy)
+    mine, other = a_delivery(number), a_delivery(number)
+    await lossy.accept([an_intake(other, owner=owner)])
+    lose_an_answer(lossy, nobody_learns_it)
+    with pytest.raises(Unsettled):
+        await lossy.accept([an_intake(mine, owner=owner)])
+
+    await lossy.next_due(owner)
+
+    assert await claimed(lossy, owner, number) == [(mine, 1)]
+
+
+async def test_a_result_that_was_written_unseen_is_said_to_be_recorded_once(lossy: PostgresUnderTest) -> None:
+    owner, number = await lossy.enter(), await add_integration(lossy)
+    await accept(lossy, delivery := a_delivery(number))
+    [claim] = await claim_all(lossy, owner, number)
+    result = a_result(claim, later())
+    lose_an_answer(lossy, nobody_learns_it)
+    with pytest.raises(Unsettled):
+        await lossy.record(owner, [result])
+
+    again = [await lossy.record(owner, [result]) for _ in range(2)]
+
+    assert again == [[True], [False]]
+    assert len(await attempts_of(lossy, number, delivery.id)) == 1
+
+
+async def test_a_result_of_another_is_not_taken_for_one_that_was_written_unseen(
+    lossy: PostgresUnderTest,
+) -> None:
+    owner, number = await lossy.enter(), await add_integration(lossy)
+    await accept(lossy, a_delivery(number))
+    [claim] = await claim_all(lossy, owner, number)
+    mine = a_result(claim)
+    theirs = replace(mine, attempt=replace(mine.attempt, span_id="0000000000000001"))
+    await lossy.record(owner, [theirs])
+    lose_an_answer(lossy, nobody_learns_it)
+    with pytest.raises(Unsettled):
+        await lossy.record(owner, [mine])
+
+    assert await lossy.record(owner, [mine]) == [False]
+
+
+async def test_a_call_that_the_driver_refuses_is_our_mistake_and_no_loss(store: PostgresUnderTest) -> None:
+    with pytest.raises(RuntimeError, match="the server expects 1 argument"):
+        await store._database.write(lambda session: session.fetch("SELECT $1::int"), nothing_to_look_up)
+
+
+async def nothing_to_look_up(_: Any) -> None:
+    raise AssertionError("its session was not lost")

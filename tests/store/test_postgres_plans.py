@@ -18,7 +18,8 @@ from redrive.domain.delivery import Claim, Item, Resolution
 from redrive.domain.ids import EventId
 from redrive.domain.item import DEAD, Status, Step
 from redrive.store.port import EventFilter, QueueFilter
-from redrive.store.postgres import PostgresStore, prepare
+from redrive.store.postgres import PostgresStore, prepare, work
+from redrive.store.postgres.work import Place
 from redrive.store.rows import event_row
 from tests.factories import (
     DONE,
@@ -33,7 +34,7 @@ from tests.factories import (
     an_intake,
     later,
 )
-from tests.postgres import Server
+from tests.postgres import Server, a_database
 from tests.store.explained import ExplainedDatabase, Plan
 from tests.store.under_test import add_integration
 
@@ -352,6 +353,33 @@ async def test_a_claim_passes_over_what_an_old_snapshot_keeps_only_once(filled: 
 
     assert costs[0] > 2_000  # it is there
     assert max(costs[1:]) < MOST_PAGES / 10
+
+
+async def test_what_a_lost_call_claimed_is_found_without_a_walk_past_what_is_due_at_another_time(
+    postgres: Server,
+) -> None:
+    url = await a_database(postgres)
+    await fill(url, 0)
+    connection = await asyncpg.connect(url)
+    await connection.execute(BACKLOG, DOWN, 10_000)
+    await connection.execute("UPDATE live SET due_at = redrive_now() + 3600000 WHERE id > 5000")
+    await connection.close()
+    places = [Place(DOWN, since=5_000)]
+
+    async with a_process(url) as process:
+        plans = [
+            plan
+            for verb in (work.claimed, work.undo_call)
+            for plan in await process.plans_of(
+                process.database.run(lambda c: verb(c, process.owner, places, 1))  # noqa: B023 - awaited here
+            )
+            if plan.indexes("live")  # asyncpg asks for its types once
+        ]
+
+    assert [(plan.rows_read("live"), plan.indexes("live")) for plan in plans] == [
+        (1, {"live_due"}),
+        (1, {"live_due", "live_pkey"}),
+    ]
 
 
 BACKLOG = """

@@ -214,8 +214,10 @@ async def processes(
         stack.push_async_callback(first.close)
         await first.run(add_partitions)
 
-        async def another(*, lease_seconds: float = LEASE_SECONDS) -> PostgresUnderTest:
-            database = await ClockedDatabase.open(where, clock, connections=CONNECTIONS)
+        async def another(
+            *, lease_seconds: float = LEASE_SECONDS, kind: type[ClockedDatabase] = ClockedDatabase
+        ) -> PostgresUnderTest:
+            database = await kind.open(where, clock, connections=CONNECTIONS)
             store = PostgresUnderTest(database, clock, where, lease_seconds=lease_seconds)
             stack.push_async_callback(store.close)
             return store

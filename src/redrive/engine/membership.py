@@ -1,6 +1,7 @@
 """This process among the others: its lease, without which it starts nothing, and its part of the lanes."""
 
 import asyncio
+from contextlib import suppress
 from math import inf
 
 from redrive.domain.sharing import shares
@@ -8,6 +9,7 @@ from redrive.engine.catalogue import Catalogue
 from redrive.engine.health import Health
 from redrive.engine.tools import Tools
 from redrive.engine.worker import Worker
+from redrive.store.port import StoreUnavailable
 from redrive.telemetry.events import LeaseEnded
 
 SURELY = 0.8  # of a lease: what is in flight at its end has to be cut off before another may send
@@ -32,8 +34,13 @@ class Membership:
         """Become a live process; our incarnation."""
         asked_at = self.clock.elapsed()
         owner = await self.store.enter()
-        seconds = await self.store.renew(owner)
-        self.store.ids.start(owner, await self.store.last_id())
+        try:
+            seconds = await self.store.renew(owner)
+            self.store.ids.start(owner, await self.store.last_id())
+        except BaseException:  # nobody would send what falls to it while its lease lasts
+            with suppress(StoreUnavailable):
+                await self.store.leave(owner)
+            raise
         self.worker.owner, self.worker.lease_until = owner, asked_at + SURELY * (seconds or 0.0)
         self.lease_seconds = seconds or self.lease_seconds
         return owner

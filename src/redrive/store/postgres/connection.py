@@ -1,6 +1,7 @@
 """Connections: what a session is set to, what the server's errors mean, and what a lost one leaves open."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import (
     AbstractAsyncContextManager,
@@ -16,6 +17,7 @@ from typing import Any, Final, Self, TypeVar
 import asyncpg
 
 from redrive.clock import Clock
+from redrive.domain.ids import instant_of
 from redrive.store.port import StoreInconsistent, StoreUnavailable
 
 Done = TypeVar("Done")
@@ -151,10 +153,11 @@ class Database:
     async def again(self, verb: Verb[Done]) -> Done:
         """Run a *verb* that may as well run twice: whether a lost one was committed does not matter."""
 
-        async def once_more(connection: Connection) -> Done | None:
-            return await verb(connection)
+        async def told(connection: Connection) -> tuple[Done]:
+            return (await verb(connection),)  # a verb may well give None
 
-        return await self.write(verb, once_more)
+        (done,) = await self.write(told, told)
+        return done
 
     async def _remember(self, connection: Any) -> None:
         pid, since = await connection.fetchrow(_BACKEND)
@@ -181,6 +184,8 @@ class Database:
                 async with self._backend(connection) as backend:
                     return await verb(connection)
             except (TimeoutError, *_CONNECTION_LOST) as error:
+                if isinstance(error, asyncpg.InterfaceError) and _is_open(connection):
+                    raise RuntimeError(f"the driver refused a call of ours: {error}") from error
                 if isinstance(error, TimeoutError):  # the server says nothing: this session is of no use
                     connection.terminate()
                 if backend is None:
@@ -236,6 +241,13 @@ _CONNECTION_LOST: Final = (
 )
 
 
+def _is_open(connection: Connection) -> bool:
+    try:
+        return not connection.is_closed()
+    except asyncpg.InterfaceError:  # the pool took it back, and was closed
+        return False
+
+
 async def _keep_session(_connection: Any) -> None:
     """Nothing to reset: no session here is left with a lock, a setting or a transaction of its own."""
 
@@ -251,6 +263,8 @@ def translated() -> Iterator[None]:
     try:
         yield
     except asyncpg.IntegrityConstraintViolationError as error:
+        if isinstance(error, asyncpg.CheckViolationError) and error.constraint_name is None:
+            raise StoreUnavailable(_no_partition(error)) from error
         raise StoreInconsistent(f"a write would break a rule of the store: {error}") from error
     except asyncpg.PostgresError as error:
         if (error.sqlstate or "").startswith(_TROUBLE):
@@ -261,3 +275,13 @@ def translated() -> Iterator[None]:
     except OSError as error:  # TimeoutError is one
         why = str(error) or "it does not answer"
         raise StoreUnavailable(f"the database cannot be reached: {why}") from error
+
+
+def _no_partition(error: asyncpg.CheckViolationError) -> str:
+    """No CHECK of ours, which all have names; the detail, in whatever language, has the id in brackets."""
+    number = re.search(r"\((\d+)\)", error.detail or "")
+    week = f"the week of {instant_of(int(number[1])):%Y-%m-%d}" if number else "this week"
+    return (
+        f"the database has no partition of {error.table_name} for {week};"
+        " `redrive migrate` makes those up to four weeks from now, and so does whoever starts `redrive serve`"
+    )

@@ -9,7 +9,7 @@ import asyncpg
 from redrive.store.named import load_queries
 from redrive.store.port import StoreInconsistent
 from redrive.store.postgres.connection import CONNECT_SECONDS, Connection, connect, translated
-from redrive.store.postgres.migrate import add_partitions, migrate
+from redrive.store.postgres.migrate import migrate
 from redrive.store.rows import Row
 from redrive.store.transfer import Copied, Digest, Occupied, Source, Tell
 
@@ -77,7 +77,6 @@ class _Progress:
 async def _fill(connection: Connection, source: Source, tell: Tell) -> list[Copied]:
     await connection.execute(SQL["take_your_time"])
     await migrate(connection)
-    await add_partitions(connection)
     tables = [await _table(connection, source, name) for name in source.tables()]
     await _must_be_empty(connection, [*OURS, *(table.name for table in tables)])
     progress = _Progress(tell, sum(source.count(table.name) for table in tables))

@@ -5,7 +5,7 @@ from typing import Any, Final
 import asyncpg
 
 from redrive.domain.ids import ID_EPOCH, TIME_SHIFT
-from redrive.store.migration import migrations, missing
+from redrive.store.migration import Migration, migrations, missing
 from redrive.store.port import StoreUnavailable
 from redrive.store.rows import to_ms
 
@@ -25,21 +25,17 @@ _NOTE = "INSERT INTO migration VALUES ($1, $2, $3, redrive_now())"
 
 
 async def migrate(connection: Any) -> list[str]:
-    """Bring the schema up to this version, one process at a time; the names of what was applied."""
+    """Bring the schema up to this version, and its partitions up to the day; the names of what was applied.
+
+    One process at a time.
+    """
     async with connection.transaction():
         await _alone(connection)
         await connection.execute(_BOOK)
         steps = missing(await _applied(connection), migrations("redrive.store.postgres"))
         for step in steps:
-            await connection.execute(step.sql, timeout=PATIENCE_SECONDS)
-            await connection.execute(
-                "INSERT INTO migration VALUES ($1, $2, $3, redrive_now())",
-                step.number,
-                step.name,
-                step.checksum,
-            )
-        if steps:
-            await _add_partitions(connection)
+            await _apply(connection, step)
+        await _add_partitions(connection)
     return [step.name for step in steps]
 
 
@@ -76,6 +72,17 @@ async def _alone(connection: Any) -> None:
         raise StoreUnavailable(
             f"another process has been changing the schema for {LOCK_SECONDS} s; try again when it is done"
         ) from error
+
+
+async def _apply(connection: Any, step: Migration) -> None:
+    try:
+        await connection.execute(step.sql, timeout=PATIENCE_SECONDS)
+    except asyncpg.LockNotAvailableError as error:
+        raise StoreUnavailable(
+            f"{step.name} waited {LOCK_SECONDS} s for a table that another session has; nothing was changed:"
+            " try again, or end that session (`redrive doctor` names the oldest transaction)"
+        ) from error
+    await connection.execute(_NOTE, step.number, step.name, step.checksum)
 
 
 async def _applied(connection: Any) -> dict[int, str]:

@@ -116,9 +116,9 @@ l AS (
 SELECT id, claimed FROM stored
 
 -- name: accepted
--- Which of these are there, and whose: the look-up after a commit nobody answered for.
-SELECT d.id, coalesce(l.claimed_by = $1 AND l.cycle = 1 AND l.attempt = 1, false)
-  FROM unnest($2::int[], $3::bigint[]) AS g (integration, id)
+-- Which of these are there, and whether by this call's claim: the look-up after a commit nobody answered for.
+SELECT d.id, coalesce(l.claimed_by = $1 AND l.claimed_at = $2::bigint, false)
+  FROM unnest($3::int[], $4::bigint[]) AS g (integration, id)
   JOIN delivery d ON d.integration = g.integration AND d.id = g.id
   LEFT JOIN live l ON l.integration = d.integration AND l.id = d.id
 
@@ -170,20 +170,34 @@ UPDATE live l SET claimed_by = $1, attempt = l.attempt + (p.orphaned_at IS NULL)
 RETURNING l.integration, l.id, l.due_at, l.cycle, l.attempt, l.max_attempts, p.orphaned_at
 
 -- name: claimed
--- What a claim got that nobody answered for; of an orphan it is no longer known when it was claimed first.
+-- What a claim got that nobody answered for; of an orphan it is no longer known when it was claimed first. From
+-- where the claim began ($4), among what is due: what waits to be retried later is not walked.
 SELECT l.integration, l.id, l.due_at, l.cycle, l.attempt, l.max_attempts,
-       CASE WHEN l.claimed_at > $3::bigint THEN l.claimed_at END
-  FROM live l WHERE l.integration = ANY($2::int[]) AND l.claimed_by = $1 AND l.claimed_at IN ($3::bigint, $3::bigint + 1)
+       CASE WHEN l.claimed_at > $2::bigint THEN l.claimed_at END
+  FROM unnest($3::int[], $4::bigint[]) AS w (integration, since)
+ CROSS JOIN LATERAL (
+    SELECT * FROM live
+     WHERE integration = w.integration AND due_at >= w.since AND due_at <= redrive_now()
+       AND claimed_by = $1 AND claimed_at IN ($2::bigint, $2::bigint + 1)
+     ORDER BY due_at, id) l
 
 -- name: undo_call
 -- What a call claimed that reached nobody: as if it had never been claimed. An orphan stays one (nobody is 0).
-WITH alive AS MATERIALIZED (SELECT id FROM incarnation WHERE id = $1 FOR KEY SHARE)
+WITH alive AS MATERIALIZED (SELECT id FROM incarnation WHERE id = $1 FOR KEY SHARE),
+untold AS MATERIALIZED (
+    SELECT l.integration, l.id FROM alive, unnest($3::int[], $4::bigint[]) AS w (integration, since)
+     CROSS JOIN LATERAL (
+        SELECT * FROM live
+         WHERE integration = w.integration AND due_at >= w.since AND due_at <= redrive_now()
+           AND claimed_by = $1 AND claimed_at IN ($2::bigint, $2::bigint + 1)
+         ORDER BY due_at, id) l)
 UPDATE live l
-   SET attempt = l.attempt - (l.claimed_at = $3::bigint)::int,
-       claimed_by = CASE WHEN l.claimed_at > $3::bigint THEN 0 END,
-       claimed_at = CASE WHEN l.claimed_at > $3::bigint THEN l.claimed_at END
-  FROM alive
- WHERE l.integration = ANY($2::int[]) AND l.claimed_by = $1 AND l.claimed_at IN ($3::bigint, $3::bigint + 1)
+   SET attempt = l.attempt - (l.claimed_at = $2::bigint)::int,
+       claimed_by = CASE WHEN l.claimed_at > $2::bigint THEN 0 END,
+       claimed_at = CASE WHEN l.claimed_at > $2::bigint THEN l.claimed_at END
+  FROM untold u
+ WHERE l.integration = u.integration AND l.id = u.id AND l.claimed_by = $1
+   AND l.claimed_at IN ($2::bigint, $2::bigint + 1)
 
 -- name: claimed_deliveries
 SELECT d.id, d.integration, d.event_type, d.request_id, d.traceparent, d.tracestate, d.idempotency_key,
@@ -250,16 +264,26 @@ SELECT a.item, a.cycle, a.attempt
   JOIN attempt a ON a.integration = g.integration AND a.item = g.item AND a.cycle = g.cycle AND a.attempt = g.attempt
  WHERE a.span_id = g.span_id
 
--- name: give_back
-WITH alive AS MATERIALIZED (SELECT id FROM incarnation WHERE id = $1 FOR KEY SHARE)
-UPDATE live l SET claimed_by = NULL, claimed_at = NULL, attempt = l.attempt - 1
-  FROM alive, unnest($2::int[], $3::bigint[], $4::int[], $5::int[]) AS g (integration, id, cycle, attempt)
- WHERE l.integration = g.integration AND l.id = g.id AND l.claimed_by = $1 AND l.cycle = g.cycle
+-- name: claims_to_give_back
+SELECT l.integration, l.id, l.cycle, l.attempt, l.claimed_at
+  FROM unnest($2::int[], $3::bigint[], $4::int[], $5::int[]) AS g (integration, id, cycle, attempt)
+  JOIN live l ON l.integration = g.integration AND l.id = g.id AND l.claimed_by = $1 AND l.cycle = g.cycle
    AND l.attempt = g.attempt
 
+-- name: give_back
+-- By when it was claimed: run again, it must not undo a newer claim, which has the same attempt number.
+WITH alive AS MATERIALIZED (SELECT id FROM incarnation WHERE id = $1 FOR KEY SHARE)
+UPDATE live l SET claimed_by = NULL, claimed_at = NULL, attempt = l.attempt - 1
+  FROM alive, unnest($2::int[], $3::bigint[], $4::bigint[]) AS g (integration, id, claimed_at)
+ WHERE l.integration = g.integration AND l.id = g.id AND l.claimed_by = $1 AND l.claimed_at = g.claimed_at
+
 -- name: set_aside
-UPDATE live SET claimed_by = NULL, claimed_at = NULL, attempt = attempt - 1, due_at = redrive_now() + $4
- WHERE integration = $1 AND id = $2 AND claimed_by = $3
+-- By when it was claimed, as give_back. An orphan, whose attempt was not counted now, stays one.
+UPDATE live
+   SET attempt = attempt - (claimed_at = $4::bigint)::int, due_at = redrive_now() + $5,
+       claimed_by = CASE WHEN claimed_at > $4::bigint THEN 0 END,
+       claimed_at = CASE WHEN claimed_at > $4::bigint THEN claimed_at END
+ WHERE integration = $1 AND id = $2 AND claimed_by = $3 AND claimed_at IN ($4::bigint, $4::bigint + 1)
 
 -- name: insert_events
 INSERT INTO audit (integration, id, event_type, request_id, integration_id, target_id, actor, record)

@@ -62,9 +62,8 @@ DUTY_MS: Final = 60 * 60 * 1000  # then anyone may take it over; before, only wh
 class Call:
     """One that claimed, or may have, what its caller was never told of."""
 
-    owner: int
-    stamp: int
-    numbers: Sequence[int]
+    undo: Verb[None]
+    numbers: Collection[int]
     backends: Sequence[Backend] = ()
 
 
@@ -93,6 +92,8 @@ class PostgresStore:
         self.grace_ms = self._lease_ms  # after the database's own start, to renew before anyone is buried
         self._cursors = Cursors()
         self._untold: list[Call] = []
+        self._unsettled: set[work.Numbers] = set()  # results that may be recorded: nobody could learn it
+        self._going_back: dict[tuple[int, work.Numbers], work.Standing] = {}  # by owner
         self._lanes = Lanes()
         self._hints = hints  # None: nobody would hear them through a pooler
         self._seen_version = -1
@@ -220,15 +221,19 @@ class PostgresStore:
 
         async def look_up(connection: Connection) -> list[Verdict]:
             deliveries = [intake.delivery for intake in intakes]
-            rows = await connection.fetch(
-                SQL["accepted"], owner, [d.integration for d in deliveries], [d.id for d in deliveries]
-            )
+            where = [d.integration for d in deliveries], [d.id for d in deliveries]
+            rows = await connection.fetch(SQL["accepted"], owner, stamp, *where)
             if not rows:
                 return await accept(connection)  # it did not happen: now it does
             return await work.verdicts(connection, intakes, dict(rows))
 
-        claimed = [intake.delivery.integration for intake in intakes if intake.owner is not None]
-        with self._telling(owner, stamp, claimed):
+        claims = [(i.delivery.integration, i.delivery.id, stamp) for i in intakes if i.owner is not None]
+
+        async def undo(connection: Connection) -> None:
+            if owner is not None:
+                await work.give_back(connection, owner, claims)
+
+        with self._telling(undo, {number for number, *_ in claims}):
             verdicts = await self._database.write(accept, look_up)
         for intake, verdict in zip(intakes, verdicts, strict=True):
             if isinstance(verdict, Accepted) and not verdict.claimed:
@@ -259,42 +264,61 @@ class PostgresStore:
             return await work.claim(connection, owner, places, stamp)
 
         async def look_up(connection: Connection) -> list[Any]:
-            return list(await connection.fetch(SQL["claimed"], owner, list(wants), stamp))
+            return await work.claimed(connection, owner, places, stamp)
 
         async def read_claims(connection: Connection) -> Claimed:
-            claimed, last_event = await work.read_claims(connection, owner, rows)
+            claimed, last_event = await work.read_claims(connection, owner, rows, stamp)
             self.ids.follow(last_event)
             due = await work.next_due(connection, owner, places)
             cursors.advance(places, due, now_ms)
             return Claimed(claimed.claims, due, claimed.set_aside, claimed.orphans)
 
-        with self._telling(owner, stamp, list(wants)):
+        async def undo(connection: Connection) -> None:
+            await work.undo_call(connection, owner, places, stamp)
+
+        with self._telling(undo, wants):
             rows = await self._database.write(claim, look_up)
             return await self._database.again(read_claims)
 
     async def record(self, owner: int, results: Sequence[Result]) -> Sequence[bool]:
         """Write what came of attempts."""
         # The same claim may stand here twice: what finishes the item counts before what retries it.
-        first: dict[work.Lost, Result] = {}
+        first: dict[work.Numbers, Result] = {}
         for result in sorted(results, key=lambda result: not isinstance(result.step, Finish)):
-            first.setdefault(_key(result), result)
-        once = [result for result in results if first[_key(result)] is result]
+            first.setdefault(_key(result.claim), result)
+        once = [result for result in results if first[_key(result.claim)] is result]
 
-        async def record(connection: Connection) -> set[work.Lost]:
+        async def record(connection: Connection) -> set[work.Numbers]:
             return await work.record(connection, owner, once)
 
-        async def look_up(connection: Connection) -> set[work.Lost]:
+        async def look_up(connection: Connection) -> set[work.Numbers]:
             return await work.recorded(connection, once) or await record(connection)
 
-        won = await self._database.write(record, look_up)
+        try:
+            won = await self._database.write(record, look_up)
+        except Unsettled:
+            self._unsettled.update(first)
+            raise
+        if unsure := [first[key] for key in (first.keys() & self._unsettled) - won]:
+            won |= await self._database.again(lambda connection: work.recorded(connection, unsure))
+        self._unsettled -= first.keys()
         for result in once:
             if isinstance(result.step, RetryAt):
                 self._cursors.put_back(result.claim.delivery.integration, to_ms(result.step.due_at))
-        return [first[_key(result)] is result and _key(result) in won for result in results]
+        return [first[_key(result.claim)] is result and _key(result.claim) in won for result in results]
 
     async def give_back(self, owner: int, claims: Sequence[Claim]) -> None:
         """Undo claims that were not sent."""
-        await self._database.again(lambda connection: work.give_back(connection, owner, claims))
+        # What an earlier call of the same found stays: should that have happened, though it failed, they may
+        # be claimed anew by now, under the same numbers.
+        found = await self._database.run(lambda c: work.claims_to_give_back(c, owner, claims))
+        for numbers, claimed in found.items():
+            self._going_back.setdefault((owner, numbers), claimed)
+        keys = [(owner, _key(claim)) for claim in claims]
+        standing = [self._going_back[key] for key in keys if key in self._going_back]
+        await self._database.again(lambda connection: work.give_back(connection, owner, standing))
+        for key in keys:
+            self._going_back.pop(key, None)
         for claim in claims:
             self._cursors.put_back(claim.delivery.integration, 0)
 
@@ -495,14 +519,14 @@ class PostgresStore:
         return {"kind": "postgresql", "path": self._where, "version": self._version}
 
     @contextmanager
-    def _telling(self, owner: int | None, stamp: int, numbers: Sequence[int]) -> Iterator[None]:
+    def _telling(self, undo: Verb[None], numbers: Collection[int]) -> Iterator[None]:
         """Remember a call that fails inside: what it claimed would stay claimed for as long as we live."""
         try:
             yield
         except BaseException as error:
-            if owner is not None:
+            if numbers:
                 backends = error.backends if isinstance(error, Unsettled) else ()
-                self._untold.append(Call(owner, stamp, numbers, backends))
+                self._untold.append(Call(undo, numbers, backends))
             raise
 
     async def _undo_untold(self) -> None:
@@ -511,7 +535,7 @@ class PostgresStore:
 
             async def undo(connection: Connection, call: Call = call) -> bool:
                 if is_sure := await have_ended(connection, call.backends):
-                    await connection.execute(SQL["undo_call"], call.owner, call.numbers, call.stamp)
+                    await call.undo(connection)
                 return is_sure
 
             if await self._database.again(undo):
@@ -597,5 +621,5 @@ def _process(pid: int) -> str:
     return f"{socket.gethostname()} {where} pid {pid}"
 
 
-def _key(result: Result) -> work.Lost:
-    return (result.claim.delivery.id, result.claim.cycle, result.claim.attempt)
+def _key(claim: Claim) -> work.Numbers:
+    return (claim.delivery.id, claim.cycle, claim.attempt)

@@ -38,7 +38,8 @@ from redrive.store.rows import (
 
 SQL: Final = load_queries("redrive.store.postgres")
 SET_ASIDE_MS: Final = 60 * 60 * 1000
-Lost = tuple[int, int, int]  # item, cycle, attempt
+Numbers = tuple[int, int, int]  # of a claim: item, cycle, attempt
+Standing = tuple[int, int, int]  # a claim: integration, item, when it was claimed
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +126,20 @@ async def claim(connection: Connection, owner: int, wants: Mapping[Place, int], 
     return rows
 
 
-async def read_claims(connection: Connection, owner: int, rows: Sequence[Row]) -> tuple[Claimed, int]:
+async def claimed(connection: Connection, owner: int, places: Iterable[Place], claimed_at: int) -> list[Row]:
+    """What `claim` took at *claimed_at*, should nobody have answered."""
+    rows: list[Row] = await connection.fetch(SQL["claimed"], owner, claimed_at, *_where(places))
+    return rows
+
+
+async def undo_call(connection: Connection, owner: int, places: Iterable[Place], claimed_at: int) -> None:
+    """As if `claim` had taken nothing at *claimed_at*."""
+    await connection.execute(SQL["undo_call"], owner, claimed_at, *_where(places))
+
+
+async def read_claims(
+    connection: Connection, owner: int, rows: Sequence[Row], claimed_at: int
+) -> tuple[Claimed, int]:
     """The claims behind what `claim` took, in the order they were due; damaged records are set aside.
 
     With the id of the last event that any of them has.
@@ -142,7 +156,7 @@ async def read_claims(connection: Connection, owner: int, rows: Sequence[Row]) -
             claim = _claim(owner, row, found.get(row[1]))
             (claims if claim.orphaned_at is None else orphans).append(claim)
         except StoreInconsistent as error:
-            await connection.execute(SQL["set_aside"], row[0], row[1], owner, SET_ASIDE_MS)
+            await connection.execute(SQL["set_aside"], row[0], row[1], owner, claimed_at, SET_ASIDE_MS)
             set_aside.append(str(error))
     last_event = max((row[-1] or 0 for row in found.values()), default=0)
     return Claimed(claims, {}, set_aside, orphans), last_event
@@ -157,7 +171,7 @@ async def next_due(
     return {number: None if due is None else from_ms(due) for number, due in rows}
 
 
-async def record(connection: Connection, owner: int, results: Sequence[Result]) -> set[Lost]:
+async def record(connection: Connection, owner: int, results: Sequence[Result]) -> set[Numbers]:
     """Attempts, steps and events of those whose claim still stands; which these are."""
     columns = _columns([_result_row(result) for result in results], 19)
     events = [
@@ -169,7 +183,7 @@ async def record(connection: Connection, owner: int, results: Sequence[Result]) 
     return {tuple(row) for row in rows}
 
 
-async def recorded(connection: Connection, results: Sequence[Result]) -> set[Lost]:
+async def recorded(connection: Connection, results: Sequence[Result]) -> set[Numbers]:
     """Which of these attempts are written, by us."""
     keys = [
         (r.claim.delivery.integration, r.claim.delivery.id, r.claim.cycle, r.claim.attempt, r.attempt.span_id)
@@ -178,10 +192,21 @@ async def recorded(connection: Connection, results: Sequence[Result]) -> set[Los
     return {tuple(row) for row in await connection.fetch(SQL["recorded"], *_columns(keys, 5))}
 
 
-async def give_back(connection: Connection, owner: int, claims: Sequence[Claim]) -> None:
-    """As if they had never been claimed."""
+async def claims_to_give_back(
+    connection: Connection, owner: int, claims: Sequence[Claim]
+) -> dict[Numbers, Standing]:
+    """Those that stand."""
     keys = [(c.delivery.integration, c.delivery.id, c.cycle, c.attempt) for c in claims]
-    await connection.execute(SQL["give_back"], owner, *_columns(keys, 4))
+    rows = await connection.fetch(SQL["claims_to_give_back"], owner, *_columns(keys, 4))
+    return {
+        (item, cycle, attempt): (number, item, claimed_at)
+        for number, item, cycle, attempt, claimed_at in rows
+    }
+
+
+async def give_back(connection: Connection, owner: int, claims: Sequence[Standing]) -> None:
+    """As if they had never been claimed."""
+    await connection.execute(SQL["give_back"], owner, *_columns(claims, 3))
 
 
 async def write_events(connection: Connection, events: Sequence[AuditEvent]) -> None:
@@ -201,6 +226,10 @@ async def must_be_the_last(connection: Connection, events: Sequence[AuditEvent])
 def _columns(rows: Sequence[Row], width: int) -> list[list[Any]]:
     """Rows as the arrays that `unnest` puts together again."""
     return [list(column) for column in zip(*rows, strict=True)] if rows else [[] for _ in range(width)]
+
+
+def _where(places: Iterable[Place]) -> list[list[Any]]:
+    return _columns([(place.integration, place.since) for place in places], 2)
 
 
 def _verdict(
