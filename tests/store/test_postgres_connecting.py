@@ -13,21 +13,25 @@ CLOCK = SystemClock()
 
 
 @pytest.mark.parametrize(
-    ("url", "why"),
+    ("url", "why", "advice"),
     [
-        ("postgresql://a_stranger@127.0.0.1:{port}/postgres", 'role "a_stranger" does not exist'),
-        ("postgresql://postgres@127.0.0.1:{port}/nowhere", 'database "nowhere" does not exist'),
+        ("postgresql://a_stranger@127.0.0.1:{port}/postgres", 'role "a_stranger" does not exist', "the role"),
+        ("postgresql://postgres@127.0.0.1:{port}/nowhere", 'database "nowhere" does not exist', "createdb"),
         (
             "postgresql://postgres@127.0.0.1:{port}/postgres?colour=red",
             'unrecognized configuration parameter "colour"',
+            "",
         ),
     ],
 )
-async def test_a_refusal_of_the_server_is_said_as_it_said_it(postgres: Server, url: str, why: str) -> None:
+async def test_a_refusal_of_the_server_is_said_as_it_said_it_with_what_to_do(
+    postgres: Server, url: str, why: str, advice: str
+) -> None:
     with pytest.raises(StoreUnavailable) as refused:
         await PostgresStore.open(url.format(port=postgres.port), CLOCK)
 
     assert str(refused.value) == f"the database cannot be used: {why}"
+    assert advice in refused.value.advice
 
 
 async def test_a_role_without_its_rights_makes_the_store_unavailable(postgres: Server) -> None:

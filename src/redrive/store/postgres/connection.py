@@ -49,6 +49,12 @@ _SET_LOCAL: Final = "; ".join(f"SET LOCAL {name} = '{value}'" for name, value in
 # What stops a statement and says nothing about it: connections, memory, locks, an operator; and what the
 # server refuses: a role, its password or rights (42501), a database, a parameter of the URL (42704).
 _TROUBLE: Final = ("08", "25", "28", "3D", "40", "42501", "42704", "53", "55", "57", "58", "XX")
+_ROLE: Final = "check the role in its address, and its password (PGPASSWORD, or ~/.pgpass)"
+_ADVICE: Final = {
+    asyncpg.InvalidCatalogNameError: "make it first (`createdb`), or correct the name in its address",
+    asyncpg.InvalidAuthorizationSpecificationError: _ROLE,
+    asyncpg.InvalidPasswordError: _ROLE,
+}
 
 _BACKEND: Final = "SELECT pid, backend_start FROM pg_stat_activity WHERE pid = pg_backend_pid()"
 _END_BACKEND: Final = (
@@ -268,13 +274,15 @@ def translated() -> Iterator[None]:
         raise StoreInconsistent(f"a write would break a rule of the store: {error}") from error
     except asyncpg.PostgresError as error:
         if (error.sqlstate or "").startswith(_TROUBLE):
-            raise StoreUnavailable(f"the database cannot be used: {error}") from error
+            advice = _ADVICE.get(type(error), "")
+            raise StoreUnavailable(f"the database cannot be used: {error}", advice=advice) from error
         raise
     except asyncpg.InterfaceError as error:
         raise StoreUnavailable(f"the database cannot be used: {error}") from error
     except OSError as error:  # TimeoutError is one
         why = str(error) or "it does not answer"
-        raise StoreUnavailable(f"the database cannot be reached: {why}") from error
+        advice = "check the host and port of its address, and that PostgreSQL runs there"
+        raise StoreUnavailable(f"the database cannot be reached: {why}", advice=advice) from error
 
 
 def _no_partition(error: asyncpg.CheckViolationError) -> str:
