@@ -2,11 +2,8 @@
 
 import os
 import socket
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime
-from functools import partial
 from pathlib import Path
 from typing import Any, Final, Self, TypeVar
 
@@ -36,35 +33,23 @@ from redrive.store.port import (
 )
 from redrive.store.postgres import operate, read, work
 from redrive.store.postgres.connection import (
-    Backend,
     Connection,
     Database,
     PooledDatabase,
     Unsettled,
     Verb,
-    have_ended,
 )
 from redrive.store.postgres.cursors import Cursors
+from redrive.store.postgres.duties import Duties
 from redrive.store.postgres.hints import Hints
 from redrive.store.postgres.lanes import Lanes, columns
 from redrive.store.postgres.migrate import add_partitions, migrate, set_up_if_empty
-from redrive.store.postgres.retention import forget_deliveries, forget_events
+from redrive.store.postgres.untold import Untold
 from redrive.store.postgres.work import SQL
 from redrive.store.rows import from_ms, to_ms, to_token
 
 Done = TypeVar("Done")
 LEASE_SECONDS: Final = 15.0
-PRUNED_AT_ONCE: Final = 1_000
-DUTY_MS: Final = 60 * 60 * 1000  # then anyone may take it over; before, only when its holder is dead
-
-
-@dataclass(frozen=True, slots=True)
-class Call:
-    """One that claimed, or may have, what its caller was never told of."""
-
-    undo: Verb[None]
-    numbers: Collection[int]
-    backends: Sequence[Backend] = ()
 
 
 class PostgresStore:
@@ -91,7 +76,8 @@ class PostgresStore:
         self._lease_ms = int(lease_seconds * 1000)
         self.grace_ms = self._lease_ms  # after the database's own start, to renew before anyone is buried
         self._cursors = Cursors()
-        self._untold: list[Call] = []
+        self._untold = Untold(database)
+        self._duties = Duties(database)
         self._unsettled: set[work.Numbers] = set()  # results that may be recorded: nobody could learn it
         self._going_back: dict[tuple[int, work.Numbers], work.Standing] = {}  # by owner
         self._lanes = Lanes()
@@ -233,7 +219,7 @@ class PostgresStore:
             if owner is not None:
                 await work.give_back(connection, owner, claims)
 
-        with self._telling(undo, {number for number, *_ in claims}):
+        with self._untold.watched(undo, {number for number, *_ in claims}):
             verdicts = await self._database.write(accept, look_up)
         for intake, verdict in zip(intakes, verdicts, strict=True):
             if isinstance(verdict, Accepted) and not verdict.claimed:
@@ -276,7 +262,7 @@ class PostgresStore:
         async def undo(connection: Connection) -> None:
             await work.undo_call(connection, owner, places, stamp)
 
-        with self._telling(undo, wants):
+        with self._untold.watched(undo, wants):
             rows = await self._database.write(claim, look_up)
             return await self._database.again(read_claims)
 
@@ -328,7 +314,8 @@ class PostgresStore:
 
     async def next_due(self, owner: int) -> Mapping[int, datetime]:
         """The earliest due time of each integration that this process owns lanes of."""
-        await self._undo_untold()
+        for number in await self._untold.undo():
+            self._cursors.put_back(number, 0)
         places = self._cursors.sweep()
 
         async def look(connection: Connection) -> dict[int, datetime | None]:
@@ -478,31 +465,16 @@ class PostgresStore:
     # duties
 
     async def prune(self, before: datetime) -> int:
-        """Forget old idempotency keys, a little at a time so that no transaction grows long.
-
-        The same duty makes the partitions of the weeks ahead.
-        """
-        if not await self._is_elected("prune"):
-            return 0
-        await self._database.again(add_partitions)
-        gone = 0
-        for query, bound in (("prune_keys", first_id_at(before)), ("prune_answers", to_ms(before))):
-            while (count := await self._delete(query, bound)) == PRUNED_AT_ONCE:
-                gone += count
-            gone += count
-        return gone
+        """Forget old idempotency keys."""
+        return await self._duties.prune(self._owner, before_id=first_id_at(before), before_ms=to_ms(before))
 
     async def forget_deliveries(self, before: datetime) -> int:
-        """Forget finished deliveries, a week at a time."""
-        if not await self._is_elected("forget deliveries"):
-            return 0
-        return await self._database.again(partial(forget_deliveries, before=first_id_at(before)))
+        """Forget finished deliveries."""
+        return await self._duties.forget_deliveries(self._owner, before_id=first_id_at(before))
 
     async def forget_events(self, before: datetime) -> int:
-        """Forget old events, a week at a time."""
-        if not await self._is_elected("forget events"):
-            return 0
-        return await self._database.again(partial(forget_events, before=first_id_at(before)))
+        """Forget old events."""
+        return await self._duties.forget_events(self._owner, before_id=first_id_at(before))
 
     async def secret(self, name: str) -> bytes:
         """A secret of this database's own."""
@@ -517,44 +489,6 @@ class PostgresStore:
     def describe(self) -> Mapping[str, Any]:
         """What this store is."""
         return {"kind": "postgresql", "path": self._where, "version": self._version}
-
-    @contextmanager
-    def _telling(self, undo: Verb[None], numbers: Collection[int]) -> Iterator[None]:
-        """Remember a call that fails inside: what it claimed would stay claimed for as long as we live."""
-        try:
-            yield
-        except BaseException as error:
-            if numbers:
-                backends = error.backends if isinstance(error, Unsettled) else ()
-                self._untold.append(Call(undo, numbers, backends))
-            raise
-
-    async def _undo_untold(self) -> None:
-        """Let go of what was claimed and never told of, as soon as it is sure that it was, or was not."""
-        for call in self._untold.copy():
-
-            async def undo(connection: Connection, call: Call = call) -> bool:
-                if is_sure := await have_ended(connection, call.backends):
-                    await call.undo(connection)
-                return is_sure
-
-            if await self._database.again(undo):
-                self._untold.remove(call)
-                for number in call.numbers:
-                    self._cursors.put_back(number, 0)
-
-    async def _is_elected(self, duty: str) -> bool:
-        """Whether this process does a *duty* for all of them: whoever did it last goes on while it lives."""
-        taken = await self._database.again(lambda c: c.fetch(SQL["take_duty"], duty, self._owner, DUTY_MS))
-        return bool(taken)
-
-    async def _delete(self, query: str, bound: int) -> int:
-        """How many rows went."""
-
-        async def delete(connection: Connection) -> str:
-            return str(await connection.execute(SQL[query], bound, PRUNED_AT_ONCE))
-
-        return int((await self._database.again(delete)).rpartition(" ")[2])
 
     def _stamp(self) -> int:
         """A millisecond that this process never stamped a claim with before, nor the one after it."""
