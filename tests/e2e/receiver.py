@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 
@@ -87,6 +88,12 @@ def taking_no_connection() -> Iterator[int]:
             filler.setblocking(False)
             filler.connect_ex(("127.0.0.1", port))
         yield port
+
+
+def waiting_to_connect(port: int) -> int:
+    """How many sockets of this machine wait for *port* to take their connection."""
+    sockets = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    return sum((remote, state) == (f"0100007F:{port:04X}", "02") for _, _, remote, state, *_ in sockets)
 
 
 class _Server(ThreadingHTTPServer):
