@@ -35,11 +35,11 @@ class Cluster:
         home.mkdir()
         service = Service(home, database=self._database, role=role, **_SETTINGS)
         self._opened.callback(service.close)
-        service.start()
+        service.insist()
         return service
 
     def ask(self, sql: str, *values: Any) -> list[Any]:
-        """Rows from the database, past everything that is tested."""
+        """Rows from the database, past everything that is tested; asked again while it is away."""
 
         async def fetch() -> list[Any]:
             connection = await asyncpg.connect(self._database)
@@ -48,7 +48,13 @@ class Cluster:
             finally:
                 await connection.close()
 
-        return asyncio.run(fetch())
+        def answer() -> tuple[list[Any]] | None:
+            try:
+                return (asyncio.run(fetch()),)
+            except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+                return None
+
+        return until(answer, sql)[0]
 
     def is_buried(self, service: Service) -> bool:
         return not self.ask("SELECT 1 FROM incarnation WHERE process LIKE '% pid ' || $1", str(service.pid))
@@ -69,7 +75,9 @@ class Cluster:
     def stop(self) -> None:
         """Every process ends well when it is asked to."""
         everyone = (*self.called, *self.sending)
-        assert [service.stop() for service in everyone] == [0] * len(everyone)
+        for service in everyone:
+            service.signal(signal.SIGTERM)
+        assert [service.ended() for service in everyone] == [0] * len(everyone)
 
 
 def comes_to_rest(caller: Caller, partner: str) -> None:
