@@ -1,18 +1,21 @@
 """Processes that take calls, processes that send, one PostgreSQL: killed, stalled, cut off, under traffic."""
 
+import asyncio
 import random
+import signal
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from itertools import cycle
 from pathlib import Path
 
+import asyncpg
 import pytest
 
 from tests.e2e.books import TIMED_OUT, UNKNOWN
-from tests.e2e.caller import Caller
+from tests.e2e.caller import Caller, NoAnswer
 from tests.e2e.cluster import Cluster, check_the_books, comes_to_rest
 from tests.e2e.partner import a_mixed_partner
 from tests.e2e.receiver import receiving
@@ -22,6 +25,10 @@ from tests.e2e.waiting import until
 from tests.postgres import Server, a_server
 
 PARTNERS = ["one", "two", "three", "split"]
+KEY_TAKEN = (
+    "INSERT INTO dedupe (integration, key, item, fingerprint) SELECT number, $1, 1, '' FROM integration"
+)
+WAITING = "SELECT FROM pg_stat_activity WHERE application_name = 'redrive' AND wait_event_type = 'Lock'"
 TIMEOUT_SECONDS, HANGS_SECONDS = 2, 3.0
 
 
@@ -79,6 +86,45 @@ def test_whatever_dies_nothing_acknowledged_is_lost_and_every_send_is_accounted_
     assert UNKNOWN in codes, "the test must disturb it while something is in flight"
     assert TIMED_OUT in codes, "the receiver must hang"
     cluster.stop()
+
+
+def test_what_was_stored_but_never_answered_is_there_once_when_another_process_is_told_again(
+    tmp_path: Path, server: Server
+) -> None:
+    with ExitStack() as opened:
+        cluster = Cluster(tmp_path, server.url(), opened, called=2, sending=1)
+        dying, other = cluster.called
+        token = dying.a_token()
+        receiver = opened.enter_context(receiving())
+        callers = [opened.enter_context(Caller(service, token)) for service in (dying, other)]
+        callers[0].add("one", receiver.url)
+
+        threads = opened.enter_context(ThreadPoolExecutor())
+        with holding_the_key(server, "once"):
+            owed = threads.submit(callers[0].deliver, "one", {"n": 1}, key="once")
+            until(lambda: cluster.ask(WAITING), "it waits to be stored")
+            dying.signal(signal.SIGSTOP)
+        until(lambda: cluster.ask("SELECT FROM delivery"), "it is stored")
+        dying.kill()
+        again = callers[1].deliver("one", {"n": 1}, key="once")
+        comes_to_rest(callers[1], "one")
+
+        assert isinstance(owed.exception(), NoAnswer)
+        [item] = callers[1].queue("one")
+        assert (again.status, again.document["recovery_id"]) == (202, item["recovery_id"])
+        assert [sent.webhook_id for sent in receiver.ledger] == [item["recovery_id"]]
+
+
+@contextmanager
+def holding_the_key(server: Server, key: str) -> Iterator[None]:
+    """What is accepted with that key waits in the database as for another one with it, then is stored."""
+    with asyncio.Runner() as runner:
+        connection = runner.run(asyncpg.connect(server.url()))
+        runner.run(connection.execute("BEGIN"))
+        runner.run(connection.execute(KEY_TAKEN, key))
+        yield
+        runner.run(connection.execute("ROLLBACK"))
+        runner.run(connection.close())
 
 
 def disturbances(cluster: Cluster, server: Server, chance: random.Random) -> list[Callable[[], object]]:
