@@ -77,7 +77,8 @@ class Cluster:
         everyone = (*self.called, *self.sending)
         for service in everyone:
             service.signal(signal.SIGTERM)
-        assert [service.ended() for service in everyone] == [0] * len(everyone)
+        codes = [service.ended() for service in everyone]
+        assert not any(codes), codes
 
 
 def comes_to_rest(caller: Caller, partner: str) -> None:
@@ -96,10 +97,12 @@ def check_the_books(caller: Caller, partner: str, traffic: Traffic, receiver: Re
     names = {item["recovery_id"] for item in items}
     ledger = [sent for sent in list(receiver.ledger) if sent.webhook_id in names]
     assert len(items) == len(traffic.acknowledged), "a delivery was stored twice, or two became one"
-    assert names == set(traffic.acknowledged.values())
-    assert wrong_items(items, list(caller.events(integration_id=partner)), ledger) == {}
-    assert wrong_bytes(items, ledger) == []
-    assert {item["recovery_id"]: item["cycle"] for item in items if item["cycle"] > 1} == traffic.replayed
+    assert names == set(traffic.acknowledged.values()), "what is stored is not what was acknowledged"
+    wrong = wrong_items(items, list(caller.events(integration_id=partner)), ledger)
+    assert not wrong, wrong
+    assert not wrong_bytes(items, ledger), wrong_bytes(items, ledger)
+    replayed = {item["recovery_id"]: item["cycle"] for item in items if item["cycle"] > 1}
+    assert replayed == traffic.replayed, (replayed, traffic.replayed)
 
 
 def _ended_leases(service: Service) -> int:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import ExitStack
+from itertools import count
 from math import inf
 from pathlib import Path
 from typing import NamedTuple
@@ -10,16 +11,18 @@ import pytest
 
 from tests.e2e.caller import INTEGRATIONS, Caller
 from tests.e2e.cluster import Cluster, check_the_books, comes_to_rest
-from tests.e2e.receiver import Answer, Receiver, Sent, receiving
+from tests.e2e.receiver import Answer, Receiver, Script, Sent, receiving
 from tests.e2e.traffic import Traffic
 from tests.e2e.waiting import until
 
 RATE = 50
 # From the leave to send to the arrival, by way of the claim: so much later may one arrive than the next one.
 UNDER_WAY_SECONDS = 0.5
+# Longer than a lease: so is open what a killed process sent, when its lanes are others' already.
+LONG_SECONDS, TIMEOUT_SECONDS = 6.0, 8
 PARTNERS: dict[str, dict[str, int]] = {
-    "whole": {"concurrency": 4},
-    "split": {"concurrency": 6, "shards": 4},
+    "whole": {"concurrency": 8, "timeout_seconds": TIMEOUT_SECONDS},
+    "split": {"concurrency": 8, "shards": 4},
     "paced": {"concurrency": 32, "shards": 2, "rate_per_second": RATE},
 }
 SPLITS = [{"whole": 2, "split": 3, "paced": 4}, {"whole": 1, "split": 4, "paced": 2}]
@@ -48,9 +51,9 @@ def test_limits_hold_across_all_processes_while_they_come_and_go(cluster: Cluste
     with ExitStack() as opened, Caller(cluster.called[0], token) as caller:
         partners = []
         for name, fields in PARTNERS.items():
-            receiver = opened.enter_context(receiving(lambda _: Answer(200, after=0.05)))
+            receiver = opened.enter_context(receiving(a_partner(is_slow=name == "whole")))
             caller.add(name, receiver.url, **fields)
-            traffic = Traffic(cluster.called[0], token, name, producers=2, pause_seconds=0.06)
+            traffic = Traffic(cluster.called[0], token, name, producers=2, pause_seconds=0.1)
             partners.append(Partner(name, traffic, receiver))
         for partner in partners:
             partner.traffic.start()
@@ -79,6 +82,12 @@ def test_limits_hold_across_all_processes_while_they_come_and_go(cluster: Cluste
                 burst = RATE / 10
                 assert most_over_rate(partner.receiver.ledger) <= burst + RATE * UNDER_WAY_SECONDS
     cluster.stop()
+
+
+def a_partner(*, is_slow: bool) -> Script:
+    """It takes a moment, and a slow one now and then longer than a lease."""
+    numbers = count()
+    return lambda _: Answer(200, after=LONG_SECONDS if is_slow and next(numbers) % 60 == 0 else 0.05)
 
 
 def join(cluster: Cluster) -> None:
