@@ -6,15 +6,18 @@ from collections import defaultdict
 from tests.e2e.receiver import OK, Answer, Script, Sent
 
 
-def a_mixed_partner() -> Script:
-    """Well, wrong, broken for a while or for good, slow: as the number in the payload says."""
+def a_mixed_partner(*, hangs_seconds: float = 0.0) -> Script:
+    """Well, wrong, broken for a while or for good, slow, hanging: as the number in the payload says."""
     seen: dict[tuple[str, str], int] = defaultdict(int)
 
     def script(sent: Sent) -> Answer:
         seen[sent.webhook_id, sent.request_id] += 1
         nth = seen[sent.webhook_id, sent.request_id]
         is_first_cycle = not sent.request_id.startswith("replay-")
-        match json.loads(sent.body or b"")["n"] % 10:
+        number = json.loads(sent.body or b"")["n"]
+        if hangs_seconds and number % 50 == 11 and nth == 1:
+            return Answer(200, after=hangs_seconds)
+        match number % 10:
             case 4:
                 return Answer(503) if nth == 1 else OK
             case 5:

@@ -4,10 +4,13 @@ import socket
 import socketserver
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from math import inf
+from pathlib import Path
 from typing import Any
 
 
@@ -19,6 +22,8 @@ class Sent:
     request_id: str  # of the call that opened the cycle: one for each cycle
     span_id: str  # of the attempt
     headers: Mapping[str, str]
+    arrived_at: float  # by the steady clock, as the next
+    ended_at: float = inf  # when its answer left, or its sender had gone away
     body: bytes | None = None  # None: the connection ended before it was complete
     answered: int | None = None
 
@@ -89,6 +94,12 @@ def taking_no_connection() -> Iterator[int]:
         yield port
 
 
+def waiting_to_connect(port: int) -> int:
+    """How many sockets of this machine wait for *port* to take their connection."""
+    sockets = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    return sum((remote, state) == (f"0100007F:{port:04X}", "02") for _, _, remote, state, *_ in sockets)
+
+
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 128
@@ -115,7 +126,7 @@ class _Handler(BaseHTTPRequestHandler):
                 pass
         elif answer.after is not None:
             receiver.closing.wait(answer.after)
-        sent.answered = answer.status
+        sent.answered, sent.ended_at = answer.status, time.monotonic()
         self.send_response(answer.status)
         for name, value in {**answer.headers, "Content-Length": "2"}.items():
             self.send_header(name, value)
@@ -129,11 +140,13 @@ class _Handler(BaseHTTPRequestHandler):
             request_id=headers["x-request-id"],
             span_id=headers["traceparent"].split("-")[2],
             headers=headers,
+            arrived_at=time.monotonic(),
         )
         receiver.ledger.append(sent)
         size = int(headers["content-length"])
         body = self.rfile.read(size)
         if len(body) < size:
+            sent.ended_at = time.monotonic()
             raise ConnectionResetError("the sender went away")
         sent.body = body
         return sent

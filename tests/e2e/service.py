@@ -76,6 +76,16 @@ class Service:
         self.spawn()
         self.is_started()
 
+    def insist(self) -> None:
+        """Start the process as whoever looks after it does: again, when it could not."""
+        self.spawn()
+        while True:
+            until(lambda: self._line(("started",)) or not self._reader.is_alive(), self.log)
+            if self._line(("started",)):
+                return self.is_started()
+            self.ended()
+            self.spawn()
+
     def is_started(self) -> None:
         """Wait until the process says that it is ready, and learn where."""
         host, _, port = self.says("started")["address"].rpartition(":")

@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.e2e.books import UNKNOWN, what_is_wrong_here
 from tests.e2e.caller import Caller
 from tests.e2e.receiver import OK, Answer, Receiver, Script, Sent, receiving
@@ -18,6 +20,8 @@ from tests.e2e.waiting import until
 PARTNER = "partner"
 ENOUGH = 60
 HELD = 7
+
+pytestmark = pytest.mark.parametrize("kept", ["sqlite"], indirect=True)
 
 
 def test_a_backup_under_traffic_can_be_restored_with_whole_books(

@@ -3,17 +3,20 @@
 import asyncio
 import random
 import signal
-from collections.abc import Iterator
-from contextlib import ExitStack
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from functools import partial
 from itertools import cycle
 from pathlib import Path
-from typing import Any
 
 import asyncpg
 import pytest
 
-from tests.e2e.books import UNKNOWN, wrong_bytes, wrong_items
-from tests.e2e.caller import Caller
+from tests.e2e.books import TIMED_OUT, UNKNOWN
+from tests.e2e.caller import Caller, NoAnswer
+from tests.e2e.cluster import Cluster, check_the_books, comes_to_rest
 from tests.e2e.partner import a_mixed_partner
 from tests.e2e.receiver import receiving
 from tests.e2e.service import Service
@@ -22,120 +25,137 @@ from tests.e2e.waiting import until
 from tests.postgres import Server, a_server
 
 PARTNERS = ["one", "two", "three", "split"]
-CALLED, SENDING = 2, 5
-LEASE_SECONDS = 3
-SETTLED_SECONDS = 90.0
-
-
-class Cluster:
-    """The processes and their database."""
-
-    def __init__(self, directory: Path, server: Server, opened: ExitStack) -> None:
-        self._directory, self._opened = directory, opened
-        self.server = server
-        self.called = [self.service("api") for _ in range(CALLED)]
-        self.sending = [self.service("worker") for _ in range(SENDING)]
-
-    def service(self, role: str) -> Service:
-        home = self._directory / f"{role}-{len(list(self._directory.iterdir()))}"
-        home.mkdir()
-        settings = {"max_attempts": "4", "timeout_seconds": "5", "lease_seconds": str(LEASE_SECONDS)}
-        service = Service(home, database=self.server.url(), role=role, **settings)
-        self._opened.callback(service.close)
-        service.start()
-        return service
-
-    def ask(self, sql: str, *values: Any) -> list[Any]:
-        """Rows from the database, past everything that is tested."""
-
-        async def fetch() -> list[Any]:
-            connection = await asyncpg.connect(self.server.url())
-            try:
-                return list(await connection.fetch(sql, *values))
-            finally:
-                await connection.close()
-
-        return asyncio.run(fetch())
-
-    def is_buried(self, service: Service) -> bool:
-        return not self.ask("SELECT 1 FROM incarnation WHERE process LIKE '% pid ' || $1", str(service.pid))
+KEY_TAKEN = (
+    "INSERT INTO dedupe (integration, key, item, fingerprint) SELECT number, $1, 1, '' FROM integration"
+)
+WAITING = "SELECT FROM pg_stat_activity WHERE application_name = 'redrive' AND wait_event_type = 'Lock'"
+TIMEOUT_SECONDS, HANGS_SECONDS = 2, 3.0
 
 
 @pytest.fixture
-def cluster(tmp_path: Path) -> Iterator[Cluster]:
-    with a_server(durable=True) as server, ExitStack() as opened:
-        yield Cluster(tmp_path, server, opened)
+def server() -> Iterator[Server]:
+    """One that survives what is done to it here."""
+    with a_server(durable=True) as server:
+        yield server
+
+
+@pytest.fixture
+def cluster(tmp_path: Path, server: Server) -> Iterator[Cluster]:
+    with ExitStack() as opened:
+        yield Cluster(tmp_path, server.url(), opened, called=2, sending=3)
 
 
 @pytest.mark.parametrize(
-    "rounds", [pytest.param(1, id="short"), pytest.param(8, marks=pytest.mark.long, id="long")]
+    ("seed", "seconds"),  # pytest shows them when it fails
+    [pytest.param(20, 0, id="short"), pytest.param(time.time_ns(), 60, marks=pytest.mark.long, id="long")],
 )
 def test_whatever_dies_nothing_acknowledged_is_lost_and_every_send_is_accounted_for(
-    cluster: Cluster, rounds: int
+    cluster: Cluster, server: Server, seed: int, seconds: int
 ) -> None:
-    token = cluster.called[0].a_token()
-    with receiving(a_mixed_partner()) as receiver, Caller(cluster.called[0], token) as caller:
+    chance, token = random.Random(seed), cluster.called[0].a_token()
+    script = a_mixed_partner(hangs_seconds=HANGS_SECONDS)
+    with receiving(script) as receiver, Caller(cluster.called[0], token) as caller:
         for partner in PARTNERS:
-            caller.add(partner, receiver.url, shards=4 if partner == "split" else 1)
+            shards = 4 if partner == "split" else 1
+            caller.add(partner, receiver.url, timeout_seconds=TIMEOUT_SECONDS, shards=shards)
         works = [
-            Traffic(service, token, partner, producers=2)
+            Traffic(service, token, partner, producers=2, pause_seconds=0.1)
             for partner, service in zip(PARTNERS, cycle(cluster.called), strict=False)
         ]
         for traffic in works:
             traffic.start()
 
-        for _ in range(rounds):
-            for disturb in (
-                kill_a_sender,
-                stall_a_sender,
-                crash_the_database,
-                cut_every_connection,
-                add_a_sender,
-            ):
+        over_at = time.monotonic() + seconds
+        while True:
+            everything = disturbances(cluster, server, chance)
+            while everything:
                 sends = len(receiver.ledger)
                 until(lambda: len(receiver.ledger) > sends + 50, "deliveries arrive")  # noqa: B023
-                disturb(cluster)
+                both_at_once(everything.pop(), everything.pop())
+            if time.monotonic() >= over_at:
+                break
         for traffic in works:
             traffic.stop()
         for partner in PARTNERS:
-            until(lambda: at_rest(caller, partner), f"{partner} comes to rest", seconds=SETTLED_SECONDS)  # noqa: B023
+            comes_to_rest(caller, partner)
 
         assert [traffic.surprises for traffic in works] == [[]] * len(works)
         for partner, traffic in zip(PARTNERS, works, strict=True):
-            items = [caller.item(partner, item["recovery_id"]) for item in caller.queue(partner)]
-            events = list(caller.events(integration_id=partner))
-            names = {item["recovery_id"] for item in items}
-            ledger = [sent for sent in list(receiver.ledger) if sent.webhook_id in names]
-            assert len(items) == len(traffic.acknowledged), "a delivery was stored twice, or two became one"
-            assert names == set(traffic.acknowledged.values())
-            assert wrong_items(items, events, ledger) == {}
-            assert wrong_bytes(items, ledger) == []
-            assert {i["recovery_id"]: i["cycle"] for i in items if i["cycle"] > 1} == traffic.replayed
+            check_the_books(caller, partner, traffic, receiver)
     codes = [row[0] for row in cluster.ask("SELECT DISTINCT failure_code FROM attempt")]
     assert UNKNOWN in codes, "the test must disturb it while something is in flight"
-    assert [service.stop() for service in (*cluster.called, *cluster.sending)] == [0] * (
-        len(cluster.called) + len(cluster.sending)
-    )
+    assert TIMED_OUT in codes, "the receiver must hang"
+    cluster.stop()
 
 
-def kill_a_sender(cluster: Cluster) -> None:
-    victim = random.choice(cluster.sending)
-    victim.kill()
-    victim.start()
+def test_what_was_stored_but_never_answered_is_there_once_when_another_process_is_told_again(
+    tmp_path: Path, server: Server
+) -> None:
+    with ExitStack() as opened:
+        cluster = Cluster(tmp_path, server.url(), opened, called=2, sending=1)
+        dying, other = cluster.called
+        token = dying.a_token()
+        receiver = opened.enter_context(receiving())
+        callers = [opened.enter_context(Caller(service, token)) for service in (dying, other)]
+        callers[0].add("one", receiver.url)
+
+        threads = opened.enter_context(ThreadPoolExecutor())
+        with holding_the_key(server, "once"):
+            owed = threads.submit(callers[0].deliver, "one", {"n": 1}, key="once")
+            until(lambda: cluster.ask(WAITING), "it waits to be stored")
+            dying.signal(signal.SIGSTOP)
+        until(lambda: cluster.ask("SELECT FROM delivery"), "it is stored")
+        dying.kill()
+        again = callers[1].deliver("one", {"n": 1}, key="once")
+        comes_to_rest(callers[1], "one")
+
+        assert isinstance(owed.exception(), NoAnswer)
+        [item] = callers[1].queue("one")
+        assert (again.status, again.document["recovery_id"]) == (202, item["recovery_id"])
+        assert [sent.webhook_id for sent in receiver.ledger] == [item["recovery_id"]]
 
 
-def stall_a_sender(cluster: Cluster) -> None:
-    """It stands still until the others have buried it, and then goes on as if nothing had happened."""
-    victim = random.choice(cluster.sending)
-    victim.signal(signal.SIGSTOP)
-    until(lambda: cluster.is_buried(victim), "its lease ran out")
-    victim.signal(signal.SIGCONT)
-    victim.says("lease_ended")
+@contextmanager
+def holding_the_key(server: Server, key: str) -> Iterator[None]:
+    """What is accepted with that key waits in the database as for another one with it, then is stored."""
+    with asyncio.Runner() as runner:
+        connection = runner.run(asyncpg.connect(server.url()))
+        runner.run(connection.execute("BEGIN"))
+        runner.run(connection.execute(KEY_TAKEN, key))
+        yield
+        runner.run(connection.execute("ROLLBACK"))
+        runner.run(connection.close())
 
 
-def crash_the_database(cluster: Cluster) -> None:
-    cluster.server.stop("immediate")
-    cluster.server.start()
+def disturbances(cluster: Cluster, server: Server, chance: random.Random) -> list[Callable[[], object]]:
+    """One of each kind, in any order, to different processes."""
+    killed, stalled = chance.sample(cluster.sending, 2)
+    everything = [
+        partial(restart, killed),
+        partial(cluster.stall, stalled),
+        partial(restart, chance.choice(cluster.called)),
+        partial(crash, server),
+        partial(cut_every_connection, cluster),
+        partial(add_a_sender, cluster),
+    ]
+    return chance.sample(everything, len(everything))
+
+
+def both_at_once(one: Callable[[], object], other: Callable[[], object]) -> None:
+    with ThreadPoolExecutor() as threads:
+        for done in [threads.submit(one), threads.submit(other)]:
+            done.result()
+
+
+def restart(service: Service) -> None:
+    """Kill it; whoever called it without an answer repeats that to the next."""
+    service.kill()
+    service.insist()
+
+
+def crash(server: Server) -> None:
+    server.stop("immediate")
+    server.start()
 
 
 def cut_every_connection(cluster: Cluster) -> None:
@@ -144,8 +164,3 @@ def cut_every_connection(cluster: Cluster) -> None:
 
 def add_a_sender(cluster: Cluster) -> None:
     cluster.sending.append(cluster.service("worker"))
-
-
-def at_rest(caller: Caller, partner: str) -> bool:
-    reply = caller.call("GET", f"/platform/integrations/{partner}")
-    return reply.status == 200 and caller.is_at_rest(partner)

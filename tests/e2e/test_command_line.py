@@ -191,6 +191,7 @@ def test_wrong_usage_ends_with_2(run: Run) -> None:
     _ends(2, "nothing to deliver", run("deliver", PARTNER))
 
 
+@pytest.mark.parametrize("kept", ["sqlite"], indirect=True)  # whose file shows that nothing started
 def test_settings_that_are_wrong_are_all_told_at_once_and_nothing_starts(
     a_service: Callable[..., Service],
 ) -> None:

@@ -7,7 +7,14 @@ from collections.abc import Callable
 
 from tests.e2e.books import UNKNOWN
 from tests.e2e.caller import Caller
-from tests.e2e.receiver import OK, Answer, Receiver, receiving, taking_no_connection
+from tests.e2e.receiver import (
+    OK,
+    Answer,
+    Receiver,
+    receiving,
+    taking_no_connection,
+    waiting_to_connect,
+)
 from tests.e2e.service import Service
 from tests.e2e.traffic import Traffic
 from tests.e2e.waiting import until
@@ -61,7 +68,8 @@ def test_a_second_signal_stops_at_once_and_what_was_cut_off_is_known_as_such(
 ) -> None:
     never = threading.Event()
     with receiving(lambda _: Answer(200, after=never)) as receiver:
-        names = _more_than_can_be_in_flight(caller, receiver)
+        # So long are the places of what was cut off kept, as its receiver may still be at it.
+        names = _more_than_can_be_in_flight(caller, receiver, timeout_seconds=5)
 
         service.signal(signal.SIGTERM)
         service.says("drain_started")
@@ -84,8 +92,10 @@ def test_what_a_second_signal_cuts_off_before_it_was_sent_costs_no_attempt(
     service: Service, caller: Caller
 ) -> None:
     with taking_no_connection() as port:
+        before = waiting_to_connect(port)
         caller.add(PARTNER, f"http://127.0.0.1:{port}/hooks")
         name = caller.delivered(PARTNER, {})
+        until(lambda: waiting_to_connect(port) > before, "it is in flight")
         service.signal(signal.SIGTERM)
         assert service.says("drain_started")["in_flight"] == 1
         service.signal(signal.SIGTERM)
@@ -135,9 +145,9 @@ def test_drains_in_the_middle_of_traffic_cut_nothing_off_and_send_nothing_twice(
         assert not any(item["failure_code"] for item in caller.queue(PARTNER))
 
 
-def _more_than_can_be_in_flight(caller: Caller, receiver: Receiver) -> list[str]:
+def _more_than_can_be_in_flight(caller: Caller, receiver: Receiver, **fields: int) -> list[str]:
     """Deliveries of which the receiver has AT_ONCE in its hands, the others wait for their turn."""
-    caller.add(PARTNER, receiver.url, concurrency=AT_ONCE)
+    caller.add(PARTNER, receiver.url, concurrency=AT_ONCE, **fields)
     names = [caller.delivered(PARTNER, {"n": n}) for n in range(AT_ONCE + WAITING)]
     until(lambda: receiver.unanswered() == AT_ONCE, "as many as may are in flight")
     return names

@@ -1,12 +1,17 @@
-"""One process owns the file; whoever does not need to own it works beside."""
+"""One process owns a SQLite file; whoever does not need to own it works beside."""
 
 from collections.abc import Callable
+
+import pytest
 
 from tests.e2e.caller import INTEGRATIONS, Caller
 from tests.e2e.service import Service
 from tests.e2e.waiting import until
 
+of_a_file = pytest.mark.parametrize("kept", ["sqlite"], indirect=True)
 
+
+@of_a_file
 def test_a_second_serve_on_the_same_file_refuses_to_start_and_names_the_holder(
     service: Service, caller: Caller
 ) -> None:
@@ -19,6 +24,7 @@ def test_a_second_serve_on_the_same_file_refuses_to_start_and_names_the_holder(
     assert caller.get(INTEGRATIONS)["integrations"] == [], "the first goes on"
 
 
+@of_a_file
 def test_the_file_is_free_as_soon_as_its_owner_is_dead(service: Service, caller: Caller) -> None:
     service.kill()
 

@@ -16,6 +16,8 @@ from tests.e2e.waiting import until
 PARTNER = "partner"
 UNAVAILABLE = "INT-503-DEPENDENCY-UNAVAILABLE"
 
+pytestmark = pytest.mark.parametrize("kept", ["sqlite"], indirect=True)
+
 
 @contextmanager
 def nothing_can_be_written(service: Service) -> Iterator[None]:

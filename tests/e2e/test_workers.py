@@ -1,6 +1,5 @@
 """`redrive serve --workers`: several processes on one port, whose deaths are known at once."""
 
-import asyncio
 import os
 import signal
 import socket
@@ -10,32 +9,23 @@ from contextlib import ExitStack
 from pathlib import Path
 from urllib.request import urlopen
 
-import asyncpg
 import pytest
 
 from tests.e2e.caller import Caller
 from tests.e2e.receiver import Answer, receiving
 from tests.e2e.service import Service
 from tests.e2e.waiting import until
-from tests.postgres import Server
 
 WORKERS = 3
 PARTNERS = [f"partner-{number}" for number in range(6)]
 
+pytestmark = pytest.mark.parametrize("kept", ["postgres"], indirect=True)
+
 
 @pytest.fixture
-def fleet(postgres: Server, a_service: Callable[..., Service]) -> Service:
+def fleet(a_service: Callable[..., Service]) -> Service:
     """Running, on a database of its own."""
-
-    async def make_a_database() -> None:
-        connection = await asyncpg.connect(postgres.url())
-        await connection.execute("DROP DATABASE IF EXISTS fleet WITH (FORCE)")
-        await connection.execute("CREATE DATABASE fleet")
-        await connection.close()
-
-    asyncio.run(make_a_database())
-    probes = free_ports(WORKERS)
-    service = a_service(database=postgres.url("fleet"), workers=str(WORKERS), metrics_port=str(probes))
+    service = a_service(workers=str(WORKERS), metrics_port=str(free_ports(WORKERS)))
     service.start()
     until(lambda: len(started(service)) == WORKERS, "all of them started")
     return service

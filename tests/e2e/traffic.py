@@ -15,12 +15,20 @@ BATCH = 5  # every so manieth call hands over that many deliveries at once
 class Traffic:
     """Calls of several threads for one integration, until `stop`; what was acknowledged is written down."""
 
-    def __init__(self, service: Service, token: str, integration_id: str, *, producers: int = 4) -> None:
+    def __init__(
+        self,
+        service: Service,
+        token: str,
+        integration_id: str,
+        *,
+        producers: int = 4,
+        pause_seconds: float = 0.0,  # of a producer after each call, where sends cannot keep up
+    ) -> None:
         self.acknowledged: dict[int, str] = {}  # the number of a delivery: its recovery_id
         self.replayed: dict[str, int] = {}  # recovery_id: its last cycle that was asked for
         self.surprises: list[str] = []
         self.up = threading.Event()  # cleared while the service is known to be down
-        self._service, self._token = service, token
+        self._service, self._token, self._pause_seconds = service, token, pause_seconds
         self._path = f"{INTEGRATIONS}/{integration_id}"
         self._numbers = count()
         self._stopping = threading.Event()
@@ -48,7 +56,10 @@ class Traffic:
                 self.surprises.append(repr(error))
 
     def _produce(self, caller: Caller) -> None:
-        number = next(self._numbers)
+        self._hand_over(next(self._numbers), caller)
+        self._stopping.wait(self._pause_seconds)
+
+    def _hand_over(self, number: int, caller: Caller) -> None:
         if number % BATCH:
             body = {"event_type": "e2e.happened", "payload": {"n": number}}
             path, call = f"{self._path}/deliveries", f"call-{number}"

@@ -1,10 +1,12 @@
 """Shares of a process: concurrency, rate, ramp, and the reserve for small lanes."""
 
 from datetime import UTC, datetime, timedelta
+from math import inf
 
 from hypothesis import given
 from hypothesis import strategies as st
 
+from redrive.domain.sharing import Share
 from redrive.engine.lanes import Lane, Lanes
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
@@ -80,6 +82,30 @@ def test_the_last_slot_is_given_to_a_lane_that_has_none() -> None:
 
     assert lanes.slots - lanes.busy == 1
     assert lanes.allowance(a_lane(lanes, 9), 0.0) == 1
+
+
+@given(
+    split=st.integers(1, 8),
+    rate=st.floats(0.5, 500.0),
+    steps=st.lists(st.floats(0.001, 2.0), min_size=1, max_size=60),
+)
+def test_the_parts_of_a_rate_allow_the_whole_and_its_burst_and_one_more_for_each(
+    split: int, rate: float, steps: list[float]
+) -> None:
+    parts = [Lane(shard) for shard in range(split)]
+    for part in parts:
+        share = Share(split, frozenset({part.number}))
+        part.configure(1_000_000, share.of_rate(rate), sends=True)
+
+    now, started, least = 1.0, 0, inf  # of what was started before, less what the rate allowed until then
+    for step in steps:
+        now += step
+        least = min(least, started - rate * now)
+        for part in parts:
+            started += (room := part.room(now))
+            part.tokens -= room
+
+        assert started - rate * now - least <= rate / 10 + split + 1e-6
 
 
 def test_a_rate_starts_empty_and_fills_with_time() -> None:

@@ -1,13 +1,14 @@
 """A process among others: when it renews its lease."""
 
 import asyncio
+from collections.abc import Collection
 from itertools import pairwise
 from typing import Any, cast
 
 import pytest
 
 from redrive.delivery.port import Request
-from redrive.domain.ids import IdSequence
+from redrive.domain.ids import IdSequence, parse_recovery_id
 from redrive.domain.integration import Integration
 from redrive.domain.outcome import Outcome
 from redrive.domain.sharing import Lane
@@ -161,6 +162,45 @@ async def test_a_process_that_drains_steps_down_before_its_last_attempt_has_ende
     assert stepped_down[0] == worker.owner
     gate.set()
     assert await draining == 0
+
+
+@pytest.mark.parametrize("store", ["postgres"], indirect=True)
+async def test_an_idle_lane_is_kept_while_the_others_have_more_in_flight_than_their_part(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    number = (await harness.integration("split", concurrency=4, shards=2)).number
+    busy, idle = Lane(number, 2, 0), Lane(number, 2, 1)
+    worker, gate = harness.engine.worker, asyncio.Event()
+    released: list[Lane] = []
+    held = 0
+
+    async def hold_the_busy_one(request: Request) -> Outcome:
+        nonlocal held
+        item = parse_recovery_id(dict(request.headers)["webhook-id"])
+        if item is not None and item % 2 == busy.shard:
+            held += 1
+            await gate.wait()
+        return answered(200)
+
+    async def balance(_: int) -> Balance:
+        return Balance(frozenset({busy, idle}), frozenset({idle}))
+
+    async def release(_: int, lanes: Collection[Lane]) -> None:
+        released.extend(lanes)
+
+    harness.deliverer.scripts["/split"] = hold_the_busy_one
+    await harness.deliver("split", 40)
+    await eventually(lambda: _when(worker.lanes.in_flight == 4 and held == 4))
+    monkeypatch.setattr(harness.store, "balance", balance)
+    monkeypatch.setattr(harness.store, "release", release)
+
+    await harness.engine.membership.balance()
+    kept = not released
+    gate.set()
+    await harness.in_time(lambda: _when(released))
+
+    assert kept, "whoever gets it may have two in flight, beside these four"
+    assert set(released) == {idle}
 
 
 async def _when(is_so: object) -> bool | None:

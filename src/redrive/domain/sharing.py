@@ -38,7 +38,7 @@ class Share(Struct, frozen=True):
         return sum(max(1, each + (shard < rest)) for shard in self.mine)
 
     def of_rate(self, whole: float) -> float:
-        """Its part of a limit that is a rate."""
+        """Its part of a limit that is a rate; each part may save up one attempt, so bursts may add up."""
         return whole * len(self.mine) / self.shards
 
 

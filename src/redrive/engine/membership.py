@@ -75,8 +75,8 @@ class Membership:
             self.worker.follow(None)
             return
         self.worker.follow(shares(balance.owned - balance.surplus))
-        if idle := [lane for lane in balance.surplus if not self.worker.is_busy(lane)]:
-            await self.store.release(self.worker.owner, idle)
+        if spare := self.worker.spare(balance.owned, balance.surplus):
+            await self.store.release(self.worker.owner, spare)
 
     async def _rejoin(self, *, is_buried: bool) -> None:
         """What stays claimed is an orphan of the old incarnation, for whoever owns its lane next."""

@@ -1,7 +1,7 @@
 """Claim and send: the attempts of this process, as many at once as its lanes allow."""
 
 import asyncio
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -123,7 +123,32 @@ class Worker:
                 if now is not None:
                     self.due(number, self.clock.now())
 
-    def is_busy(self, lane: Lane) -> bool:
+    def spare(self, owned: Collection[Lane], surplus: Collection[Lane]) -> Sequence[Lane]:
+        """Of the *surplus* of what we own, the lanes that may be others' now.
+
+        Nothing of them is in flight, and of their integration no more than what we keep of it is allowed:
+        its lanes that stay may have used what was theirs.
+        """
+        kept: defaultdict[tuple[int, int], set[int]] = defaultdict(set)
+        for number, shards, shard in owned:
+            kept[number, shards].add(shard)
+        going = []
+        for lane in sorted(surplus):
+            number, shards, shard = lane
+            rest = Share(shards, frozenset(kept[number, shards] - {shard}))
+            if not self._is_busy(lane) and self._is_enough(rest, number):
+                kept[number, shards].remove(shard)
+                going.append(lane)
+        return going
+
+    def _is_enough(self, share: Share, number: int) -> bool:
+        in_flight = self.lanes.lane(number).in_flight
+        if not in_flight:
+            return True
+        concurrency: int = self.catalogue.defaults.of(self.catalogue.numbered(number), "concurrency")
+        return in_flight <= share.of_count(concurrency)
+
+    def _is_busy(self, lane: Lane) -> bool:
         """Whether a claim of this lane is, or may just be coming, into our hands."""
         return (
             lane.integration in self._asked_for
