@@ -10,6 +10,7 @@ from benchmarks.stores import STORES, Subject
 from benchmarks.tables import table
 from redrive.domain.delivery import Claim
 from redrive.domain.item import RetryAt
+from redrive.domain.sharing import whole
 from tests.factories import DONE, a_claim, a_delivery, a_result, an_intake
 
 DELIVERIES, LONG, QUICK = 100_000, 1_000_000, 10_000
@@ -56,7 +57,7 @@ class Passing:
         """Go on until so many were accepted."""
         while self.accepted < accepted:
             self._unfinished += await self._accept()
-            retried = await self._store.claim(self._owner, {1: BATCH})
+            retried = await self._store.claim(self._owner, {whole(1): BATCH})
             self._unfinished += retried.claims
             while len(self._unfinished) > UNFINISHED:
                 await self._record(self._unfinished[:BATCH])

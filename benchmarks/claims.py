@@ -10,6 +10,7 @@ from typing import Final
 from benchmarks.stores import EACH_MS, STORES, Subject
 from benchmarks.tables import table
 from redrive.domain.delivery import Claim
+from redrive.domain.sharing import whole
 from tests.factories import DONE, a_result
 
 BACKLOGS: Final = (10_000, 100_000, 1_000_000, 10_000_000)
@@ -97,7 +98,7 @@ class Backlog:
         lanes = min(self._integrations, most)
         numbers = [(self._served + lane) % self._integrations + 1 for lane in range(lanes)]
         self._served += lanes
-        wants = dict.fromkeys(numbers, most // lanes)
+        wants = {whole(number): most // lanes for number in numbers}
         claimed = await self._subject.store.claim(self._subject.owner, wants)
         self._left -= len(claimed.claims)
         return claimed.claims

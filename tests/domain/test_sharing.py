@@ -2,11 +2,10 @@
 
 from collections import Counter
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from redrive.domain.sharing import WHOLE, Lane, Share, divide, shares
+from redrive.domain.sharing import Lane, divide, lane_of
 
 members = st.sets(st.integers(1, 10_000), min_size=1, max_size=12)
 lanes = st.sets(
@@ -63,31 +62,22 @@ def test_one_member_more_moves_little_more_than_its_own_share() -> None:
 def test_the_counts_of_all_shards_make_the_whole_or_one_each_when_it_is_too_small(
     split: int, whole: int
 ) -> None:
-    parts = [Share(split, frozenset({shard})).of_count(whole) for shard in range(split)]
+    parts = [Lane(1, split, shard).of_count(whole) for shard in range(split)]
 
     assert sum(parts) == max(whole, split) if whole >= split else set(parts) == {1}
     assert max(parts) - min(parts) <= 1
 
 
-@given(splits, st.floats(0.001, 100_000), st.data())
-def test_a_share_of_several_shards_is_the_sum_of_its_shards(
-    split: int, rate: float, data: st.DataObject
-) -> None:
-    mine = data.draw(st.frozensets(st.integers(0, split - 1), min_size=1))
-    single = [Share(split, frozenset({shard})) for shard in mine]
+@given(splits, st.floats(0.001, 100_000))
+def test_the_rates_of_all_shards_make_the_whole(split: int, rate: float) -> None:
+    parts = [Lane(1, split, shard).of_rate(rate) for shard in range(split)]
 
-    together = Share(split, mine)
-
-    assert together.of_count(1_000) == sum(share.of_count(1_000) for share in single)
-    assert together.of_rate(rate) == pytest.approx(sum(share.of_rate(rate) for share in single))
+    assert abs(sum(parts) - rate) < 1e-9 * rate
+    assert len(set(parts)) == 1
 
 
 @given(splits, st.integers(0, 1 << 62))
-def test_an_item_is_in_exactly_one_shard(split: int, item_id: int) -> None:
-    assert sum(Share(split, frozenset({shard})).has(item_id) for shard in range(split)) == 1
+def test_an_item_is_in_exactly_one_lane(split: int, item_id: int) -> None:
+    having = [Lane(7, split, shard) for shard in range(split) if Lane(7, split, shard).has(item_id)]
 
-
-def test_lanes_become_shares_by_integration() -> None:
-    owned = [Lane(1, 4, 0), Lane(1, 4, 3), Lane(2, 1, 0)]
-
-    assert shares(owned) == {1: Share(4, frozenset({0, 3})), 2: WHOLE}
+    assert having == [lane_of(7, split, item_id)]

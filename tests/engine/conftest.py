@@ -180,8 +180,9 @@ class Harness:
     async def _looked(self, integration_id: str) -> bool | None:
         """Whether a lane that was just taken, if it sends, was looked at for what waited in it."""
         worker = self.engine.worker
-        lane = worker.lanes.lane(self.number(integration_id))
-        return not lane.sends or (lane.next_due is None and not worker._claiming.locked()) or None
+        paces = [worker.lanes.pace(lane) for lane in worker._lanes_of(self.number(integration_id))]
+        is_looking = worker._claiming.locked()
+        return all(not pace.sends or (pace.next_due is None and not is_looking) for pace in paces) or None
 
     async def close(self) -> None:
         """Stop at once: whatever a test left hanging must not hang the tests."""

@@ -7,7 +7,7 @@ import pytest
 
 from redrive.domain.errors import RateLimited
 from redrive.domain.item import Status
-from redrive.domain.sharing import Share
+from redrive.domain.sharing import Lane
 from redrive.engine.ingest import Receipt, Submission
 from redrive.engine.once import Key, Told
 from redrive.store.port import Intake, Once, QueueFilter, Store, StoreInconsistent, Verdict
@@ -194,7 +194,7 @@ async def accept(harness: Harness, key: Key | None = None) -> None:
 
 async def test_what_is_accepted_for_a_split_integration_falls_into_a_lane_of_ours(harness: Harness) -> None:
     number = (await harness.integration("split", shards=4)).number
-    harness.engine.worker.follow({number: Share(4, frozenset({2}))})
+    harness.engine.worker.follow(frozenset({Lane(number, 4, 2)}))
 
     names = await harness.deliver("split", 5)
 

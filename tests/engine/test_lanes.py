@@ -1,4 +1,4 @@
-"""Shares of a process: concurrency, rate, ramp, and the reserve for small lanes."""
+"""The pace of lanes: concurrency, rate, ramp, and the reserve for small lanes."""
 
 from datetime import UTC, datetime, timedelta
 from math import inf
@@ -6,14 +6,14 @@ from math import inf
 from hypothesis import given
 from hypothesis import strategies as st
 
-from redrive.domain.sharing import Share
-from redrive.engine.lanes import Lane, Lanes
+from redrive.domain.sharing import Lane, whole
+from redrive.engine.lanes import Lanes, Pace
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 
 
-def a_lane(lanes: Lanes, number: int, *, concurrency: int = 100, rate: float | None = None) -> Lane:
-    lane = lanes.lane(number)
+def a_lane(lanes: Lanes, number: int, *, concurrency: int = 100, rate: float | None = None) -> Pace:
+    lane = lanes.pace(whole(number))
     lane.configure(concurrency, rate, sends=True)
     return lane
 
@@ -92,10 +92,9 @@ def test_the_last_slot_is_given_to_a_lane_that_has_none() -> None:
 def test_the_parts_of_a_rate_allow_the_whole_and_its_burst_and_one_more_for_each(
     split: int, rate: float, steps: list[float]
 ) -> None:
-    parts = [Lane(shard) for shard in range(split)]
+    parts = [Pace(Lane(1, split, shard)) for shard in range(split)]
     for part in parts:
-        share = Share(split, frozenset({part.number}))
-        part.configure(1_000_000, share.of_rate(rate), sends=True)
+        part.configure(1_000_000, part.lane.of_rate(rate), sends=True)
 
     now, started, least = 1.0, 0, inf  # of what was started before, less what the rate allowed until then
     for step in steps:
@@ -131,7 +130,7 @@ def test_a_lane_that_waits_for_slots_and_not_for_its_rate_asks_for_no_time() -> 
     hanging, limited = a_lane(lanes, 1), a_lane(lanes, 2, rate=50.0)
     lanes.allowance(limited, 100.0)
     lanes.take(hanging)
-    lanes.due(2, NOW)
+    lanes.due(whole(2), NOW)
 
     assert list(lanes.collect(NOW)) == [limited]
     assert lanes.allowance(limited, 101.0) == 0
@@ -139,7 +138,7 @@ def test_a_lane_that_waits_for_slots_and_not_for_its_rate_asks_for_no_time() -> 
 
 
 def test_timeouts_halve_what_may_be_in_flight_and_answers_widen_it_again() -> None:
-    lane = Lane(1)
+    lane = Pace(whole(1))
     lane.configure(16, None, sends=True)
 
     rooms = []
@@ -154,7 +153,7 @@ def test_timeouts_halve_what_may_be_in_flight_and_answers_widen_it_again() -> No
 def test_a_lane_that_waits_for_its_rate_says_when_to_look_again() -> None:
     lanes = Lanes(100)
     lane = a_lane(lanes, 1, rate=4.0)
-    lanes.due(1, NOW)
+    lanes.due(whole(1), NOW)
     assert list(lanes.collect(NOW)) == [lane]
     lanes.allowance(lane, 100.0)
 
@@ -162,7 +161,7 @@ def test_a_lane_that_waits_for_its_rate_says_when_to_look_again() -> None:
 
 
 def test_a_lane_that_sends_again_starts_with_one_and_doubles() -> None:
-    lane = Lane(1)
+    lane = Pace(whole(1))
     lane.configure(8, None, sends=True)
     lane.configure(8, None, sends=False)
     assert lane.room(0.0) == 0
@@ -180,9 +179,9 @@ def test_a_lane_that_sends_again_starts_with_one_and_doubles() -> None:
 def test_lanes_are_served_in_the_order_their_work_became_due() -> None:
     lanes = Lanes(100)
     first, second, later = (a_lane(lanes, number) for number in (1, 2, 3))
-    lanes.due(2, NOW + timedelta(seconds=1))
-    lanes.due(1, NOW)
-    lanes.due(3, NOW + timedelta(seconds=9))
+    lanes.due(whole(2), NOW + timedelta(seconds=1))
+    lanes.due(whole(1), NOW)
+    lanes.due(whole(3), NOW + timedelta(seconds=9))
 
     assert list(lanes.collect(NOW + timedelta(seconds=2))) == [first, second]
     assert lanes.seconds_to_next(NOW + timedelta(seconds=2), 0.0) == 7.0
@@ -192,12 +191,12 @@ def test_lanes_are_served_in_the_order_their_work_became_due() -> None:
 def test_a_lane_that_was_served_goes_to_the_back() -> None:
     lanes = Lanes(100)
     first, second = a_lane(lanes, 1), a_lane(lanes, 2)
-    lanes.due(1, NOW)
-    lanes.due(2, NOW)
+    lanes.due(whole(1), NOW)
+    lanes.due(whole(2), NOW)
     list(lanes.collect(NOW))
 
     lanes.served(first)
-    lanes.due(1, NOW)
+    lanes.due(whole(1), NOW)
 
     assert list(lanes.collect(NOW)) == [second, first]
 
@@ -205,9 +204,9 @@ def test_a_lane_that_was_served_goes_to_the_back() -> None:
 def test_an_earlier_due_time_replaces_a_later_one() -> None:
     lanes = Lanes(100)
     lane = a_lane(lanes, 1)
-    lanes.due(1, NOW + timedelta(seconds=5))
+    lanes.due(whole(1), NOW + timedelta(seconds=5))
 
-    lanes.due(1, NOW + timedelta(seconds=1))
+    lanes.due(whole(1), NOW + timedelta(seconds=1))
 
     assert list(lanes.collect(NOW + timedelta(seconds=2))) == [lane]
 
@@ -218,10 +217,10 @@ def test_a_busy_lane_with_a_far_off_retry_keeps_two_entries_at_most() -> None:
     lengths = set()
     for turn in range(1_000):  # each turn serves what is due, and is told again of the retry
         now = NOW + timedelta(milliseconds=turn)
-        lanes.due(1, now)
+        lanes.due(whole(1), now)
         list(lanes.collect(now))
         lanes.served(lane)
-        lanes.due(1, NOW + timedelta(hours=24))
+        lanes.due(whole(1), NOW + timedelta(hours=24))
         lengths.add(len(lanes._later))
 
     assert max(lengths) <= 2
@@ -242,7 +241,7 @@ def test_the_heap_never_loses_a_lane_and_never_outgrows_two_entries_a_lane(
         lane = a_lane(lanes, number)
         if step == "due":
             at = now + timedelta(seconds=seconds)
-            lanes.due(number, at)
+            lanes.due(whole(number), at)
             earliest[number] = min(at, earliest.get(number, at))
         elif step == "served":
             lanes.served(lane)
@@ -250,9 +249,26 @@ def test_the_heap_never_loses_a_lane_and_never_outgrows_two_entries_a_lane(
         else:
             now += timedelta(seconds=seconds)
 
-        ready = {lane.number for lane in lanes.collect(now)}
+        ready = {pace.lane.integration for pace in lanes.collect(now)}
         later = [at for at in earliest.values() if at > now]
         wait = lanes.seconds_to_next(now, 0.0)
         assert ready == {number for number, at in earliest.items() if at <= now}
         assert not later or (wait is not None and wait <= (min(later) - now).total_seconds())
-        assert len(lanes._later) <= 2 * len(lanes._lanes)
+        assert len(lanes._later) <= 2 * len(lanes._paces)
+
+
+def test_a_lane_that_is_anothers_starts_nothing_and_is_forgotten_once_idle() -> None:
+    lanes = Lanes(100)
+    kept, busy, idle = (a_lane(lanes, number, rate=100.0) for number in (1, 2, 3))
+    for lane in (kept, busy, idle):
+        lanes.allowance(lane, 100.0)
+        lanes.allowance(lane, 101.0)
+        lanes.due(lane.lane, NOW)
+    lanes.take(busy)
+
+    lanes.keep([kept.lane])
+
+    assert list(lanes.collect(NOW)) == [kept]
+    assert (lanes.pace(busy.lane), lanes.in_flight) == (busy, 1)
+    assert lanes.pace(idle.lane) is not idle
+    assert (kept.tokens, busy.tokens) == (10.0, 0.0), "what was saved up may be used by whoever has it now"

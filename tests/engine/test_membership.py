@@ -1,15 +1,15 @@
 """A process among others: when it renews its lease."""
 
 import asyncio
-from collections.abc import Collection
 from itertools import pairwise
 from typing import Any, cast
 
 import pytest
 
 from redrive.delivery.port import Request
-from redrive.domain.ids import IdSequence, parse_recovery_id
+from redrive.domain.ids import IdSequence
 from redrive.domain.integration import Integration
+from redrive.domain.item import Status
 from redrive.domain.outcome import Outcome
 from redrive.domain.sharing import Lane
 from redrive.store.port import Balance, Store, StoreUnavailable
@@ -165,42 +165,26 @@ async def test_a_process_that_drains_steps_down_before_its_last_attempt_has_ende
 
 
 @pytest.mark.parametrize("store", ["postgres"], indirect=True)
-async def test_an_idle_lane_is_kept_while_the_others_have_more_in_flight_than_their_part(
-    harness: Harness, monkeypatch: pytest.MonkeyPatch
+async def test_a_process_that_owns_several_lanes_has_no_more_of_each_in_flight_than_its_part(
+    harness: Harness,
 ) -> None:
-    number = (await harness.integration("split", concurrency=4, shards=2)).number
-    busy, idle = Lane(number, 2, 0), Lane(number, 2, 1)
+    number = (await harness.integration("split", concurrency=5, shards=2)).number
+    lanes = [Lane(number, 2, 0), Lane(number, 2, 1)]
     worker, gate = harness.engine.worker, asyncio.Event()
-    released: list[Lane] = []
-    held = 0
 
-    async def hold_the_busy_one(request: Request) -> Outcome:
-        nonlocal held
-        item = parse_recovery_id(dict(request.headers)["webhook-id"])
-        if item is not None and item % 2 == busy.shard:
-            held += 1
-            await gate.wait()
+    async def hold(_: Request) -> Outcome:
+        await gate.wait()
         return answered(200)
 
-    async def balance(_: int) -> Balance:
-        return Balance(frozenset({busy, idle}), frozenset({idle}))
+    harness.deliverer.scripts["/split"] = hold
 
-    async def release(_: int, lanes: Collection[Lane]) -> None:
-        released.extend(lanes)
+    names = await harness.deliver("split", 40)
+    await eventually(lambda: _when(worker.lanes.in_flight == 5))
 
-    harness.deliverer.scripts["/split"] = hold_the_busy_one
-    await harness.deliver("split", 40)
-    await eventually(lambda: _when(worker.lanes.in_flight == 4 and held == 4))
-    monkeypatch.setattr(harness.store, "balance", balance)
-    monkeypatch.setattr(harness.store, "release", release)
-
-    await harness.engine.membership.balance()
-    kept = not released
+    assert [worker.lanes.pace(lane).in_flight for lane in lanes] == [3, 2], "each may go to another at once"
     gate.set()
-    await harness.in_time(lambda: _when(released))
-
-    assert kept, "whoever gets it may have two in flight, beside these four"
-    assert set(released) == {idle}
+    for name in names:
+        await harness.status("split", name, Status.SUCCEEDED)
 
 
 async def _when(is_so: object) -> bool | None:

@@ -12,6 +12,7 @@ from msgspec.structs import replace
 from redrive.delivery.port import OwnFault, Request
 from redrive.domain.item import Status
 from redrive.domain.outcome import Failed, Outcome, Reach
+from redrive.domain.sharing import whole
 from redrive.engine.worker import SUSPENDED_SECONDS
 from redrive.store.port import EventFilter, Store, StoreInconsistent, StoreUnavailable
 from redrive.telemetry.events import (
@@ -343,7 +344,7 @@ async def test_a_receiver_that_hangs_is_given_fewer_attempts_at_once(harness: Ha
 
     for recovery_id in recovery_ids:
         await harness.status("hangs", recovery_id, Status.DLQ)
-    assert harness.engine.worker.lanes.lane(harness.engine.catalogue.find("hangs").number).window == 1.0
+    assert harness.engine.worker.lanes.pace(whole(harness.number("hangs"))).window == 1.0
 
 
 async def test_an_older_reading_does_not_undo_a_change(
@@ -416,10 +417,11 @@ async def test_an_attempt_that_is_cut_off_before_it_begins_is_given_back(harness
     worker, number = harness.engine.worker, (await harness.integration("good")).number
     worker.stopping = True  # so that it is accepted unclaimed
     [recovery_id] = await harness.deliver("good")
-    [claim] = (await harness.store.claim(worker.owner, {number: 1})).claims
-    worker.lanes.take(worker.lanes.lane(number))
+    [claim] = (await harness.store.claim(worker.owner, {whole(number): 1})).claims
+    reserved = worker.lanes.pace(whole(number))
+    worker.lanes.take(reserved)
 
-    worker.start(claim)
+    worker.start(claim, reserved)
     worker.abort()
 
     assert await harness.engine.drain() == 0

@@ -19,7 +19,7 @@ from redrive.domain.access import Permission
 from redrive.domain.delivery import Claim, Delivery, Resolution
 from redrive.domain.ids import ItemId, recovery_id
 from redrive.domain.item import Status
-from redrive.domain.sharing import Lane
+from redrive.domain.sharing import Lane, whole
 from redrive.store.port import (
     Duplicate,
     EventFilter,
@@ -186,7 +186,7 @@ async def test_a_store_that_was_copied_goes_on_where_it_stood(path: Path, url: s
     owner = await new.enter()
 
     balance = await new.balance(owner)
-    claimed = await new.claim(owner, {1: 50, 2: 50})
+    claimed = await new.claim(owner, {whole(1): 50, whole(2): 50})
 
     assert owner == 2, "the number of the process that made claims in the file is nobody's"
     assert balance is not None

@@ -29,7 +29,7 @@ from redrive.audit.record import AuditEvent, EventType
 from redrive.domain.delivery import Claim, Delivery, Item, Resolution
 from redrive.domain.ids import ItemId
 from redrive.domain.item import DEAD, TRANSITIONS, Finish, Status, Step
-from redrive.domain.sharing import WHOLE
+from redrive.domain.sharing import Lane, whole
 from redrive.store.port import Accepted, EventFilter, QueueFilter
 from redrive.store.postgres import PostgresStore
 from redrive.store.sqlite.connection import ask
@@ -114,7 +114,7 @@ class LifeOfItems(RuleBasedStateMachine):
     def catch_up(self, which: int) -> None:
         """Let a process know what others did, as sweeps and handed over lanes do in time."""
 
-    async def next_due(self) -> Mapping[int, datetime]:
+    async def next_due(self) -> Mapping[Lane, datetime]:
         """As the onlooker sees it."""
         return await self.store.next_due(self.owners[0])
 
@@ -173,11 +173,11 @@ class LifeOfItems(RuleBasedStateMachine):
         due = [life for life in waiting if life.due_at <= now][:limit]
         rest = [life for life in waiting if life not in due]
 
-        claimed = self.do(self.stores[which].claim(owner, {self.number: limit}))
+        claimed = self.do(self.stores[which].claim(owner, {whole(self.number): limit}))
 
         assert deliveries(claimed.claims) == [life.delivery for life in due if life.owner is None]
         assert deliveries(claimed.orphans) == [life.delivery for life in due if life.owner is not None]
-        assert claimed.next_due == {self.number: rest[0].due_at if rest else None}
+        assert claimed.next_due == {whole(self.number): rest[0].due_at if rest else None}
         for claim in claimed.claims:
             life = self.lives[claim.delivery.id]
             life.attempt, life.claims = life.attempt + 1, life.claims + 1
@@ -247,7 +247,7 @@ class LifeOfItems(RuleBasedStateMachine):
         dead = self.owners[which]
         self.do(self.store.expire(dead))
         assert not self.do(self.stores[which].renew(dead))
-        claimed = self.do(self.stores[which].claim(dead, {self.number: 5}))
+        claimed = self.do(self.stores[which].claim(dead, {whole(self.number): 5}))
         assert [*claimed.claims, *claimed.orphans] == []
         self.catch_up(1 - which)
         self.begin_again(which)
@@ -349,7 +349,7 @@ class LifeOfItems(RuleBasedStateMachine):
 
     async def compare_lists(self) -> None:
         waiting = [life.due_at for life in self.lives.values() if self.waits(life)]
-        assert await self.next_due() == ({self.number: min(waiting)} if waiting else {})
+        assert await self.next_due() == ({whole(self.number): min(waiting)} if waiting else {})
         for wanted in (None, next(self.statuses)):
             page = await self.store.queue(self.number, QueueFilter(status=wanted), limit=500, below=None)
             found = [(item.delivery.id, item.status) for item in page.rows]
@@ -433,7 +433,7 @@ class OnPostgres(LifeOfItems):
     def catch_up(self, which: int) -> None:
         take_whole(self.stores[which], self.number)
 
-    async def next_due(self) -> Mapping[int, datetime]:
+    async def next_due(self) -> Mapping[Lane, datetime]:
         take_whole(self.store, self.number)
         return await PostgresStore.next_due(self.store, self.owners[0])
 
@@ -450,8 +450,8 @@ DELETE FROM delivery; DELETE FROM audit; DELETE FROM lane; DELETE FROM integrati
 
 def take_whole(store: PostgresUnderTest, number: int) -> None:
     """As if the lane had just been acquired. Whose it is does not matter: claims are fenced without it."""
-    store._cursors.follow({})
-    store._cursors.follow({number: WHOLE})
+    store._cursors.follow(frozenset())
+    store._cursors.follow(frozenset({whole(number)}))
 
 
 QUIET = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])

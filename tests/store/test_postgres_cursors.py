@@ -6,7 +6,7 @@ from datetime import timedelta
 import pytest
 
 from redrive.domain.delivery import Delivery
-from redrive.domain.sharing import Share
+from redrive.domain.sharing import Lane, whole
 from redrive.store.postgres.cursors import WHOLE_EVERY, Cursors
 from tests.factories import NOW, a_claim, a_delivery, an_id, an_intake, later
 from tests.postgres import Server
@@ -100,7 +100,7 @@ async def test_a_sweep_finds_what_another_process_put_a_little_behind_the_cursor
 
     due = await store.next_due(owner)
 
-    assert (unseen, due) == ([], {number: delivery.created_at})
+    assert (unseen, due) == ([], {whole(number): delivery.created_at})
     assert await claimed(store, owner, number) == [delivery]
 
 
@@ -112,30 +112,42 @@ async def test_now_and_then_a_sweep_finds_whatever_is_due(
 
     found = [await store.next_due(owner) for _ in range(WHOLE_EVERY)]
 
-    assert found == [{}] * (WHOLE_EVERY - 1) + [{number: yesterday.created_at}]
+    assert found == [{}] * (WHOLE_EVERY - 1) + [{whole(number): yesterday.created_at}]
     assert await claimed(store, owner, number) == [yesterday]
 
 
-def test_a_claim_that_ends_after_more_became_ours_does_not_pass_over_it() -> None:
-    cursors = Cursors()
-    cursors.follow({1: Share(2, frozenset({0}))})
-    asked = [cursors.place(1)]
-    cursors.follow({1: Share(2, frozenset({0, 1}))})
+def test_a_claim_that_ends_after_its_lane_came_anew_does_not_pass_over_what_others_left() -> None:
+    lane, cursors = Lane(1, 2, 0), Cursors()
+    cursors.follow(frozenset({lane}))
+    cursors.advance([cursors.place(lane)], {lane: None}, 10_000)
+    asked = [cursors.place(lane)]
+    cursors.follow(frozenset())
+    cursors.follow(frozenset({lane}))
 
-    cursors.advance(asked, {1: None}, 10_000)
+    cursors.advance(asked, {lane: None}, 20_000)
 
-    assert cursors.place(1).since == 0
+    assert cursors.place(lane).since == 0
+
+
+def test_what_is_put_back_is_looked_for_in_every_lane_of_its_integration() -> None:
+    lanes, cursors = [Lane(1, 2, 0), Lane(1, 2, 1), whole(2)], Cursors()
+    cursors.advance([cursors.place(lane) for lane in lanes], dict.fromkeys(lanes), 10_000)
+
+    cursors.put_back(1, 5_000)
+
+    since = [cursors.place(lane).since for lane in lanes]
+    assert since[0] == since[1] < 5_000 < since[2]
 
 
 def test_a_claim_that_ends_after_something_was_put_back_does_not_pass_over_it() -> None:
     cursors = Cursors()
-    cursors.advance([cursors.place(1)], {1: None}, 10_000)
-    asked = [cursors.place(1)]
+    cursors.advance([cursors.place(whole(1))], {whole(1): None}, 10_000)
+    asked = [cursors.place(whole(1))]
     cursors.put_back(1, 5_000)
 
-    cursors.advance(asked, {1: None}, 20_000)
+    cursors.advance(asked, {whole(1): None}, 20_000)
 
-    assert cursors.place(1).since < 5_000
+    assert cursors.place(whole(1)).since < 5_000
 
 
 async def claimed(store: PostgresUnderTest, owner: int, number: int) -> list[Delivery]:

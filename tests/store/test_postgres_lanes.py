@@ -5,7 +5,7 @@ from contextlib import AsyncExitStack
 
 import pytest
 
-from redrive.domain.sharing import Lane
+from redrive.domain.sharing import Lane, whole
 from redrive.store.port import Balance
 from tests.factories import a_claim, a_delivery, an_intake
 from tests.postgres import Server
@@ -152,7 +152,7 @@ async def test_a_lane_of_the_dead_comes_with_what_they_had_claimed(join: Join) -
     await first.expire(one)
 
     assert (await balanced(second, two)).owned == {Lane(number, 1, 0)}
-    given = await second.claim(two, {number: 10})
+    given = await second.claim(two, {whole(number): 10})
 
     assert [orphan.delivery for orphan in given.orphans] == [claimed]
     assert [orphan.attempt for orphan in given.orphans] == [1]

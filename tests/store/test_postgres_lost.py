@@ -11,6 +11,7 @@ from msgspec.structs import replace
 
 from redrive.domain.delivery import Delivery
 from redrive.domain.integration import Lifecycle
+from redrive.domain.sharing import whole
 from redrive.store.port import Accepted, StoreUnavailable
 from redrive.store.postgres.connection import Unsettled
 from redrive.store.postgres.store import LEASE_SECONDS
@@ -60,11 +61,11 @@ async def test_what_was_claimed_but_could_not_be_read_is_claimed_again(store: Po
     await accept(store, delivery := a_delivery(number))
     async with locked(store, "delivery"):
         with pytest.raises(StoreUnavailable):
-            await store.claim(owner, {number: 10})
+            await store.claim(owner, {whole(number): 10})
 
     due = await store.next_due(owner)
 
-    assert due == {number: delivery.created_at}
+    assert due == {whole(number): delivery.created_at}
     assert await claimed(store, owner, number) == [(delivery, 1)]
 
 
@@ -75,10 +76,10 @@ async def test_an_orphan_that_could_not_be_read_stays_an_orphan(store: PostgresU
     await store.expire(dead)
     async with locked(store, "delivery"):
         with pytest.raises(StoreUnavailable):
-            await store.claim(owner, {number: 10})
+            await store.claim(owner, {whole(number): 10})
     await store.next_due(owner)
 
-    given = await store.claim(owner, {number: 10})
+    given = await store.claim(owner, {whole(number): 10})
 
     assert [(claim.delivery, claim.attempt) for claim in given.orphans] == [(orphan, 1)]
     assert given.claims == []
@@ -163,11 +164,11 @@ async def test_a_damaged_orphan_stays_an_orphan(store: PostgresUnderTest) -> Non
     owner = await store.enter()
     await store.expire(dead)
     await store.meddle("UPDATE delivery SET headers = '{'")
-    damaged = await store.claim(owner, {number: 10})
+    damaged = await store.claim(owner, {whole(number): 10})
     await store.meddle("UPDATE delivery SET headers = NULL")
     store.clock.move(60 * 60)
 
-    given = await store.claim(owner, {number: 10})
+    given = await store.claim(owner, {whole(number): 10})
 
     assert (len(damaged.set_aside), damaged.orphans) == (1, [])
     assert [(claim.delivery, claim.attempt) for claim in given.orphans] == [(orphan, 1)]

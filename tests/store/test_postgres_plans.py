@@ -17,6 +17,7 @@ from redrive.clock import SystemClock
 from redrive.domain.delivery import Claim, Item, Resolution
 from redrive.domain.ids import EventId
 from redrive.domain.item import DEAD, Status, Step
+from redrive.domain.sharing import whole
 from redrive.store.port import EventFilter, QueueFilter
 from redrive.store.postgres import PostgresStore, prepare, work
 from redrive.store.postgres.work import Place
@@ -158,7 +159,7 @@ Verb = Callable[[Process], Awaitable[Any]]
 
 
 async def claim(process: Process, limit: int = 100) -> list[Claim]:
-    return list((await process.store.claim(process.owner, {DOWN: limit})).claims)
+    return list((await process.store.claim(process.owner, {whole(DOWN): limit})).claims)
 
 
 async def record(process: Process) -> None:
@@ -323,7 +324,7 @@ async def test_a_claim_of_a_hundred_reads_a_hundred_rows_of_any_backlog(
     filled: Mapping[int, str], size: int
 ) -> None:
     async with a_process(filled[size]) as process:
-        await process.store.claim(process.owner, {OTHER: 1})  # asyncpg asks for its types once
+        await process.store.claim(process.owner, {whole(OTHER): 1})  # asyncpg asks for its types once
 
         plans = await process.plans_of(claim(process))
 
@@ -346,7 +347,7 @@ async def test_a_claim_passes_over_what_an_old_snapshot_keeps_only_once(filled: 
     async with a_process(url) as process:
         costs = []
         for _ in range(3):
-            plans = await process.plans_of(process.store.claim(process.owner, {OTHER: 10}))
+            plans = await process.plans_of(process.store.claim(process.owner, {whole(OTHER): 10}))
             costs.append(sum(plan.pages for plan in plans))
     await onlooker.close()
     await drainer.close()
@@ -364,7 +365,7 @@ async def test_what_a_lost_call_claimed_is_found_without_a_walk_past_what_is_due
     await connection.execute(BACKLOG, DOWN, 10_000)
     await connection.execute("UPDATE live SET due_at = redrive_now() + 3600000 WHERE id > 5000")
     await connection.close()
-    places = [Place(DOWN, since=5_000)]
+    places = [Place(whole(DOWN), since=5_000)]
 
     async with a_process(url) as process:
         plans = [

@@ -15,6 +15,7 @@ from redrive.audit.record import EventType
 from redrive.clock import SystemClock
 from redrive.domain.ids import IdSequence
 from redrive.domain.item import Status
+from redrive.domain.sharing import whole
 from redrive.store.port import Accepted, EventFilter, QueueFilter
 from redrive.store.postgres import PostgresStore
 from tests.factories import DONE, REFUSED, a_delivery, a_once, a_replay, a_result, an_event, an_intake
@@ -88,13 +89,13 @@ async def test_an_item_lives_its_life_through_a_pooler(store: PostgresStore) -> 
 
     verdicts = await asyncio.gather(*(store.accept([an_intake(one, owner=owner)]) for one in given[:10]))
     batch = await store.accept([an_intake(one) for one in given[10:]], lambda _: a_once())
-    claimed = await store.claim(owner, {number: 100})
+    claimed = await store.claim(owner, {whole(number): 100})
     failed = [a_result(claim, REFUSED, events=(an_event(id=fresh_id(store)),)) for claim in claimed.claims]
     recorded = await store.record(owner, failed)
     dead = failed[0].claim.delivery
     replay = a_replay(dead, Status.FAILED, event=an_event(EventType.REPLAYED, id=fresh_id(store)))
     replayed = await store.replay(replay, None)
-    [again] = (await store.claim(owner, {number: 1})).claims
+    [again] = (await store.claim(owner, {whole(number): 1})).claims
     await store.record(owner, [a_result(again, DONE)])
 
     assert [verdict for [verdict] in verdicts] == [Accepted(claimed=True)] * 10

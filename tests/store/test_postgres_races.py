@@ -17,6 +17,7 @@ from redrive.domain.delivery import Claim, Delivery, Resolution
 from redrive.domain.ids import recovery_id
 from redrive.domain.integration import Integration, Lifecycle
 from redrive.domain.item import Step
+from redrive.domain.sharing import whole
 from redrive.store.port import Accepted, AlreadyAnswered, StoreUnavailable
 from redrive.store.postgres.store import LEASE_SECONDS
 from tests.factories import (
@@ -156,7 +157,7 @@ async def orphaned(store: PostgresUnderTest, scene: Scene) -> None:
 
 
 async def claims(process: Process, scene: Scene) -> bool:
-    given = await process.store.claim(process.owner, {scene.number: 10})
+    given = await process.store.claim(process.owner, {whole(scene.number): 10})
     return bool([*given.claims, *given.orphans])
 
 

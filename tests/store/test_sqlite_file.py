@@ -13,6 +13,7 @@ from stat import S_IMODE
 import apsw
 import pytest
 
+from redrive.domain.sharing import whole
 from redrive.store.migration import Migration, migrations
 from redrive.store.port import StoreOwned, StoreUnavailable
 from redrive.store.sqlite import schema
@@ -100,7 +101,7 @@ async def test_a_killed_owner_frees_the_file_and_leaves_its_work_to_the_next(
         holder = await asyncio.to_thread(start_holder, path)
         try:
             other = int(await asyncio.to_thread(holder.stdout.readline))  # type: ignore[union-attr]  # piped
-            await store.claim(other, {number: 1})
+            await store.claim(other, {whole(number): 1})
             with pytest.raises(StoreOwned, match=rf"redrive serve, pid {holder.pid}\b"):
                 await store.enter()
         finally:

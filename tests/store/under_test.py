@@ -16,6 +16,7 @@ from redrive.domain.delivery import Attempt, Claim, Delivery
 from redrive.domain.ids import ItemId
 from redrive.domain.integration import Integration
 from redrive.domain.item import Finish, Status, Step
+from redrive.domain.sharing import Lane, whole
 from redrive.store.port import EventFilter, Intake, Store
 from redrive.store.postgres import PostgresStore
 from redrive.store.postgres.connection import Database
@@ -166,7 +167,7 @@ class PostgresUnderTest(ClockedPostgres):
 
     clock: OffsetClock
 
-    async def next_due(self, owner: int) -> Mapping[int, datetime]:
+    async def next_due(self, owner: int) -> Mapping[Lane, datetime]:
         await self.balance(owner)
         return await super().next_due(owner)
 
@@ -177,7 +178,7 @@ class PostgresUnderTest(ClockedPostgres):
         await self.meddle("DELETE FROM incarnation WHERE id = ?", owner)
 
     async def rescue(self, owner: int) -> list[Claim]:
-        wants = dict.fromkeys((one.number for one in await self.integrations()), 100)
+        wants = {whole(one.number): 100 for one in await self.integrations()}
         claimed = await self.claim(owner, wants)
         await self.give_back(owner, claimed.claims)
         return list(claimed.orphans)
@@ -264,7 +265,7 @@ async def accept(store: Store, *deliveries: Delivery) -> None:
 
 
 async def claim_all(store: Store, owner: int, number: int, limit: int = 100) -> list[Claim]:
-    return list((await store.claim(owner, {number: limit})).claims)
+    return list((await store.claim(owner, {whole(number): limit})).claims)
 
 
 async def finish(store: Store, claim: Claim, step: Step = REFUSED) -> None:

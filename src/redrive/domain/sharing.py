@@ -1,4 +1,4 @@
-"""Who sends to whom when several processes share the work: lanes, shares of them, and a fair division.
+"""Who sends to whom when several processes share the work: lanes, and a fair division of them.
 
 A lane is one shard of one integration. Every process computes the same division from the same facts, so none
 has to be told; ownership itself is only ever what the store says.
@@ -9,50 +9,38 @@ from collections import Counter
 from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
-from msgspec import Struct
-
 MOST_SHARDS = 64
 
 
 class Lane(NamedTuple):
-    """Shard *shard* of the *shards* that an integration is split into."""
+    """Shard *shard* of the *shards* that an integration is split into, with its part of each limit."""
 
     integration: int
     shards: int
     shard: int
 
-
-class Share(Struct, frozen=True):
-    """What one process owns of an integration: some of its shards, and so much of its limits."""
-
-    shards: int = 1
-    mine: frozenset[int] = frozenset({0})
-
     def has(self, item_id: int) -> bool:
-        """Whether an item is in one of the shards."""
-        return item_id % self.shards in self.mine
+        """Whether an item of the integration is in it."""
+        return item_id % self.shards == self.shard
 
     def of_count(self, whole: int) -> int:
-        """Its part of a limit that is counted; the parts of all shards make the whole, when it is enough."""
+        """Its part of a limit that is counted; the parts of all lanes make the whole, when it is enough."""
         each, rest = divmod(whole, self.shards)
-        return sum(max(1, each + (shard < rest)) for shard in self.mine)
+        return max(1, each + (self.shard < rest))
 
     def of_rate(self, whole: float) -> float:
         """Its part of a limit that is a rate; each part may save up one attempt, so bursts may add up."""
-        return whole * len(self.mine) / self.shards
+        return whole / self.shards
 
 
-WHOLE = Share()
+def whole(integration: int) -> Lane:
+    """The one lane of an integration that is not split."""
+    return Lane(integration, 1, 0)
 
 
-def shares(lanes: Collection[Lane]) -> Mapping[int, Share]:
-    """Owned lanes as shares, by integration; one process never owns lanes of two splits."""
-    found: dict[int, set[int]] = {}
-    splits: dict[int, int] = {}
-    for lane in lanes:
-        found.setdefault(lane.integration, set()).add(lane.shard)
-        splits[lane.integration] = lane.shards
-    return {number: Share(splits[number], frozenset(mine)) for number, mine in found.items()}
+def lane_of(integration: int, shards: int, item_id: int) -> Lane:
+    """The lane that an item falls into."""
+    return Lane(integration, shards, item_id % shards)
 
 
 def divide(lanes: Collection[Lane], members: Collection[int]) -> Mapping[Lane, int]:

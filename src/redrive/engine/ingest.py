@@ -14,6 +14,7 @@ from redrive.domain.ids import ItemId, instant_of, recovery_id
 from redrive.domain.integration import Integration
 from redrive.engine.batch import Batcher
 from redrive.engine.catalogue import Catalogue
+from redrive.engine.lanes import Pace
 from redrive.engine.once import Key, Render, Told, idempotent, kept
 from redrive.engine.tools import Tools
 from redrive.engine.worker import Worker
@@ -167,36 +168,43 @@ class Ingest:
     ) -> Sequence[Verdict]:
         """In a task that no caller who leaves takes along: what is claimed goes on from here."""
         owner = self.worker.owner
+        reserved = [
+            self.worker.reserve(intake.delivery.integration, intake.delivery.id) for intake in intakes
+        ]
         claimed = [
-            Intake(intake.delivery, intake.fingerprint, owner)
-            if self.worker.reserve(intake.delivery.integration, intake.delivery.id)
-            else intake
-            for intake in intakes
+            intake if pace is None else Intake(intake.delivery, intake.fingerprint, owner)
+            for intake, pace in zip(intakes, reserved, strict=True)
         ]
         try:
             verdicts = await self.store.accept(claimed, tell)
         except BaseException:
-            for intake in claimed:
-                if intake.owner is not None:
-                    self.worker.cancel(intake.delivery.integration)
+            for pace in reserved:
+                if pace is not None:
+                    self.worker.cancel(pace)
             raise
-        self._dispatch(claimed, verdicts)
+        self._dispatch(owner, intakes, reserved, verdicts)
         return verdicts
 
-    def _dispatch(self, intakes: Sequence[Intake], verdicts: Sequence[Verdict]) -> None:
+    def _dispatch(
+        self,
+        owner: int,
+        intakes: Sequence[Intake],
+        reserved: Sequence[Pace | None],
+        verdicts: Sequence[Verdict],
+    ) -> None:
         accepted = duplicates = 0
         elsewhere = set()
-        for intake, verdict in zip(intakes, verdicts, strict=True):
+        for intake, pace, verdict in zip(intakes, reserved, verdicts, strict=True):
             delivery = intake.delivery
             claimed = isinstance(verdict, Accepted) and verdict.claimed
-            if intake.owner is not None and not claimed:
-                self.worker.cancel(delivery.integration)
-            if claimed and intake.owner is not None:
-                self.worker.start(
-                    Claim(delivery, intake.owner, 1, 1, delivery.max_attempts, delivery.request_id)
-                )
+            if pace is not None and not claimed:
+                self.worker.cancel(pace)
+            if pace is not None and claimed:
+                claim = Claim(delivery, owner, 1, 1, delivery.max_attempts, delivery.request_id)
+                self.worker.start(claim, pace)
             elif isinstance(verdict, Accepted):
-                self.worker.due(delivery.integration, min(delivery.created_at, self.clock.now()))
+                at = min(delivery.created_at, self.clock.now())
+                self.worker.due(delivery.integration, delivery.id, at)
                 if not self.worker.owns(delivery.integration, delivery.id):
                     elsewhere.add(delivery.integration)
             accepted += isinstance(verdict, Accepted)

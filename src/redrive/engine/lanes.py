@@ -1,27 +1,27 @@
 """Lanes: who may start how many attempts now. Memory only; one process owns a lane, so it is exact.
 
-A lane here is what this process owns of one integration. What is due waits in `ready` (served round-robin),
-what is due later in a heap.
+What is due waits in `ready` (served round-robin), what is due later in a heap.
 """
 
 import heapq
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
+
+from redrive.domain.sharing import Lane
 
 RAMP_FROM = 1
 
 
-@dataclass(slots=True)
-class Lane:
-    """One integration's share. `window` is what it may have in flight: its concurrency, or less on a ramp."""
+@dataclass(slots=True, eq=False)
+class Pace:
+    """What a lane may do. `window` is what it may have in flight: its concurrency, or less on a ramp."""
 
-    number: int
+    lane: Lane
     concurrency: int = 1
     rate_per_second: float | None = None
     sends: bool = True
-    is_owned: bool = True
     in_flight: int = 0
     window: float = 1.0
     tokens: float = 0.0
@@ -29,25 +29,23 @@ class Lane:
     suspended_until: float = 0.0
     next_due: datetime | None = field(default=None)
 
-    def configure(
-        self, concurrency: int, rate_per_second: float | None, *, sends: bool, is_owned: bool = True
-    ) -> None:
+    def configure(self, concurrency: int, rate_per_second: float | None, *, sends: bool) -> None:
         """Take over what the integration says now; one that starts to send again ramps up from one.
 
-        A rate begins with nothing saved up, also when the lane comes from another process.
+        A rate begins with nothing saved up.
         """
         if sends and not self.sends:
             self.window = RAMP_FROM
         elif self.window >= self.concurrency or concurrency < self.window:
             self.window = concurrency
         self.concurrency, self.sends = concurrency, sends
-        if rate_per_second != self.rate_per_second or is_owned is not self.is_owned:
-            self.rate_per_second, self.tokens, self.refilled_at = rate_per_second, 0.0, 0.0
-        self.is_owned = is_owned
+        if rate_per_second != self.rate_per_second:
+            self.rate_per_second = rate_per_second
+            self.forget()
 
     def room(self, elapsed: float) -> int:
         """How many attempts the lane itself allows to start at *elapsed* (a monotonic second)."""
-        if not self.sends or not self.is_owned or elapsed < self.suspended_until:
+        if not self.sends or elapsed < self.suspended_until:
             return 0
         room = int(self.window) - self.in_flight
         if self.rate_per_second is not None:
@@ -57,7 +55,7 @@ class Lane:
 
     def wait_seconds(self, elapsed: float) -> float | None:
         """When to look again although nothing happens: None unless time alone makes room."""
-        if not self.sends or not self.is_owned:
+        if not self.sends:
             return None
         if elapsed < self.suspended_until:
             return self.suspended_until - elapsed
@@ -74,6 +72,10 @@ class Lane:
         """An attempt timed out: halve what may be in flight, so that hanging receivers hold few slots."""
         self.window = max(1.0, self.window // 2)
 
+    def forget(self) -> None:
+        """Nothing is saved up: others may have used it."""
+        self.tokens = self.refilled_at = 0.0
+
     def _refill(self, elapsed: float) -> None:
         assert self.rate_per_second is not None  # noqa: S101 - asked by room()
         burst = max(1.0, self.rate_per_second / 10)  # what a tenth of a second allows, however long idle
@@ -84,21 +86,30 @@ class Lane:
 
 
 class Lanes:
-    """Every lane of the process, and the slots they share."""
+    """The pace of every lane of the process, and the slots they share."""
 
     def __init__(self, slots: int) -> None:
         self.slots = slots
         self.busy = 0  # claims that are not recorded yet; at most `slots`
-        self._lanes: dict[int, Lane] = {}
-        self._ready: OrderedDict[int, Lane] = OrderedDict()
-        self._later: list[tuple[datetime, int]] = []  # stale entries included: at most two a lane
+        self._paces: dict[Lane, Pace] = {}
+        self._ready: OrderedDict[Lane, Pace] = OrderedDict()
+        self._later: list[tuple[datetime, Lane]] = []  # stale entries included: at most two a lane
 
-    def lane(self, number: int) -> Lane:
-        """The lane of an integration, made when first asked for."""
-        lane = self._lanes.get(number)
-        if lane is None:
-            lane = self._lanes[number] = Lane(number)
-        return lane
+    def pace(self, lane: Lane) -> Pace:
+        """The pace of a lane, made when first asked for."""
+        pace = self._paces.get(lane)
+        if pace is None:
+            pace = self._paces[lane] = Pace(lane)
+        return pace
+
+    def keep(self, owned: Collection[Lane]) -> None:
+        """Start nothing for other lanes, and forget those of which nothing is in flight."""
+        for lane, pace in list(self._paces.items()):
+            if lane not in owned:
+                self.served(pace)
+                pace.forget()
+                if not pace.in_flight:
+                    del self._paces[lane]
 
     @property
     def is_waiting(self) -> bool:
@@ -108,70 +119,70 @@ class Lanes:
     @property
     def in_flight(self) -> int:
         """HTTP exchanges that are under way."""
-        return sum(lane.in_flight for lane in self._lanes.values() if lane.in_flight)
+        return sum(pace.in_flight for pace in self._paces.values() if pace.in_flight)
 
-    def allowance(self, lane: Lane, elapsed: float) -> int:
-        """How many attempts *lane* may start now: it never gets to hold more than it leaves free.
+    def allowance(self, pace: Pace, elapsed: float) -> int:
+        """How many attempts a lane may start now: it never gets to hold more than it leaves free.
 
         That rule (a dynamic threshold, Choudhury and Hahne 1998) needs no list of who wants what: with
         n greedy lanes each settles at a share of 1/(n+1), and as much stays free for whoever comes next.
         """
         free = self.slots - self.busy
-        fair = (free - lane.in_flight + 1) // 2
-        return max(0, min(lane.room(elapsed), fair))
+        fair = (free - pace.in_flight + 1) // 2
+        return max(0, min(pace.room(elapsed), fair))
 
-    def take(self, lane: Lane, count: int = 1) -> None:
+    def take(self, pace: Pace, count: int = 1) -> None:
         """Reserve *count* of the allowance."""
-        lane.in_flight += count
-        lane.tokens -= count if lane.rate_per_second is not None else 0
+        pace.in_flight += count
+        pace.tokens -= count if pace.rate_per_second is not None else 0
         self.busy += count
 
-    def refund(self, lane: Lane, count: int) -> None:
+    def refund(self, pace: Pace, count: int) -> None:
         """Undo a reservation that was not used."""
-        self.sent(lane, count)
-        lane.tokens += count if lane.rate_per_second is not None else 0
+        self.sent(pace, count)
+        pace.tokens += count if pace.rate_per_second is not None else 0
         self.busy -= count
 
-    def sent(self, lane: Lane, count: int = 1) -> None:
+    def sent(self, pace: Pace, count: int = 1) -> None:
         """The exchange is over: the receiver sees one less. The slot stays taken until `recorded`."""
-        lane.in_flight -= count
+        pace.in_flight -= count
 
     def recorded(self, count: int = 1) -> None:
         """The result is durable (or given back): the slots are free."""
         self.busy -= count
 
-    def due(self, number: int, at: datetime) -> None:
+    def due(self, lane: Lane, at: datetime) -> None:
         """Something of this lane is due at *at*: remember the earliest."""
-        lane = self.lane(number)
-        if lane.next_due is None or at < lane.next_due:
-            lane.next_due = at
-            heapq.heappush(self._later, (at, number))
-            if len(self._later) > 2 * len(self._lanes):
+        pace = self.pace(lane)
+        if pace.next_due is None or at < pace.next_due:
+            pace.next_due = at
+            heapq.heappush(self._later, (at, lane))
+            if len(self._later) > 2 * len(self._paces):
                 self._forget_stale()
 
-    def collect(self, now: datetime) -> Iterator[Lane]:
+    def collect(self, now: datetime) -> Iterator[Pace]:
         """Lanes with due work, the longest unserved first. Those that get something go to the back."""
         while self._later and self._later[0][0] <= now:
-            at, number = heapq.heappop(self._later)
-            lane = self._lanes[number]
-            if lane.next_due == at:  # else it was served, or pushed again
-                self._ready[number] = lane
+            at, lane = heapq.heappop(self._later)
+            pace = self._paces.get(lane)
+            if pace is not None and pace.next_due == at:  # else it was served, or pushed again
+                self._ready[lane] = pace
         yield from list(self._ready.values())
 
-    def served(self, lane: Lane) -> None:
+    def served(self, pace: Pace) -> None:
         """The lane's due work was asked for; what remains is told again through `due`."""
-        self._ready.pop(lane.number, None)
-        lane.next_due = None
+        self._ready.pop(pace.lane, None)
+        pace.next_due = None
 
     def seconds_to_next(self, now: datetime, elapsed: float) -> float | None:
         """How long until time alone makes something possible; None: never."""
-        waits = [wait for lane in self._ready.values() if (wait := lane.wait_seconds(elapsed)) is not None]
+        waits = [wait for pace in self._ready.values() if (wait := pace.wait_seconds(elapsed)) is not None]
         if self._later:
             waits.append((self._later[0][0] - now).total_seconds())
         return max(0.0, min(waits)) if waits else None
 
     def _forget_stale(self) -> None:
         """One entry a lane: a far-off retry leaves another each time a busy lane is served."""
-        lanes = self._lanes.values()
-        self._later = [(lane.next_due, lane.number) for lane in lanes if lane.next_due is not None]
+        paces = self._paces.values()
+        self._later = [(pace.next_due, pace.lane) for pace in paces if pace.next_due is not None]
         heapq.heapify(self._later)

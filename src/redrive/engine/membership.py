@@ -4,7 +4,6 @@ import asyncio
 from contextlib import suppress
 from math import inf
 
-from redrive.domain.sharing import shares
 from redrive.engine.catalogue import Catalogue
 from redrive.engine.health import Health
 from redrive.engine.tools import Tools
@@ -74,15 +73,15 @@ class Membership:
         if balance is None:
             self.worker.follow(None)
             return
-        self.worker.follow(shares(balance.owned - balance.surplus))
-        if spare := self.worker.spare(balance.owned, balance.surplus):
-            await self.store.release(self.worker.owner, spare)
+        self.worker.follow(balance.owned - balance.surplus)
+        if idle := [lane for lane in balance.surplus if not self.worker.is_busy(lane)]:
+            await self.store.release(self.worker.owner, idle)
 
     async def _rejoin(self, *, is_buried: bool) -> None:
         """What stays claimed is an orphan of the old incarnation, for whoever owns its lane next."""
         old = self.worker.owner
         self.announce(LeaseEnded(old))
-        self.worker.follow({})
+        self.worker.follow(frozenset())
         await self.worker.lapse(SETTLING_SECONDS, is_buried=is_buried)
         if not is_buried:
             await self.store.leave(old)

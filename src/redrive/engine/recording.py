@@ -16,7 +16,7 @@ from redrive.store.port import Result, StoreUnavailable
 from redrive.telemetry.events import AttemptFinished, AuditWritten, LoopFailed
 
 AGAIN_SECONDS = 5.0
-Due = Callable[[int, datetime], None]
+Due = Callable[[int, int, datetime], None]  # an integration, an item of it, and when
 
 
 class Recorder:
@@ -72,7 +72,7 @@ class Recorder:
             raise recorded
         if recorded:
             if isinstance(step, RetryAt):
-                self.due(claim.delivery.integration, step.due_at)
+                self.due(claim.delivery.integration, claim.delivery.id, step.due_at)
             for event in events:
                 self.announce(AuditWritten(event.event_type.value))
         self.announce(

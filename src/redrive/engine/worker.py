@@ -1,10 +1,11 @@
 """Claim and send: the attempts of this process, as many at once as its lanes allow."""
 
 import asyncio
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import groupby
 from math import inf
 
 from redrive.delivery.compose import compose
@@ -13,11 +14,11 @@ from redrive.domain.delivery import Claim
 from redrive.domain.errors import InvalidPayload
 from redrive.domain.integration import Integration
 from redrive.domain.outcome import Failed, Outcome
-from redrive.domain.sharing import WHOLE, Lane, Share
+from redrive.domain.sharing import Lane, lane_of, whole
 from redrive.domain.target import Target, parse_target
 from redrive.engine.catalogue import Catalogue
 from redrive.engine.health import Health
-from redrive.engine.lanes import Lanes
+from redrive.engine.lanes import Lanes, Pace
 from redrive.engine.recording import Recorder, unknown
 from redrive.engine.tools import Tools
 from redrive.store.port import Claimed, StoreUnavailable
@@ -33,9 +34,10 @@ DIED = "the process that made this attempt died, and nobody knows whether it was
 
 @dataclass(slots=True)
 class UnderWay:
-    """A claim in our hands. `is_unsent`: surely not a byte of it has left."""
+    """A claim in our hands, under the pace of its lane. `is_unsent`: surely not a byte of it has left."""
 
     claim: Claim
+    pace: Pace
     is_unsent: bool = True
     has_place: bool = True  # it counts toward what its receiver may have at once
     has_slot: bool = True
@@ -65,12 +67,13 @@ class Worker:
         self.lanes = Lanes(slots)
         self.recorder = Recorder(tools, catalogue, health, self.due)
         self.stopping = True
-        self._shares: Mapping[int, Share] | None = {}  # None: every lane is ours
+        self._owned: frozenset[Lane] | None = frozenset()  # None: every lane is ours, and none is split
+        self._lanes: Mapping[int, Sequence[Lane]] = {}  # what is owned, by integration
         self._under_way: dict[asyncio.Task[None], UnderWay] = {}
-        self._arriving: Counter[int] = Counter()  # places that were reserved for what is being accepted
+        self._arriving: Counter[Lane] = Counter()  # places that were reserved for what is being accepted
         self._cut_off: list[UnderWay] = []
-        self._holding: dict[asyncio.Task[None], Claim] = {}  # the places of orphans
-        self._asked_for: frozenset[int] = frozenset()  # integrations that are being claimed from just now
+        self._holding: dict[asyncio.Task[None], Pace] = {}  # the places of orphans
+        self._asked_for: frozenset[Lane] = frozenset()  # those that are being claimed from just now
         self._at_once = False
         self._claiming = asyncio.Lock()
         self._wake = asyncio.Event()
@@ -91,111 +94,86 @@ class Worker:
 
     def owns(self, number: int, item_id: int) -> bool:
         """Whether an item of an integration is this process's to send."""
-        share = self._share(number)
-        return share is not None and share.has(item_id)
+        return self._lane_of(number, item_id) is not None
 
     def is_elsewhere(self, number: int, item_id: int) -> bool:
         """Whether an item falls to another process although some of its integration's lanes are ours."""
-        share = self._share(number)
-        return share is not None and not share.has(item_id)
+        return bool(self._lanes_of(number)) and self._lane_of(number, item_id) is None
 
     def configure(self, integration: Integration) -> None:
-        """Let a lane follow its integration, and what of it is ours."""
-        lane, share = self.lanes.lane(integration.number), self._share(integration.number)
-        part = WHOLE if share is None else share
+        """Let the lanes of an integration follow it."""
+        concurrency: int = self.catalogue.defaults.of(integration, "concurrency")
         rate = integration.rate_per_second
-        lane.configure(
-            part.of_count(self.catalogue.defaults.of(integration, "concurrency")),
-            None if rate is None else part.of_rate(rate),
-            sends=integration.sends,
-            is_owned=share is not None,
-        )
+        for lane in self._lanes_of(integration.number):
+            self.lanes.pace(lane).configure(
+                lane.of_count(concurrency),
+                None if rate is None else lane.of_rate(rate),
+                sends=integration.sends,
+            )
         self._wake.set()
 
-    def follow(self, shares: Mapping[int, Share] | None) -> None:
+    def follow(self, owned: frozenset[Lane] | None) -> None:
         """Take over what is ours from now on (None: everything); what is new may have waited for long."""
-        before = {integration.number: self._share(integration.number) for integration in self.catalogue}
-        self._shares = shares
-        for number, share in before.items():
-            if (now := self._share(number)) != share:
-                self.configure(self.catalogue.numbered(number))
-                self.lanes.served(self.lanes.lane(number))
-                if now is not None:
-                    self.due(number, self.clock.now())
+        if owned == self._owned:
+            return
+        before = self._all_lanes()
+        self._owned = owned
+        self._lanes = {
+            number: tuple(lanes)
+            for number, lanes in groupby(sorted(owned or ()), key=lambda lane: lane.integration)
+        }
+        now = self._all_lanes()
+        self.lanes.keep(now)
+        new = {lane.integration for lane in now - before}
+        for integration in self.catalogue:
+            if integration.number in new:
+                self.configure(integration)
+        for lane in now - before:
+            self._due(lane, self.clock.now())
 
-    def spare(self, owned: Collection[Lane], surplus: Collection[Lane]) -> Sequence[Lane]:
-        """Of the *surplus* of what we own, the lanes that may be others' now.
-
-        Nothing of them is in flight, and of their integration no more than what we keep of it is allowed:
-        its lanes that stay may have used what was theirs.
-        """
-        kept: defaultdict[tuple[int, int], set[int]] = defaultdict(set)
-        for number, shards, shard in owned:
-            kept[number, shards].add(shard)
-        going = []
-        for lane in sorted(surplus):
-            number, shards, shard = lane
-            rest = Share(shards, frozenset(kept[number, shards] - {shard}))
-            if not self._is_busy(lane) and self._is_enough(rest, number):
-                kept[number, shards].remove(shard)
-                going.append(lane)
-        return going
-
-    def _is_enough(self, share: Share, number: int) -> bool:
-        in_flight = self.lanes.lane(number).in_flight
-        if not in_flight:
-            return True
-        concurrency: int = self.catalogue.defaults.of(self.catalogue.numbered(number), "concurrency")
-        return in_flight <= share.of_count(concurrency)
-
-    def _is_busy(self, lane: Lane) -> bool:
+    def is_busy(self, lane: Lane) -> bool:
         """Whether a claim of this lane is, or may just be coming, into our hands."""
-        return (
-            lane.integration in self._asked_for
-            or self._arriving[lane.integration] > 0
-            or any(
-                claim.delivery.integration == lane.integration
-                and claim.delivery.id % lane.shards == lane.shard
-                for claim in self._claims()
-            )
-        )
+        is_coming = lane in self._asked_for or self._arriving[lane] > 0
+        return is_coming or any(pace.lane == lane for pace in self._paces())
 
     # what is accepted here
 
-    def reserve(self, number: int, item_id: int) -> bool:
-        """Whether an attempt of this item can start at once; if so, its place is taken."""
-        if self.stopping or self.health.is_failing or self.has_lapsed or not self.owns(number, item_id):
-            return False
-        lane = self.lanes.lane(number)
-        if lane.next_due is not None and lane.next_due <= self.clock.now():
-            return False  # older work first
-        if not self.lanes.allowance(lane, self.clock.elapsed()):
-            return False
-        self.lanes.take(lane)
-        self._arriving[number] += 1
-        return True
+    def reserve(self, number: int, item_id: int) -> Pace | None:
+        """Whose place an attempt of this item takes, if it can start at once."""
+        if self.stopping or self.health.is_failing or self.has_lapsed:
+            return None
+        if (lane := self._lane_of(number, item_id)) is None:
+            return None
+        pace = self.lanes.pace(lane)
+        if pace.next_due is not None and pace.next_due <= self.clock.now():
+            return None  # older work first
+        if not self.lanes.allowance(pace, self.clock.elapsed()):
+            return None
+        self.lanes.take(pace)
+        self._arriving[lane] += 1
+        return pace
 
-    def cancel(self, number: int) -> None:
+    def cancel(self, reserved: Pace) -> None:
         """Give a reserved place back."""
-        self._arriving[number] -= 1
-        self.lanes.refund(self.lanes.lane(number), 1)
+        self._arriving[reserved.lane] -= 1
+        self.lanes.refund(reserved, 1)
         self._wake.set()
 
-    def start(self, claim: Claim) -> None:
+    def start(self, claim: Claim, reserved: Pace) -> None:
         """Make an attempt whose place was reserved."""
-        self._arriving[claim.delivery.integration] -= 1
-        self._begin(UnderWay(claim))
+        self._arriving[reserved.lane] -= 1
+        self._begin(UnderWay(claim, reserved))
 
-    def due(self, number: int, at: datetime) -> None:
-        """Something unclaimed is due: look in time."""
-        if self._share(number) is not None:
-            self.lanes.due(number, at)
-            self._wake.set()
+    def due(self, number: int, item_id: int, at: datetime) -> None:
+        """An unclaimed item is due: look in time."""
+        if (lane := self._lane_of(number, item_id)) is not None:
+            self._due(lane, at)
 
     def hear(self, numbers: Collection[int]) -> None:
         """Another process accepted something for these integrations; none named: for any."""
-        for number in numbers or (self._shares or {}):
-            self.due(number, self.clock.now())
+        for number in numbers or self._lanes:
+            for lane in self._lanes_of(number):
+                self._due(lane, self.clock.now())
 
     # the loop
 
@@ -207,8 +185,8 @@ class Worker:
             try:
                 if self.clock.elapsed() - polled_at >= POLL_SECONDS:
                     polled_at = self.clock.elapsed()
-                    for number, at in (await self.store.next_due(self.owner)).items():
-                        self.lanes.due(number, at)
+                    for lane, at in (await self.store.next_due(self.owner)).items():
+                        self._due(lane, at)
                 async with self._claiming:
                     await self._claim()
             except StoreUnavailable as error:
@@ -298,51 +276,58 @@ class Worker:
 
     async def _claim(self) -> None:
         elapsed = self.clock.elapsed()
-        wants: dict[int, int] = {}
+        wants: dict[Pace, int] = {}
         if self.stopping or self.has_lapsed:
             return
-        for lane in self.lanes.collect(self.clock.now()):
-            if room := self.lanes.allowance(lane, elapsed):
-                self.lanes.take(lane, room)
-                self.lanes.served(lane)
-                wants[lane.number] = room
+        for pace in self.lanes.collect(self.clock.now()):
+            if room := self.lanes.allowance(pace, elapsed):
+                self.lanes.take(pace, room)
+                self.lanes.served(pace)
+                wants[pace] = room
         if not wants:
             return
-        self._asked_for = frozenset(wants)
+        self._asked_for = frozenset(pace.lane for pace in wants)
         try:
             await self._claim_from(wants)
         finally:
             self._asked_for = frozenset()
 
-    async def _claim_from(self, wants: dict[int, int]) -> None:
+    async def _claim_from(self, wants: Mapping[Pace, int]) -> None:
         try:
-            claimed = await self.store.claim(self.owner, wants)
+            claimed = await self.store.claim(self.owner, {pace.lane: room for pace, room in wants.items()})
         except BaseException:
-            for number, room in wants.items():
-                self.lanes.refund(self.lanes.lane(number), room)
-                self.lanes.due(number, self.clock.now())
+            for pace, room in wants.items():
+                self.lanes.refund(pace, room)
+                self._due(pace.lane, self.clock.now())
             raise
-        self._settle(wants, claimed)
-        for claim in claimed.claims:
-            if self._is_stopping():  # the drain began while we claimed: it gives this back
-                self.lanes.refund(self.lanes.lane(claim.delivery.integration), 1)
-                self._cut_off.append(UnderWay(claim))
+        for begun in self._settle(wants, claimed):
+            if begun.is_unsent and self._is_stopping():  # a drain began while we claimed: it gives this back
+                self.lanes.refund(begun.pace, 1)
+                self._cut_off.append(begun)
             else:
-                self._begin(UnderWay(claim))
-        for orphan in claimed.orphans:
-            self._begin(UnderWay(orphan, is_unsent=False))
+                self._begin(begun)
         if claimed.orphans:
             self.announce(LeasesLost(len(claimed.orphans)))
 
-    def _settle(self, wants: dict[int, int], claimed: Claimed) -> None:
+    def _settle(self, wants: Mapping[Pace, int], claimed: Claimed) -> Sequence[UnderWay]:
+        """What was claimed, each in a place that was taken for it; the other places are given back."""
         self._report(claimed)
-        for claim in (*claimed.claims, *claimed.orphans):
-            wants[claim.delivery.integration] -= 1
-        for number, unused in wants.items():
-            self.lanes.refund(self.lanes.lane(number), unused)
-        for number, at in claimed.next_due.items():
+        paces = {pace.lane: pace for pace in wants}
+        shards = {lane.integration: lane.shards for lane in paces}
+        unused = Counter(wants)
+        under_way = []
+        for claims, is_unsent in ((claimed.claims, True), (claimed.orphans, False)):
+            for claim in claims:
+                number = claim.delivery.integration
+                pace = paces[lane_of(number, shards[number], claim.delivery.id)]
+                unused[pace] -= 1
+                under_way.append(UnderWay(claim, pace, is_unsent=is_unsent))
+        for pace, count in unused.items():
+            self.lanes.refund(pace, count)
+        for lane, at in claimed.next_due.items():
             if at is not None:
-                self.lanes.due(number, at)
+                self._due(lane, at)
+        return under_way
 
     async def _adopt_some(self) -> Sequence[Claim]:
         taken = await self.store.adopt(self.owner, ADOPTED_AT_ONCE)
@@ -382,10 +367,13 @@ class Worker:
         try:
             outcome = await self._send(begun, started_at, span_id)
         except OwnFault as fault:
-            await self._suspend(claim, str(fault))
+            await self._suspend(begun, str(fault))
             return
         self._leave_place(begun)
-        self._learn(claim.delivery.integration, outcome)
+        if isinstance(outcome, Failed) and outcome.code in TIMEOUTS:
+            begun.pace.narrow()
+        else:
+            begun.pace.widen()
         duration = timedelta(seconds=self.clock.elapsed() - started)
         await self.recorder.finish(claim, outcome, started_at, duration, span_id.hex())
 
@@ -426,30 +414,23 @@ class Worker:
             span_id=span_id,
         )
 
-    def _learn(self, number: int, outcome: Outcome) -> None:
-        lane = self.lanes.lane(number)
-        if isinstance(outcome, Failed) and outcome.code in TIMEOUTS:
-            lane.narrow()
-        else:
-            lane.widen()
-
     async def _rescue(self, begun: UnderWay) -> None:
         """Record an orphan, and leave its place taken while its receiver may still be at it."""
         claim = begun.claim
         await self._record_orphan(claim)
         if claim.orphaned_at is not None:
             begun.has_place = False  # it is let go of below, whatever becomes of us until then
-            holding = asyncio.create_task(self._hold(claim, claim.orphaned_at))
-            self._holding[holding] = claim
+            holding = asyncio.create_task(self._hold(begun, claim.orphaned_at))
+            self._holding[holding] = begun.pace
             holding.add_done_callback(self._holding.pop)
 
-    async def _hold(self, claim: Claim, since: datetime) -> None:
-        integration = self.catalogue.numbered(claim.delivery.integration)
+    async def _hold(self, begun: UnderWay, since: datetime) -> None:
+        integration = self.catalogue.numbered(begun.claim.delivery.integration)
         over_at = since + timedelta(seconds=self._timeout_seconds(integration))
         try:
             await self.clock.sleep((over_at - self.clock.now()).total_seconds())
         finally:
-            self.lanes.sent(self.lanes.lane(integration.number))
+            self.lanes.sent(begun.pace)
             self._made_room()
 
     async def _record_orphan(self, claim: Claim) -> None:
@@ -460,12 +441,11 @@ class Worker:
         span_id = self.unique_bytes(8).hex()
         await self.recorder.write_off(claim, why, began_at, timedelta(0), span_id)
 
-    async def _suspend(self, claim: Claim, reason: str) -> None:
-        number = claim.delivery.integration
-        self.lanes.lane(number).suspended_until = self.clock.elapsed() + SUSPENDED_SECONDS
-        await self._give_back(claim)
-        self.due(number, self.clock.now())
-        integration = self.catalogue.numbered(number)
+    async def _suspend(self, begun: UnderWay, reason: str) -> None:
+        begun.pace.suspended_until = self.clock.elapsed() + SUSPENDED_SECONDS
+        await self._give_back(begun.claim)
+        self._due(begun.pace.lane, self.clock.now())
+        integration = self.catalogue.numbered(begun.claim.delivery.integration)
         self.announce(SendingSuspended(integration.integration_id, reason, SUSPENDED_SECONDS))
 
     async def _give_back(self, claim: Claim) -> None:
@@ -490,7 +470,7 @@ class Worker:
     def _leave_place(self, begun: UnderWay) -> None:
         if begun.has_place:
             begun.has_place = False
-            self.lanes.sent(self.lanes.lane(begun.claim.delivery.integration))
+            self.lanes.sent(begun.pace)
             self._made_room()
 
     def _leave_slot(self, begun: UnderWay) -> None:
@@ -506,11 +486,31 @@ class Worker:
     def _is_stopping(self) -> bool:
         return self.stopping  # asked again after an await: it may have changed
 
-    def _claims(self) -> Iterable[Claim]:
-        return (*(begun.claim for begun in self._under_way.values()), *self._holding.values())
+    def _paces(self) -> Iterable[Pace]:
+        """Of what is in our hands, and of the orphans whose places are held."""
+        return (*(begun.pace for begun in self._under_way.values()), *self._holding.values())
 
-    def _share(self, number: int) -> Share | None:
-        return WHOLE if self._shares is None else self._shares.get(number)
+    def _due(self, lane: Lane, at: datetime) -> None:
+        if self._owned is None or lane in self._owned:
+            self.lanes.due(lane, at)
+            self._wake.set()
+
+    def _all_lanes(self) -> frozenset[Lane]:
+        if self._owned is not None:
+            return self._owned
+        return frozenset(whole(integration.number) for integration in self.catalogue)
+
+    def _lanes_of(self, number: int) -> Sequence[Lane]:
+        return (whole(number),) if self._owned is None else self._lanes.get(number, ())
+
+    def _lane_of(self, number: int, item_id: int) -> Lane | None:
+        if self._owned is None:
+            return whole(number)
+        lanes = self._lanes.get(number)
+        if not lanes:
+            return None
+        lane = lane_of(number, lanes[0].shards, item_id)
+        return lane if lane in self._owned else None
 
     def _timeout_seconds(self, integration: Integration) -> float:
         timeout: float = self.catalogue.defaults.of(integration, "timeout_seconds")

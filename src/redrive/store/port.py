@@ -102,7 +102,7 @@ class Claimed(Struct, frozen=True):
     """
 
     claims: Sequence[Claim]
-    next_due: Mapping[int, datetime | None]
+    next_due: Mapping[Lane, datetime | None]
     set_aside: Sequence[str] = ()
     orphans: Sequence[Claim] = ()
 
@@ -293,8 +293,8 @@ class Store(Protocol):
 
     # work
 
-    async def claim(self, owner: int, wants: Mapping[int, int]) -> Claimed:
-        """Claim up to *wants* due items of each integration, oldest due first, and count their attempts."""
+    async def claim(self, owner: int, wants: Mapping[Lane, int]) -> Claimed:
+        """Claim up to *wants* due items of each lane, oldest due first, and count their attempts."""
         ...
 
     async def record(self, owner: int, results: Sequence[Result]) -> Sequence[bool]:
@@ -309,8 +309,8 @@ class Store(Protocol):
         """Take over claims whose owner is dead, at most *limit*; their attempts ended, nobody knows how."""
         ...
 
-    async def next_due(self, owner: int) -> Mapping[int, datetime]:
-        """When the earliest item that *owner* may claim is due, for each integration that has one."""
+    async def next_due(self, owner: int) -> Mapping[Lane, datetime]:
+        """When the earliest item that *owner* may claim is due, for each lane that has one."""
         ...
 
     # a person's verbs

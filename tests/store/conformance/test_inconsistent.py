@@ -3,6 +3,7 @@
 import pytest
 
 from redrive.domain.item import Finish, Status
+from redrive.domain.sharing import whole
 from redrive.store.port import EventFilter, QueueFilter, StoreInconsistent, Token
 from tests.factories import DONE, NOW, a_claim, a_delivery, a_replay, an_event, an_intake, later
 from tests.store.under_test import StoreUnderTest, accept, finish
@@ -70,7 +71,7 @@ async def test_an_item_that_was_queued_but_never_stored_is_reported(
 
     with pytest.raises(StoreInconsistent):
         await store.queue(number, QueueFilter(status=Status.PENDING), limit=10, below=None)
-    assert "never stored" in (await store.claim(owner, {number: 1})).set_aside[0]
+    assert "never stored" in (await store.claim(owner, {whole(number): 1})).set_aside[0]
 
 
 async def test_a_claim_that_cannot_be_read_is_not_made(
@@ -80,9 +81,9 @@ async def test_a_claim_that_cannot_be_read_is_not_made(
     await accept(store, delivery)
     await store.meddle("UPDATE delivery SET headers = '{'")
 
-    damaged, sound = await store.claim(owner, {number: 1}), a_delivery(number)
+    damaged, sound = await store.claim(owner, {whole(number): 1}), a_delivery(number)
     await accept(store, sound)
-    others = await store.claim(owner, {number: 10})
+    others = await store.claim(owner, {whole(number): 10})
 
     assert (damaged.claims, len(damaged.set_aside)) == ([], 1)
     assert [claim.delivery for claim in others.claims] == [sound]

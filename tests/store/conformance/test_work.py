@@ -11,6 +11,7 @@ from redrive.domain.delivery import Delivery
 from redrive.domain.integration import Lifecycle
 from redrive.domain.item import Finish, RetryAt, Status
 from redrive.domain.outcome import Answer, Failed, Reach, Succeeded
+from redrive.domain.sharing import whole
 from redrive.store.port import EventFilter
 from tests.factories import (
     DONE,
@@ -87,10 +88,10 @@ async def test_each_integration_gets_its_own_share(store: StoreUnderTest, number
     other, silent = await add_integration(store, "other"), await add_integration(store, "silent")
     await accept(store, *(a_delivery(n) for n in [number, other, silent] * 3))
 
-    claimed = await store.claim(owner, {number: 2, other: 1})
+    claimed = await store.claim(owner, {whole(number): 2, whole(other): 1})
 
     assert sorted(claim.delivery.integration for claim in claimed.claims) == [number, number, other]
-    assert set(claimed.next_due) == {number, other}
+    assert set(claimed.next_due) == {whole(number), whole(other)}
 
 
 async def test_what_is_not_due_yet_is_not_claimed(store: StoreUnderTest, number: int, owner: int) -> None:
@@ -99,13 +100,13 @@ async def test_what_is_not_due_yet_is_not_claimed(store: StoreUnderTest, number:
     [claim] = await claim_all(store, owner, number)
     await finish(store, claim, later(60))
 
-    early = await store.claim(owner, {number: 10})
+    early = await store.claim(owner, {whole(number): 10})
     store.clock.move(60)
-    on_time = await store.claim(owner, {number: 10})
+    on_time = await store.claim(owner, {whole(number): 10})
 
-    assert (early.claims, early.next_due) == ([], {number: NOW + timedelta(seconds=60)})
+    assert (early.claims, early.next_due) == ([], {whole(number): NOW + timedelta(seconds=60)})
     assert [claim.delivery for claim in on_time.claims] == [future]
-    assert on_time.next_due == {number: None}
+    assert on_time.next_due == {whole(number): None}
 
 
 async def test_a_claim_tells_when_the_first_of_the_rest_is_due(
@@ -114,9 +115,9 @@ async def test_a_claim_tells_when_the_first_of_the_rest_is_due(
     first, second = a_delivery(number), a_delivery(number)
     await accept(store, second, first)
 
-    claimed = await store.claim(owner, {number: 1})
+    claimed = await store.claim(owner, {whole(number): 1})
 
-    assert claimed.next_due == {number: second.created_at}
+    assert claimed.next_due == {whole(number): second.created_at}
 
 
 async def test_what_is_accepted_under_an_id_ahead_of_the_clock_is_due_at_once(
@@ -125,7 +126,7 @@ async def test_what_is_accepted_under_an_id_ahead_of_the_clock_is_due_at_once(
     ahead = a_delivery(number, id=an_id(NOW + timedelta(seconds=60)))
     await accept(store, ahead)
 
-    claimed = await store.claim(owner, {number: 1})
+    claimed = await store.claim(owner, {whole(number): 1})
 
     assert [claim.delivery for claim in claimed.claims] == [ahead]
 
@@ -151,9 +152,9 @@ async def test_a_process_without_a_lease_claims_nothing(
 ) -> None:
     await store.expire(owner)
 
-    claimed = await store.claim(owner, {number: 1})
+    claimed = await store.claim(owner, {whole(number): 1})
 
-    assert (list(claimed.claims), claimed.next_due) == ([], {number: None})
+    assert (list(claimed.claims), claimed.next_due) == ([], {whole(number): None})
 
 
 async def test_a_claim_of_nothing_gives_nothing(store: StoreUnderTest, owner: int) -> None:
@@ -444,7 +445,7 @@ async def test_a_claim_given_back_was_never_made(
     await store.give_back(owner, claims)
 
     assert await store.item(number, delivery.id) == before
-    assert await store.next_due(owner) == {number: delivery.created_at}
+    assert await store.next_due(owner) == {whole(number): delivery.created_at}
     assert await claim_all(store, owner, number) == claims
 
 
@@ -584,8 +585,8 @@ async def test_next_due_names_the_earliest_unclaimed_item_of_each_integration(
 
     due = await store.next_due(owner)
 
-    assert due == {number: second.created_at, other: third.created_at}
-    assert idle not in due
+    assert due == {whole(number): second.created_at, whole(other): third.created_at}
+    assert whole(idle) not in due
 
 
 async def test_the_backlog_is_what_is_due_and_unclaimed(

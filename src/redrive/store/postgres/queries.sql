@@ -148,18 +148,18 @@ INSERT INTO dead (id, integration, status, cycle, attempt, max_attempts, failure
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
 
 -- name: claim
--- Along the due index from where this process got to ($5: a millisecond), never past what is wanted. What another
+-- Along the due index from where this process got to ($6: a millisecond), never past what is wanted. What another
 -- process claimed that is no more is taken over uncounted: its attempt ended, nobody knows how.
 WITH alive AS MATERIALIZED (SELECT id FROM incarnation WHERE id = $1 FOR KEY SHARE),
 pick AS MATERIALIZED (
     SELECT p.* FROM alive,
-           unnest($3::int[], $4::int[], $5::bigint[], $6::int[], $7::bigint[]) AS w (integration, most, since, shards, mine)
+           unnest($3::int[], $4::int[], $5::int[], $6::bigint[], $7::int[]) AS w (integration, shards, shard, since, most)
       JOIN integration i ON i.number = w.integration AND i.lifecycle = 'active'
      CROSS JOIN LATERAL (
         SELECT l.integration, l.id, l.attempt, l.claimed_by, l.claimed_at AS orphaned_at
           FROM live l
          WHERE l.integration = w.integration AND l.due_at >= w.since AND l.due_at <= redrive_now()
-           AND (w.shards = 1 OR w.mine >> (l.id % w.shards)::int & 1 = 1)
+           AND (w.shards = 1 OR l.id % w.shards = w.shard)
            AND (l.claimed_by IS NULL OR NOT EXISTS (SELECT FROM incarnation x WHERE x.id = l.claimed_by))
          ORDER BY l.due_at, l.id LIMIT w.most) p)
 UPDATE live l SET claimed_by = $1, attempt = l.attempt + (p.orphaned_at IS NULL)::int,
@@ -171,13 +171,13 @@ RETURNING l.integration, l.id, l.due_at, l.cycle, l.attempt, l.max_attempts, p.o
 
 -- name: claimed
 -- What a claim got that nobody answered for; of an orphan it is no longer known when it was claimed first. From
--- where the claim began ($4), among what is due: what waits to be retried later is not walked.
+-- where the claim began ($6), among what is due: what waits to be retried later is not walked.
 SELECT l.integration, l.id, l.due_at, l.cycle, l.attempt, l.max_attempts,
        CASE WHEN l.claimed_at > $2::bigint THEN l.claimed_at END
-  FROM unnest($3::int[], $4::bigint[]) AS w (integration, since)
+  FROM unnest($3::int[], $4::int[], $5::int[], $6::bigint[]) AS w (integration, shards, shard, since)
  CROSS JOIN LATERAL (
     SELECT * FROM live
-     WHERE integration = w.integration AND due_at >= w.since AND due_at <= redrive_now()
+     WHERE (w.shards = 1 OR id % w.shards = w.shard) AND integration = w.integration AND due_at >= w.since AND due_at <= redrive_now()
        AND claimed_by = $1 AND claimed_at IN ($2::bigint, $2::bigint + 1)
      ORDER BY due_at, id) l
 
@@ -185,10 +185,11 @@ SELECT l.integration, l.id, l.due_at, l.cycle, l.attempt, l.max_attempts,
 -- What a call claimed that reached nobody: as if it had never been claimed. An orphan stays one (nobody is 0).
 WITH alive AS MATERIALIZED (SELECT id FROM incarnation WHERE id = $1 FOR KEY SHARE),
 untold AS MATERIALIZED (
-    SELECT l.integration, l.id FROM alive, unnest($3::int[], $4::bigint[]) AS w (integration, since)
+    SELECT l.integration, l.id
+      FROM alive, unnest($3::int[], $4::int[], $5::int[], $6::bigint[]) AS w (integration, shards, shard, since)
      CROSS JOIN LATERAL (
         SELECT * FROM live
-         WHERE integration = w.integration AND due_at >= w.since AND due_at <= redrive_now()
+         WHERE (w.shards = 1 OR id % w.shards = w.shard) AND integration = w.integration AND due_at >= w.since AND due_at <= redrive_now()
            AND claimed_by = $1 AND claimed_at IN ($2::bigint, $2::bigint + 1)
          ORDER BY due_at, id) l)
 UPDATE live l
@@ -209,14 +210,14 @@ SELECT d.id, d.integration, d.event_type, d.request_id, d.traceparent, d.tracest
   LEFT JOIN cycle c ON c.integration = g.integration AND c.item = g.id AND c.cycle = g.cycle
 
 -- name: next_due_of
-SELECT w.integration,
+SELECT w.integration, w.shards, w.shard,
        (SELECT l.due_at FROM live l
          WHERE l.integration = w.integration AND l.due_at >= w.since
            AND (l.claimed_by IS NULL OR NOT EXISTS (SELECT FROM incarnation x WHERE x.id = l.claimed_by))
-           AND (w.shards = 1 OR w.mine >> (l.id % w.shards)::int & 1 = 1)
+           AND (w.shards = 1 OR l.id % w.shards = w.shard)
            AND ($5::bigint IS NULL OR EXISTS (SELECT FROM incarnation WHERE id = $5))
          ORDER BY l.due_at, l.id LIMIT 1)
-  FROM unnest($1::int[], $2::bigint[], $3::int[], $4::bigint[]) AS w (integration, since, shards, mine)
+  FROM unnest($1::int[], $2::int[], $3::int[], $4::bigint[]) AS w (integration, shards, shard, since)
 
 -- name: record
 -- Fenced twice: by the process's row, and by the claim. What lost either comes back in neither part.

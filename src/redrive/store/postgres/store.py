@@ -14,7 +14,7 @@ from redrive.domain.delivery import Attempt, Claim, Item, Resolution
 from redrive.domain.ids import EventId, IdSequence, ItemId, first_id_at
 from redrive.domain.integration import Integration
 from redrive.domain.item import Finish, RetryAt
-from redrive.domain.sharing import Lane, shares
+from redrive.domain.sharing import Lane
 from redrive.store.port import (
     Accepted,
     Backlog,
@@ -139,7 +139,7 @@ class PostgresStore:
         if not self._sends:
             return Balance(frozenset())
         balance = await self._database.again(lambda c: self._lanes.balance(c, owner, self.grace_ms))
-        self._cursors.follow(shares(balance.owned - balance.surplus))
+        self._cursors.follow(balance.owned - balance.surplus)
         return balance
 
     async def release(self, owner: int, lanes: Collection[Lane]) -> None:
@@ -240,10 +240,10 @@ class PostgresStore:
 
     # work
 
-    async def claim(self, owner: int, wants: Mapping[int, int]) -> Claimed:
+    async def claim(self, owner: int, wants: Mapping[Lane, int]) -> Claimed:
         """Claim due items and count their attempts."""
         cursors = self._cursors  # those of this incarnation: the next begins with its own
-        places = {cursors.place(number): most for number, most in wants.items()}
+        places = {cursors.place(lane): most for lane, most in wants.items()}
         stamp, now_ms = self._stamp(), to_ms(self.clock.now())
 
         async def claim(connection: Connection) -> list[Any]:
@@ -262,7 +262,7 @@ class PostgresStore:
         async def undo(connection: Connection) -> None:
             await work.undo_call(connection, owner, places, stamp)
 
-        with self._untold.watched(undo, wants):
+        with self._untold.watched(undo, {lane.integration for lane in wants}):
             rows = await self._database.write(claim, look_up)
             return await self._database.again(read_claims)
 
@@ -312,18 +312,18 @@ class PostgresStore:
         """Nothing here: what the dead had claimed comes with the claims of whoever owns their lanes next."""
         return Claimed((), {})
 
-    async def next_due(self, owner: int) -> Mapping[int, datetime]:
-        """The earliest due time of each integration that this process owns lanes of."""
+    async def next_due(self, owner: int) -> Mapping[Lane, datetime]:
+        """The earliest due time of each lane that this process owns."""
         for number in await self._untold.undo():
             self._cursors.put_back(number, 0)
         places = self._cursors.sweep()
 
-        async def look(connection: Connection) -> dict[int, datetime | None]:
+        async def look(connection: Connection) -> dict[Lane, datetime | None]:
             return await work.next_due(connection, owner, places)
 
-        due = {number: at for number, at in (await self._database.run(look)).items() if at is not None}
-        for number, at in due.items():
-            self._cursors.put_back(number, to_ms(at))
+        due = {lane: at for lane, at in (await self._database.run(look)).items() if at is not None}
+        for lane, at in due.items():
+            self._cursors.put_back(lane.integration, to_ms(at))
         return due
 
     # a person's verbs

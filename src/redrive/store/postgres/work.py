@@ -1,15 +1,15 @@
 """What the engine does with deliveries: accept, claim, record, give back; a statement each."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from redrive.audit.record import AuditEvent
 from redrive.domain.delivery import Claim
 from redrive.domain.ids import ItemId, recovery_id
 from redrive.domain.integration import Lifecycle
 from redrive.domain.item import Finish, RetryAt, Status
+from redrive.domain.sharing import Lane
 from redrive.store.named import load_queries
 from redrive.store.port import (
     Accepted,
@@ -42,14 +42,11 @@ Numbers = tuple[int, int, int]  # of a claim: item, cycle, attempt
 Standing = tuple[int, int, int]  # a claim: integration, item, when it was claimed
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Which lanes of an integration are asked about, and from which due time (a millisecond) on."""
+class Place(NamedTuple):
+    """Which lane is asked about, and from which due time (a millisecond) on."""
 
-    integration: int
+    lane: Lane
     since: int = 0
-    shards: int = 1
-    mine: int = 1  # a bit for each shard
 
 
 async def accept(
@@ -115,13 +112,7 @@ class OutOfOrder(Exception):
 
 async def claim(connection: Connection, owner: int, wants: Mapping[Place, int], claimed_at: int) -> list[Row]:
     """Claim and count; only of integrations that send, and only while *owner* lives."""
-    columns = (
-        [place.integration for place in wants],
-        list(wants.values()),
-        [place.since for place in wants],
-        [place.shards for place in wants],
-        [place.mine for place in wants],
-    )
+    columns = _columns([(*place.lane, place.since, most) for place, most in wants.items()], 5)
     rows: list[Row] = await connection.fetch(SQL["claim"], owner, claimed_at, *columns)
     return rows
 
@@ -164,11 +155,10 @@ async def read_claims(
 
 async def next_due(
     connection: Connection, owner: int | None, places: Iterable[Place]
-) -> dict[int, datetime | None]:
+) -> dict[Lane, datetime | None]:
     """When the first unclaimed item of each place is due; never, for an *owner* that is no more."""
-    columns = _columns([(p.integration, p.since, p.shards, p.mine) for p in places], 4)
-    rows = await connection.fetch(SQL["next_due_of"], *columns, owner)
-    return {number: None if due is None else from_ms(due) for number, due in rows}
+    rows = await connection.fetch(SQL["next_due_of"], *_where(places), owner)
+    return {Lane(*lane): None if due is None else from_ms(due) for *lane, due in rows}
 
 
 async def record(connection: Connection, owner: int, results: Sequence[Result]) -> set[Numbers]:
@@ -229,7 +219,7 @@ def _columns(rows: Sequence[Row], width: int) -> list[list[Any]]:
 
 
 def _where(places: Iterable[Place]) -> list[list[Any]]:
-    return _columns([(place.integration, place.since) for place in places], 2)
+    return _columns([(*place.lane, place.since) for place in places], 4)
 
 
 def _verdict(

@@ -11,6 +11,7 @@ from redrive.domain.delivery import Attempt, Item
 from redrive.domain.ids import EventId, ItemId, first_id_at
 from redrive.domain.integration import Integration
 from redrive.domain.item import DEAD, OPEN
+from redrive.domain.sharing import Lane, whole
 from redrive.store.assemble import Found, assemble
 from redrive.store.port import EventFilter, Page, QueueFilter, StoreInconsistent
 from redrive.store.rows import (
@@ -106,9 +107,10 @@ def count_events(connection: apsw.Connection, wanted: EventFilter, most: int) ->
     return int(count)
 
 
-def next_due(connection: apsw.Connection) -> dict[int, datetime]:
+def next_due(connection: apsw.Connection) -> dict[Lane, datetime]:
     """The earliest unclaimed due time of each integration that has one."""
-    return {number: from_ms(due) for number, due in ask(connection, SQL["next_due"]) if due is not None}
+    rows = ask(connection, SQL["next_due"])
+    return {whole(number): from_ms(due) for number, due in rows if due is not None}
 
 
 def _candidates(

@@ -151,7 +151,7 @@ class SqliteStore:
 
         return await self._write(hand_over)
 
-    async def claim(self, owner: int, wants: Mapping[int, int]) -> Claimed:
+    async def claim(self, owner: int, wants: Mapping[Lane, int]) -> Claimed:
         """Claim due items and count their attempts."""
         return await self._write(lambda connection: work.claim(connection, owner, wants, self.clock.now()))
 
@@ -167,7 +167,7 @@ class SqliteStore:
         """Take over the claims of dead owners."""
         return await self._write(work.adopt, owner, limit, self.clock.now())
 
-    async def next_due(self, owner: int) -> Mapping[int, datetime]:  # noqa: ARG002 - it may claim all of it
+    async def next_due(self, owner: int) -> Mapping[Lane, datetime]:  # noqa: ARG002 - it may claim all of it
         """The earliest due time of each integration."""
         return await self._read(read.next_due)
 

@@ -10,6 +10,7 @@ from redrive.domain.delivery import Claim
 from redrive.domain.ids import ItemId
 from redrive.domain.integration import ACCEPTING, Lifecycle
 from redrive.domain.item import Finish, RetryAt, Status
+from redrive.domain.sharing import Lane
 from redrive.store.named import load_queries
 from redrive.store.port import (
     Accepted,
@@ -94,18 +95,18 @@ def hand_over(connection: apsw.Connection, item: Import) -> Verdict:
     return Accepted(claimed=False)
 
 
-def claim(connection: apsw.Connection, owner: int, wants: Mapping[int, int], now: datetime) -> Claimed:
-    """Claim and count; only integrations that send, and only while *owner* lives."""
+def claim(connection: apsw.Connection, owner: int, wants: Mapping[Lane, int], now: datetime) -> Claimed:
+    """Claim and count; only integrations that send, and only while *owner* lives. No lane is split here."""
     if not is_alive(connection, owner):
         return Claimed((), dict.fromkeys(wants))
     due_ms = to_ms(now)
     ids: list[int] = []
-    for number, most in wants.items():
-        if lifecycle(connection, number) is Lifecycle.ACTIVE:
-            ids += [row[0] for row in ask(connection, SQL["due"], (number, due_ms, most))]
+    for lane, most in wants.items():
+        if lifecycle(connection, lane.integration) is Lifecycle.ACTIVE:
+            ids += [row[0] for row in ask(connection, SQL["due"], (lane.integration, due_ms, most))]
     connection.executemany(SQL["stamp"], [(owner, number) for number in ids])
     claims, set_aside = _claims(connection, owner, ids, now)
-    return Claimed(claims, {number: _next_due(connection, number) for number in wants}, set_aside)
+    return Claimed(claims, {lane: _next_due(connection, lane.integration) for lane in wants}, set_aside)
 
 
 def record(connection: apsw.Connection, owner: int, results: Sequence[Result]) -> list[bool]:
