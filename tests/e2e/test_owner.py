@@ -33,6 +33,9 @@ def test_the_file_is_free_as_soon_as_its_owner_is_dead(service: Service, caller:
     assert caller.get("/readyz")["status"] == "ready"
 
 
+NOT_NEEDED_OF_A_TEST = {"fsync", "full_page_writes", "synchronous_commit"}  # to survive a power cut
+
+
 def test_commands_on_the_database_work_beside_a_running_service(
     service: Service, a_service: Callable[..., Service]
 ) -> None:
@@ -42,7 +45,9 @@ def test_commands_on_the_database_work_beside_a_running_service(
     migrated = service.run("migrate")
 
     assert [row["subject"] for row in listed.json()["tokens"]] == ["beside"]
-    assert (doctor.code, migrated.code) == (0, 0), doctor.out + migrated.err
+    wrong = {finding["name"] for finding in doctor.json()["findings"] if not finding["ok"]}
+    assert wrong <= NOT_NEEDED_OF_A_TEST
+    assert migrated.code == 0, migrated.err
     with Caller(service, token) as caller:
         assert caller.get(INTEGRATIONS)["integrations"] == []
 

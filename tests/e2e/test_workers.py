@@ -1,6 +1,7 @@
 """`redrive serve --workers`: several processes on one port, whose deaths are known at once."""
 
 import os
+import random
 import signal
 import socket
 import threading
@@ -98,8 +99,9 @@ def started(fleet: Service) -> list[str]:
 
 
 def free_ports(count: int) -> int:
-    """The first of *count* ports in a row that nobody listens on now."""
-    for first in range(20_000, 30_000, count):
+    """The first of *count* ports in a row that nobody listens on now; others look for some at the same time."""
+    while True:
+        first = random.randrange(20_000, 30_000)
         with ExitStack() as taken:
             try:
                 for port in range(first, first + count):
@@ -107,7 +109,6 @@ def free_ports(count: int) -> int:
             except OSError:
                 continue
             return first
-    raise AssertionError("no ports in a row are free")
 
 
 def children(pid: int) -> list[int]:
