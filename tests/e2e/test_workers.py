@@ -99,9 +99,9 @@ def started(fleet: Service) -> list[str]:
 
 
 def free_ports(count: int) -> int:
-    """The first of *count* ports in a row that nobody listens on now; others look for some at the same time."""
+    """The first of *count* ports in a row that nobody listens on now."""
     while True:
-        first = random.randrange(20_000, 30_000)
+        first = random.randrange(20_000, 30_000)  # another test may look for some at the same time
         with ExitStack() as taken:
             try:
                 for port in range(first, first + count):

@@ -14,7 +14,6 @@ from tests.store.under_test import (
     accept,
     add_integration,
     changed,
-    claim_all,
     finish,
     processes,
 )
@@ -167,9 +166,11 @@ async def test_a_split_integration_is_claimed_by_shard(join: Join) -> None:
     deliveries = [a_delivery(number) for _ in range(40)]
     await accept(first, *deliveries)
 
-    claims, rest = await claim_all(first, one, number), await claim_all(second, two, number)
-
     [lane], [other] = mine.owned, others.owned
+
+    claims = (await first.claim(one, {lane: 100})).claims
+    rest = (await second.claim(two, {other: 100})).claims
+
     assert {lane.shard, other.shard} == {0, 1}
     assert {claim.delivery.id % 2 for claim in claims} <= {lane.shard}
     assert {claim.delivery.id % 2 for claim in rest} <= {other.shard}
