@@ -1,10 +1,12 @@
 """How lanes are divided among processes, and limits among the shards of an integration."""
 
 from collections import Counter
+from datetime import UTC, datetime, timedelta
 
 from hypothesis import given
 from hypothesis import strategies as st
 
+from redrive.domain.ids import IdSequence
 from redrive.domain.sharing import Lane, divide, lane_of
 
 members = st.sets(st.integers(1, 10_000), min_size=1, max_size=12)
@@ -76,8 +78,9 @@ def test_the_rates_of_all_shards_make_the_whole(split: int, rate: float) -> None
     assert len(set(parts)) == 1
 
 
-@given(splits, st.integers(0, 1 << 62))
-def test_an_item_is_in_exactly_one_lane(split: int, item_id: int) -> None:
-    having = [Lane(7, split, shard) for shard in range(split) if Lane(7, split, shard).has(item_id)]
+@given(splits, st.integers(0, 2_000))
+def test_ids_that_are_made_now_and_then_fall_into_every_lane(split: int, apart_ms: int) -> None:
+    ids, now = IdSequence(), datetime(2026, 1, 1, tzinfo=UTC)
+    made = [ids.next(now + n * timedelta(milliseconds=apart_ms)) for n in range(128 * split)]
 
-    assert having == [lane_of(7, split, item_id)]
+    assert len({lane_of(1, split, item_id) for item_id in made}) == split

@@ -271,4 +271,13 @@ def test_a_lane_that_is_anothers_starts_nothing_and_is_forgotten_once_idle() -> 
     assert list(lanes.collect(NOW)) == [kept]
     assert (lanes.pace(busy.lane), lanes.in_flight) == (busy, 1)
     assert lanes.pace(idle.lane) is not idle
-    assert (kept.tokens, busy.tokens) == (10.0, 0.0), "what was saved up may be used by whoever has it now"
+
+
+def test_the_lanes_of_one_integration_leave_half_of_the_slots_together() -> None:
+    lanes = Lanes(100)
+    greedy = [lanes.pace(Lane(1, 4, shard)) for shard in range(4)]
+    for pace in greedy * 2:
+        pace.configure(1000, None, sends=True)
+        lanes.take(pace, lanes.allowance(pace, 0.0))
+
+    assert lanes.in_flight == 50

@@ -25,7 +25,7 @@ from redrive.telemetry.events import (
 )
 from tests.engine.clock import StandingClock
 from tests.engine.conftest import DEADLINE_SECONDS, Harness, answered, eventually
-from tests.factories import NOW
+from tests.factories import NOW, a_delivery, an_intake
 
 
 async def test_a_first_attempt_that_succeeds_leaves_its_record_and_no_audit_event(harness: Harness) -> None:
@@ -413,6 +413,37 @@ async def test_a_drain_cut_short_gives_back_what_was_surely_not_sent(
     assert (await harness.store.backlog()).due == 1, "it waits for whoever sends next"
 
 
+async def test_what_was_just_being_claimed_when_a_drain_began_is_free_before_it_ends(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await harness.integration("hangs")
+    number, worker = (await harness.integration("waits")).number, harness.engine.worker
+    harness.deliverer.scripts["/hangs"] = _after(asyncio.Event())
+    await harness.deliver("hangs")
+    await eventually(lambda: _when(harness.deliverer.under_way["/hangs"] == 1))
+    claim, claimed, may_answer = harness.store.claim, asyncio.Event(), asyncio.Event()
+
+    async def claim_and_wait(*given: Any) -> Any:
+        answer = await claim(*given)
+        claimed.set()
+        await may_answer.wait()
+        return answer
+
+    monkeypatch.setattr(harness.store, "claim", claim_and_wait)
+    await harness.store.accept([an_intake(delivery := a_delivery(number))])
+    worker.due(number, delivery.id, harness.clock.now())
+    await claimed.wait()
+
+    draining = asyncio.create_task(harness.engine.drain())
+    await eventually(lambda: _when(worker.stopping))
+    may_answer.set()
+
+    await eventually(lambda: _due(harness, 1))
+    assert not draining.done(), "another receiver hangs"
+    worker.abort()
+    assert await draining == 1
+
+
 async def test_an_attempt_that_is_cut_off_before_it_begins_is_given_back(harness: Harness) -> None:
     worker, number = harness.engine.worker, (await harness.integration("good")).number
     worker.stopping = True  # so that it is accepted unclaimed
@@ -495,6 +526,11 @@ def _after(gate: asyncio.Event):  # type: ignore[no-untyped-def]  # a script, se
         return answered(200)
 
     return script
+
+
+async def _due(harness: Harness, count: int) -> bool | None:
+    """Whether so much is due and in nobody's hands."""
+    return (await harness.store.backlog()).due == count or None
 
 
 async def _when(fact: bool) -> bool | None:  # noqa: FBT001 - the fact itself

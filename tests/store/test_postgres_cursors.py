@@ -152,3 +152,16 @@ def test_a_claim_that_ends_after_something_was_put_back_does_not_pass_over_it() 
 
 async def claimed(store: PostgresUnderTest, owner: int, number: int) -> list[Delivery]:
     return [claim.delivery for claim in await claim_all(store, owner, number)]
+
+
+async def test_a_lane_with_nothing_due_is_not_looked_through_from_the_beginning_again(
+    store: PostgresUnderTest, owner: int, number: int
+) -> None:
+    store.clock.move(60)
+    await store.renew(owner)
+    for _ in range(WHOLE_EVERY):
+        await store.next_due(owner)
+
+    [place] = store._cursors.sweep()
+
+    assert place.since > 0

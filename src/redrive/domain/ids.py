@@ -15,6 +15,7 @@ ID_EPOCH = datetime(2024, 1, 1, tzinfo=UTC)
 ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 TIME_SHIFT = 22
 SEQUENCE_BITS = 12
+MOST_SHARDS = 64  # what ids are split into
 ITEM_PREFIX = "rec_"
 EVENT_PREFIX = "evt_"
 RECOVERY_ID = re.compile(r"[a-z0-9_-]{1,64}", re.ASCII)
@@ -61,7 +62,7 @@ class IdSequence:
     def __init__(self) -> None:
         self._low = 0
         self._last = 0
-        self._sequence = 0
+        self._sequence = -1
 
     def start(self, slot: int, above: int) -> None:
         """From now on make ids of *slot* (its low ten bits), never *above*, nor anything before it."""
@@ -76,8 +77,8 @@ class IdSequence:
     def next(self, now: datetime) -> int:
         """The next id, stamped *now* or, when that many were made in a millisecond, just after."""
         milliseconds = (now - ID_EPOCH) // timedelta(milliseconds=1)
-        if milliseconds > self._last:
-            self._last, self._sequence = milliseconds, 0
+        if milliseconds > self._last:  # not always from 0: what is split by id must get all remainders
+            self._last, self._sequence = milliseconds, (self._sequence + 1) % MOST_SHARDS
         else:
             self._sequence += 1
             if self._sequence >> SEQUENCE_BITS:

@@ -8,9 +8,9 @@ from typing import Any, Final, Literal
 from msgspec import Struct
 
 from redrive.domain.errors import Fault, InvalidPayload
+from redrive.domain.ids import MOST_SHARDS
 from redrive.domain.outcome import RETRYABLE_NETWORK_CODES
 from redrive.domain.retry import RetryPolicy
-from redrive.domain.sharing import MOST_SHARDS
 from redrive.domain.target import parse_target
 
 INTEGRATION_ID: Final = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,62}[a-z0-9])?", re.ASCII)

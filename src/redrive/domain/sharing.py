@@ -9,8 +9,6 @@ from collections import Counter
 from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
-MOST_SHARDS = 64
-
 
 class Lane(NamedTuple):
     """Shard *shard* of the *shards* that an integration is split into, with its part of each limit."""
@@ -18,10 +16,6 @@ class Lane(NamedTuple):
     integration: int
     shards: int
     shard: int
-
-    def has(self, item_id: int) -> bool:
-        """Whether an item of the integration is in it."""
-        return item_id % self.shards == self.shard
 
     def of_count(self, whole: int) -> int:
         """Its part of a limit that is counted; the parts of all lanes make the whole, when it is enough."""

@@ -4,7 +4,7 @@ What is due waits in `ready` (served round-robin), what is due later in a heap.
 """
 
 import heapq
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -91,6 +91,7 @@ class Lanes:
     def __init__(self, slots: int) -> None:
         self.slots = slots
         self.busy = 0  # claims that are not recorded yet; at most `slots`
+        self._in_flight: Counter[int] = Counter()  # of an integration, all its lanes here together
         self._paces: dict[Lane, Pace] = {}
         self._ready: OrderedDict[Lane, Pace] = OrderedDict()
         self._later: list[tuple[datetime, Lane]] = []  # stale entries included: at most two a lane
@@ -107,7 +108,6 @@ class Lanes:
         for lane, pace in list(self._paces.items()):
             if lane not in owned:
                 self.served(pace)
-                pace.forget()
                 if not pace.in_flight:
                     del self._paces[lane]
 
@@ -122,18 +122,19 @@ class Lanes:
         return sum(pace.in_flight for pace in self._paces.values() if pace.in_flight)
 
     def allowance(self, pace: Pace, elapsed: float) -> int:
-        """How many attempts a lane may start now: it never gets to hold more than it leaves free.
+        """How many attempts a lane may start now: an integration never gets to hold more than it leaves free.
 
         That rule (a dynamic threshold, Choudhury and Hahne 1998) needs no list of who wants what: with
         n greedy lanes each settles at a share of 1/(n+1), and as much stays free for whoever comes next.
         """
         free = self.slots - self.busy
-        fair = (free - pace.in_flight + 1) // 2
+        fair = (free - self._in_flight[pace.lane.integration] + 1) // 2
         return max(0, min(pace.room(elapsed), fair))
 
     def take(self, pace: Pace, count: int = 1) -> None:
         """Reserve *count* of the allowance."""
         pace.in_flight += count
+        self._in_flight[pace.lane.integration] += count
         pace.tokens -= count if pace.rate_per_second is not None else 0
         self.busy += count
 
@@ -146,6 +147,7 @@ class Lanes:
     def sent(self, pace: Pace, count: int = 1) -> None:
         """The exchange is over: the receiver sees one less. The slot stays taken until `recorded`."""
         pace.in_flight -= count
+        self._in_flight[pace.lane.integration] -= count
 
     def recorded(self, count: int = 1) -> None:
         """The result is durable (or given back): the slots are free."""

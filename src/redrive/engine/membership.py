@@ -66,15 +66,15 @@ class Membership:
             self.worker.cut()
 
     async def _balance(self) -> None:
-        await self.catalogue.refresh()
         if self.is_leaving:
             await self.store.step_down(self.worker.owner)
         balance = await self.store.balance(self.worker.owner)
+        await self.catalogue.refresh()  # after it: no lane may be ours of an integration that we do not know
         if balance is None:
             self.worker.follow(None)
             return
         self.worker.follow(balance.owned - balance.surplus)
-        if idle := [lane for lane in balance.surplus if not self.worker.is_busy(lane)]:
+        if idle := balance.surplus - self.worker.busy_lanes():
             await self.store.release(self.worker.owner, idle)
 
     async def _rejoin(self, *, is_buried: bool) -> None:

@@ -129,12 +129,13 @@ class Worker:
             if integration.number in new:
                 self.configure(integration)
         for lane in now - before:
+            self.lanes.pace(lane).forget()
             self._due(lane, self.clock.now())
 
-    def is_busy(self, lane: Lane) -> bool:
-        """Whether a claim of this lane is, or may just be coming, into our hands."""
-        is_coming = lane in self._asked_for or self._arriving[lane] > 0
-        return is_coming or any(pace.lane == lane for pace in self._paces())
+    def busy_lanes(self) -> set[Lane]:
+        """Lanes of which a claim is, or may just be coming, into our hands."""
+        arriving = {lane for lane, count in self._arriving.items() if count}
+        return arriving | self._asked_for | {pace.lane for pace in self._paces()}
 
     # what is accepted here
 
@@ -216,6 +217,7 @@ class Worker:
         self._wake.set()
         async with self._claiming:
             pass
+        await self._give_back_unsent()  # now: its lanes may go to others at once
 
     async def drain(self, seconds: float) -> int:
         """Let what is in flight finish for *seconds*, then cut it off; how many of these are in doubt.
@@ -228,7 +230,8 @@ class Worker:
         for waiting in (alarm, *self._holding):
             waiting.cancel()
         await self.recorder.batcher.close(RECORDING_SECONDS)
-        return len(self._cut_off) - await self._give_back_unsent()
+        await self._give_back_unsent()
+        return len(self._cut_off)
 
     def abort(self) -> None:
         """Cut off what is in flight, and let a drain wait for nothing more."""
@@ -261,16 +264,16 @@ class Worker:
         while self._under_way:
             await asyncio.wait(self._under_way)
 
-    async def _give_back_unsent(self) -> int:
-        """Undo what was cut off and surely not sent, if the store lets us; how many that were."""
-        unsent = [cut_off.claim for cut_off in self._cut_off if cut_off.is_unsent]
+    async def _give_back_unsent(self) -> None:
+        """Undo what was cut off and surely not sent, if the store lets us."""
+        unsent = [cut_off for cut_off in self._cut_off if cut_off.is_unsent]
         if unsent:
             try:
-                await self.store.give_back(self.owner, unsent)
+                await self.store.give_back(self.owner, [cut_off.claim for cut_off in unsent])
             except StoreUnavailable as error:
                 self.health.failed("give_back", error)
-                return 0
-        return len(unsent)
+            else:
+                self._cut_off = [cut_off for cut_off in self._cut_off if cut_off not in unsent]
 
     # claiming
 

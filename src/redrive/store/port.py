@@ -223,7 +223,7 @@ class Store(Protocol):
 
     @property
     def ids(self) -> IdSequence:
-        """Names what is written to it, above all that was read: a consequence stands after its cause."""
+        """Names what is written to it: a consequence stands after its cause, whichever process wrote that."""
         ...
 
     async def enter(self) -> int:

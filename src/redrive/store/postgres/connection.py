@@ -49,6 +49,8 @@ _SET_LOCAL: Final = "; ".join(f"SET LOCAL {name} = '{value}'" for name, value in
 # What stops a statement and says nothing about it: connections, memory, locks, an operator; and what the
 # server refuses: a role, its password or rights (42501), a database, a parameter of the URL (42704).
 _TROUBLE: Final = ("08", "25", "28", "3D", "40", "42501", "42704", "53", "55", "57", "58", "XX")
+_ALL_BUSY: Final = "every connection to the database is busy"
+_MORE: Final = "look at what keeps it busy, or raise database_connections"
 _ROLE: Final = "check the role in its address, and its password (PGPASSWORD, or ~/.pgpass)"
 _ADVICE: Final = {
     asyncpg.InvalidCatalogNameError: "make it first (`createdb`), or correct the name in its address",
@@ -173,8 +175,11 @@ class Database:
     async def _session(self) -> Any:
         with translated():
             async with AsyncExitStack() as held:
-                async with asyncio.timeout(CONNECT_SECONDS):
-                    await held.enter_async_context(self._room)
+                try:
+                    async with asyncio.timeout(CONNECT_SECONDS):
+                        await held.enter_async_context(self._room)
+                except TimeoutError as error:
+                    raise StoreUnavailable(_ALL_BUSY, advice=_MORE) from error
                 yield await held.enter_async_context(self._pool.acquire(timeout=CONNECT_SECONDS))
 
     @asynccontextmanager

@@ -19,13 +19,16 @@ class Lanes:
         self._facts: tuple[tuple[int, ...], int] = ((), -1)
         self._mine: frozenset[Lane] = frozenset()
         self._rounds = 0
+        self._must_free = False
 
     async def balance(self, connection: Connection, owner: int, grace_ms: int) -> Balance:
         """Bury whose lease ran out, take what should be *owner*'s and is free."""
         buried = await connection.fetch(SQL["bury_expired"], grace_ms)
-        if buried or self._rounds % TIDY_EVERY == 0:
+        self._must_free = self._must_free or bool(buried) or self._rounds % TIDY_EVERY == 0
+        if self._must_free:
             await connection.execute(SQL["free_lanes_of_the_dead"])
             await connection.execute(SQL["drop_stale_lanes"])
+            self._must_free = False
         self._rounds += 1
         await self._divide(connection, owner)
         held, free = set(), []

@@ -293,8 +293,8 @@ SELECT coalesce((SELECT number FROM integration i WHERE i.integration_id = v.int
     AS v (id, event_type, request_id, integration_id, target_id, actor, record)
 
 -- name: last_event
--- Of a target, if it is later than one.
-SELECT id FROM audit WHERE target_id = $1 AND id > $2 ORDER BY target_id DESC, id DESC LIMIT 1
+-- Of a target, if it is later than one and none of some.
+SELECT id FROM audit WHERE target_id = $1 AND id > $2 AND id <> ALL($3::bigint[]) ORDER BY target_id DESC, id DESC LIMIT 1
 
 -- name: has_event
 SELECT 1 FROM audit WHERE id = $1

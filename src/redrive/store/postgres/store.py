@@ -253,8 +253,8 @@ class PostgresStore:
             return await work.claimed(connection, owner, places, stamp)
 
         async def read_claims(connection: Connection) -> Claimed:
-            claimed, last_event = await work.read_claims(connection, owner, rows, stamp)
-            self.ids.follow(last_event)
+            claimed, last_id = await work.read_claims(connection, owner, rows, stamp)
+            self.ids.follow(last_id)
             due = await work.next_due(connection, owner, places)
             cursors.advance(places, due, now_ms)
             return Claimed(claimed.claims, due, claimed.set_aside, claimed.orphans)
@@ -316,12 +316,14 @@ class PostgresStore:
         """The earliest due time of each lane that this process owns."""
         for number in await self._untold.undo():
             self._cursors.put_back(number, 0)
-        places = self._cursors.sweep()
+        places, now_ms = self._cursors.sweep(), to_ms(self.clock.now())
 
         async def look(connection: Connection) -> dict[Lane, datetime | None]:
             return await work.next_due(connection, owner, places)
 
-        due = {lane: at for lane, at in (await self._database.run(look)).items() if at is not None}
+        found = await self._database.run(look)
+        self._cursors.advance(places, found, now_ms)
+        due = {lane: at for lane, at in found.items() if at is not None}
         for lane, at in due.items():
             self._cursors.put_back(lane.integration, to_ms(at))
         return due

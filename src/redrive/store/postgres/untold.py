@@ -4,6 +4,7 @@ from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from redrive.store.port import StoreUnavailable
 from redrive.store.postgres.connection import Backend, Connection, Database, Unsettled, Verb, have_ended
 
 
@@ -44,7 +45,11 @@ class Untold:
                     await call.undo(connection)
                 return is_sure
 
-            if await self._database.again(undo):
+            try:
+                is_undone = await self._database.again(undo)
+            except StoreUnavailable:
+                break  # the next time, then: what can be claimed must not wait for this
+            if is_undone:
                 self._calls.remove(call)
                 numbers += call.numbers
         return numbers

@@ -133,7 +133,7 @@ async def read_claims(
 ) -> tuple[Claimed, int]:
     """The claims behind what `claim` took, in the order they were due; damaged records are set aside.
 
-    With the id of the last event that any of them has.
+    With the greatest id of any of them and their events.
     """
     columns = _columns([(row[0], row[1], row[3], _name_if_told_of(row)) for row in rows], 4)
     found = (
@@ -149,8 +149,8 @@ async def read_claims(
         except StoreInconsistent as error:
             await connection.execute(SQL["set_aside"], row[0], row[1], owner, claimed_at, SET_ASIDE_MS)
             set_aside.append(str(error))
-    last_event = max((row[-1] or 0 for row in found.values()), default=0)
-    return Claimed(claims, {}, set_aside, orphans), last_event
+    last_id = max((row[-1] or row[0] for row in found.values()), default=0)
+    return Claimed(claims, {}, set_aside, orphans), last_id
 
 
 async def next_due(
@@ -207,9 +207,10 @@ async def write_events(connection: Connection, events: Sequence[AuditEvent]) -> 
 
 async def must_be_the_last(connection: Connection, events: Sequence[AuditEvent]) -> None:
     """Of their targets, so far; OutOfOrder when one is not. Whoever writes the next has to wait for us."""
-    for event in events:
-        last = await connection.fetchval(SQL["last_event"], event.target_id, event.id)
-        if last is not None and last not in {other.id for other in events}:
+    ids = [event.id for event in events]
+    for target in {event.target_id for event in events}:
+        last = await connection.fetchval(SQL["last_event"], target, min(ids), ids)
+        if last is not None:
             raise OutOfOrder(last)
 
 
