@@ -37,19 +37,12 @@ async def update_integration(connection: Connection, integration: Integration) -
 
 async def replay(connection: Connection, replay: Replay) -> bool:
     """From the dead to the living, next cycle, due now; only while its integration sends."""
-    guard = (replay.id, replay.integration, replay.status.value, replay.cycle)
-    if not await connection.fetch(SQL["exhume"], *guard):
-        return False
-    opened_ms, cycle = to_ms(replay.opened_at), replay.cycle + 1
-    await connection.execute(
-        SQL["reopen"], replay.id, replay.integration, cycle, replay.max_attempts, opened_ms
-    )
-    await connection.execute(
-        SQL["open_cycle"],
-        replay.integration, replay.id, cycle, replay.request_id, replay.traceparent, replay.max_attempts,
-        opened_ms, replay.opened_by, replay.reason,
+    rows = await connection.fetch(
+        SQL["replay"],
+        replay.id, replay.integration, replay.status.value, replay.cycle, replay.max_attempts,
+        to_ms(replay.opened_at), replay.request_id, replay.traceparent, replay.opened_by, replay.reason,
     )  # fmt: skip
-    return True
+    return bool(rows)
 
 
 async def resolve(connection: Connection, item: Item, resolution: Resolution) -> bool:

@@ -292,25 +292,33 @@ SELECT coalesce((SELECT number FROM integration i WHERE i.integration_id = v.int
   FROM unnest($1::bigint[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[])
     AS v (id, event_type, request_id, integration_id, target_id, actor, record)
 
--- name: last_event
--- Of a target, if it is later than one and none of some.
-SELECT id FROM audit WHERE target_id = $1 AND id > $2 AND id <> ALL($3::bigint[]) ORDER BY target_id DESC, id DESC LIMIT 1
+-- name: insert_last_events
+-- What comes back is an event of the same target that was there, and would stand after these.
+WITH given AS MATERIALIZED (
+    SELECT v.* FROM unnest($1::bigint[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[])
+      AS v (id, event_type, request_id, integration_id, target_id, actor, record)),
+written AS (
+    INSERT INTO audit (integration, id, event_type, request_id, integration_id, target_id, actor, record)
+    SELECT coalesce((SELECT number FROM integration i WHERE i.integration_id = v.integration_id), 0), v.* FROM given v)
+SELECT a.id FROM given CROSS JOIN LATERAL (
+    SELECT id FROM audit WHERE target_id = given.target_id AND id > given.id
+     ORDER BY target_id DESC, id DESC LIMIT 1) a
 
 -- name: has_event
 SELECT 1 FROM audit WHERE id = $1
 
--- name: exhume
+-- name: replay
 -- Repeats what made the replay right: the very cycle that was judged, dead and not resolved, its integration sending.
-DELETE FROM dead WHERE id = $1 AND integration = $2 AND status = $3 AND cycle = $4 AND resolved_at IS NULL
-   AND EXISTS (SELECT FROM integration WHERE number = $2 AND lifecycle = 'active') RETURNING id
-
--- name: reopen
-INSERT INTO live (id, integration, status, cycle, attempt, max_attempts, due_at)
-VALUES ($1, $2, 'replayed', $3, 0, $4, least($5, redrive_now()))
-
--- name: open_cycle
-INSERT INTO cycle (integration, item, cycle, request_id, traceparent, max_attempts, opened_at, opened_by, reason)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+WITH exhumed AS (
+    DELETE FROM dead WHERE id = $1 AND integration = $2 AND status = $3 AND cycle = $4 AND resolved_at IS NULL
+       AND EXISTS (SELECT FROM integration WHERE number = $2 AND lifecycle = 'active') RETURNING id),
+l AS (
+    INSERT INTO live (id, integration, status, cycle, attempt, max_attempts, due_at)
+    SELECT id, $2, 'replayed', $4 + 1, 0, $5::int, least($6::bigint, redrive_now()) FROM exhumed),
+c AS (
+    INSERT INTO cycle (integration, item, cycle, request_id, traceparent, max_attempts, opened_at, opened_by, reason)
+    SELECT $2, id, $4 + 1, $7::text, $8::text, $5::int, $6::bigint, $9::text, $10::text FROM exhumed)
+SELECT id FROM exhumed
 
 -- name: resolve
 UPDATE dead SET resolved_at = $1, resolved_by = $2, resolved_reason = $3

@@ -519,9 +519,8 @@ class PostgresStore:
             async with connection.transaction():
                 changed = await change(connection)
                 if changed:
-                    await work.write_events(connection, events)
+                    await work.write_last_events(connection, events)
                     await operate.remember(connection, once)
-                    await work.must_be_the_last(connection, events)
                 return changed
 
         try:

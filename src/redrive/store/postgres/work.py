@@ -205,13 +205,14 @@ async def write_events(connection: Connection, events: Sequence[AuditEvent]) -> 
         await connection.execute(SQL["insert_events"], *_columns([event_row(event) for event in events], 7))
 
 
-async def must_be_the_last(connection: Connection, events: Sequence[AuditEvent]) -> None:
-    """Of their targets, so far; OutOfOrder when one is not. Whoever writes the next has to wait for us."""
-    ids = [event.id for event in events]
-    for target in {event.target_id for event in events}:
-        last = await connection.fetchval(SQL["last_event"], target, min(ids), ids)
-        if last is not None:
-            raise OutOfOrder(last)
+async def write_last_events(connection: Connection, events: Sequence[AuditEvent]) -> None:
+    """Events that are the last of their targets, so far; OutOfOrder when one is not.
+
+    For a transaction that holds what they are about: whoever writes the next has to wait for it.
+    """
+    columns = _columns([event_row(event) for event in events], 7)
+    if later := [row[0] for row in await connection.fetch(SQL["insert_last_events"], *columns)]:
+        raise OutOfOrder(max(later))
 
 
 def _columns(rows: Sequence[Row], width: int) -> list[list[Any]]:
