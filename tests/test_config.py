@@ -292,3 +292,8 @@ def empty_file() -> Path:
     path = Path("empty.toml")
     path.touch()
     return path
+
+
+def test_the_port_is_none_of_the_metrics_ports() -> None:
+    with pytest.raises(BadSettings, match=r"port \(9001\) must not be one of the 2 metrics ports"):
+        load({}, {"REDRIVE_PORT": "9001", "REDRIVE_METRICS_PORT": "9000", "REDRIVE_WORKERS": "2"})

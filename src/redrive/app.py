@@ -57,7 +57,9 @@ def serve(settings: Settings, listener: socket.socket | None = None, leash: int 
         listener = listener or opened.enter_context(listening(settings.host, settings.port))
         probed = None
         if settings.metrics_port:
-            probed = opened.enter_context(listening(settings.host, settings.metrics_port))
+            probed = opened.enter_context(
+                listening(settings.host, settings.metrics_port, option="REDRIVE_METRICS_PORT")
+            )
         runner = opened.enter_context(asyncio.Runner(loop_factory=uvloop.new_event_loop))
         runner.run(_serve(settings, listener, probed, leash))
 

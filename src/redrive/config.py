@@ -378,3 +378,6 @@ def _contradictions(values: Mapping[str, Any]) -> Iterator[str]:
     base, most = values.get("base_delay_seconds"), values.get("max_delay_seconds")
     if base is not None and most is not None and base > most:
         yield f"base_delay_seconds ({base:g}) must not be more than max_delay_seconds ({most:g})"
+    port, first, count = (values.get(name) for name in ("port", "metrics_port", "workers"))
+    if port and first and count and first <= port < first + count:
+        yield f"port ({port}) must not be one of the {count} metrics ports that begin with {first}"

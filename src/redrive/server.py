@@ -19,15 +19,18 @@ class CannotServe(Exception):
 
 
 @contextlib.contextmanager
-def listening(host: str, port: int) -> Iterator[socket.socket]:
-    """The socket is taken first, and listens later: a port in use is said before anything is opened."""
+def listening(host: str, port: int, *, option: str = "--port") -> Iterator[socket.socket]:
+    """The socket is taken first, and listens later: a port in use is said before anything is opened.
+
+    *option* is where the port was chosen.
+    """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listener.bind((host, port))
         except OSError as error:
-            raise _cannot_listen(host, port, error) from error
+            raise _cannot_listen(host, port, error, option) from error
         yield listener
 
 
@@ -134,5 +137,5 @@ def _configured(application: Any) -> uvicorn.Config:
     )
 
 
-def _cannot_listen(host: str, port: int, error: OSError) -> CannotServe:
-    return CannotServe(f"cannot listen on {host}:{port} ({error.strerror}); choose another --port")
+def _cannot_listen(host: str, port: int, error: OSError, option: str = "--port") -> CannotServe:
+    return CannotServe(f"cannot listen on {host}:{port} ({error.strerror}); choose another {option}")

@@ -33,6 +33,10 @@ def serve(settings: Settings) -> int:
     app.set_up(settings)  # once, not by all of them at once
     signal.pthread_sigmask(signal.SIG_BLOCK, HEARD)
     with listening(settings.host, settings.port) as listener:
+        if settings.metrics_port:
+            for port in range(settings.metrics_port, settings.metrics_port + settings.workers):
+                with listening(settings.host, port, option="REDRIVE_METRICS_PORT"):
+                    pass  # it is free: said before any process is started
         return Fleet(settings, listener).run()
 
 

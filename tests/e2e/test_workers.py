@@ -94,6 +94,19 @@ def test_each_process_has_metrics_of_its_own_at_a_port_of_its_own(fleet: Service
         assert (refused.status, "REDRIVE_METRICS_PORT" in refused.document["detail"]) == (404, True)
 
 
+def test_a_metrics_port_that_is_taken_is_said_before_any_process_starts(
+    a_service: Callable[..., Service],
+) -> None:
+    first = free_ports(WORKERS)
+    service = a_service(workers=str(WORKERS), metrics_port=str(first))
+    with socket.create_server(("127.0.0.1", first + 1)):
+        ended = service.run("serve", "--workers", str(WORKERS))
+
+    assert ended.code == 8
+    assert f"127.0.0.1:{first + 1} (Address already in use); choose another REDRIVE_METRICS_PORT" in ended.err
+    assert '"started"' not in ended.err
+
+
 def started(fleet: Service) -> list[str]:
     return [line["address"] for line in fleet.log if line["event"] == "started"]
 

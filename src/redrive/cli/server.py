@@ -42,7 +42,8 @@ def serve(
                 return supervisor.serve(chosen)
             app.serve(chosen)
     except CannotServe as error:
-        raise Stop(ExitCode.UNAVAILABLE, str(error), "`redrive doctor` says more") from error
+        advice = f"`redrive doctor --port {chosen.port}` says more"
+        raise Stop(ExitCode.UNAVAILABLE, str(error), advice) from error
     return ExitCode.OK
 
 
