@@ -120,6 +120,7 @@ class Fleet:
     def _stop(self, number: int) -> None:
         """Pass it on: the first asks for a drain, the second stops at once."""
         self.is_stopping = True
+        self.listener.close()  # or callers would wait in it for processes that take no more
         for pid in self.started:
             os.kill(pid, number)
 

@@ -1,5 +1,6 @@
 """`redrive serve --workers`: several processes on one port, whose deaths are known at once."""
 
+import errno
 import os
 import random
 import signal
@@ -74,6 +75,22 @@ def test_one_signal_to_the_parent_drains_them_all(fleet: Service) -> None:
     assert [line["reason"] for line in fleet.log if line["event"] == "stopped"] == ["SIGTERM"] * WORKERS
 
 
+def test_whoever_calls_while_all_of_them_drain_is_refused_at_once(fleet: Service) -> None:
+    gate = threading.Event()
+    with receiving(lambda _: Answer(200, after=gate)) as receiver:
+        with Caller(fleet, fleet.a_token()) as caller:
+            caller.add("slow", receiver.url)
+            caller.delivered("slow", {})
+        until(lambda: len(receiver.ledger) == 1, "it is in flight")
+
+        fleet.signal(signal.SIGTERM)
+
+        until(lambda: refuses(fleet), "nobody waits for an answer")
+        assert fleet.pid in running()
+        gate.set()
+        fleet.ended()
+
+
 def test_they_stop_when_their_parent_is_no_more(fleet: Service) -> None:
     orphans = children(fleet.pid)
 
@@ -105,6 +122,16 @@ def test_a_metrics_port_that_is_taken_is_said_before_any_process_starts(
     assert ended.code == 8
     assert f"127.0.0.1:{first + 1} (Address already in use); choose another REDRIVE_METRICS_PORT" in ended.err
     assert '"started"' not in ended.err
+
+
+def refuses(fleet: Service) -> bool:
+    assert fleet.address is not None
+    with socket.socket() as caller:
+        return caller.connect_ex(fleet.address) == errno.ECONNREFUSED
+
+
+def running() -> set[int]:
+    return {int(path.name) for path in Path("/proc").iterdir() if path.name.isdigit()}
 
 
 def started(fleet: Service) -> list[str]:
