@@ -70,7 +70,7 @@ def test_whatever_dies_nothing_acknowledged_is_lost_and_every_send_is_accounted_
             everything = disturbances(cluster, server, chance)
             while everything:
                 sends = len(receiver.ledger)
-                until(lambda: len(receiver.ledger) > sends + 50, "deliveries arrive")  # noqa: B023
+                until(lambda: len(receiver.ledger) > sends + 50, "deliveries arrive")  # noqa: B023 - asked here
                 both_at_once(everything.pop(), everything.pop())
             if time.monotonic() >= over_at:
                 break

@@ -155,15 +155,15 @@ def questions(items: dict[str, Delivery]) -> Iterator[Callable[[Store], Awaitabl
     for number in (1, 2):
         for status in (None, *Status):
             wanted = QueueFilter(status=status)
-            yield lambda store, n=number, w=wanted: store.queue(n, w, limit=50, below=None)  # type: ignore[misc]
+            yield lambda store, n=number, w=wanted: store.queue(n, w, limit=50, below=None)  # type: ignore[misc]  # its defaults
         yield lambda store, n=number: store.queue(
             n, QueueFilter(failure_code="HTTP_404"), limit=9, below=None
-        )  # type: ignore[misc]
+        )  # type: ignore[misc]  # its defaults
     for delivery in items.values():
         key = (delivery.integration, delivery.id)
-        yield lambda store, key=key: store.item(*key)  # type: ignore[misc]
-        yield lambda store, key=key: store.history(*key)  # type: ignore[misc]
-        yield lambda store, key=key: store.cycle_request_ids(*key)  # type: ignore[misc]
+        yield lambda store, key=key: store.item(*key)  # type: ignore[misc]  # its defaults
+        yield lambda store, key=key: store.history(*key)  # type: ignore[misc]  # its defaults
+        yield lambda store, key=key: store.cycle_request_ids(*key)  # type: ignore[misc]  # its defaults
 
 
 async def test_every_row_and_every_byte_is_accounted_for(path: Path, url: str) -> None:

@@ -119,7 +119,7 @@ class Lanes:
     @property
     def in_flight(self) -> int:
         """HTTP exchanges that are under way."""
-        return sum(pace.in_flight for pace in self._paces.values() if pace.in_flight)
+        return self._in_flight.total()
 
     def allowance(self, pace: Pace, elapsed: float) -> int:
         """How many attempts a lane may start now: an integration never gets to hold more than it leaves free.

@@ -68,7 +68,7 @@ class Worker:
         self.recorder = Recorder(tools, catalogue, health, self.due)
         self.stopping = True
         self._owned: frozenset[Lane] | None = frozenset()  # None: every lane is ours, and none is split
-        self._lanes: Mapping[int, Sequence[Lane]] = {}  # what is owned, by integration
+        self._owned_of: Mapping[int, Sequence[Lane]] = {}  # what is owned, by integration
         self._under_way: dict[asyncio.Task[None], UnderWay] = {}
         self._arriving: Counter[Lane] = Counter()  # places that were reserved for what is being accepted
         self._cut_off: list[UnderWay] = []
@@ -118,7 +118,7 @@ class Worker:
             return
         before = self._all_lanes()
         self._owned = owned
-        self._lanes = {
+        self._owned_of = {
             number: tuple(lanes)
             for number, lanes in groupby(sorted(owned or ()), key=lambda lane: lane.integration)
         }
@@ -172,7 +172,7 @@ class Worker:
 
     def hear(self, numbers: Collection[int]) -> None:
         """Another process accepted something for these integrations; none named: for any."""
-        for number in numbers or self._lanes:
+        for number in numbers or self._owned_of:
             for lane in self._lanes_of(number):
                 self._due(lane, self.clock.now())
 
@@ -504,12 +504,12 @@ class Worker:
         return frozenset(whole(integration.number) for integration in self.catalogue)
 
     def _lanes_of(self, number: int) -> Sequence[Lane]:
-        return (whole(number),) if self._owned is None else self._lanes.get(number, ())
+        return (whole(number),) if self._owned is None else self._owned_of.get(number, ())
 
     def _lane_of(self, number: int, item_id: int) -> Lane | None:
         if self._owned is None:
             return whole(number)
-        lanes = self._lanes.get(number)
+        lanes = self._owned_of.get(number)
         if not lanes:
             return None
         lane = lane_of(number, lanes[0].shards, item_id)

@@ -28,9 +28,7 @@ class Cursors:
 
     def follow(self, owned: frozenset[Lane]) -> None:
         """Take over what is owned now. What is new begins at the beginning: others claimed from it."""
-        for lane in owned - self._owned:
-            self._forget(lane)
-        for lane in self._owned - owned:
+        for lane in owned ^ self._owned:
             self._forget(lane)
         self._owned = owned
 

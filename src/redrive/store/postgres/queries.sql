@@ -287,12 +287,6 @@ UPDATE live
  WHERE integration = $1 AND id = $2 AND claimed_by = $3 AND claimed_at IN ($4::bigint, $4::bigint + 1)
 
 -- name: insert_events
-INSERT INTO audit (integration, id, event_type, request_id, integration_id, target_id, actor, record)
-SELECT coalesce((SELECT number FROM integration i WHERE i.integration_id = v.integration_id), 0), v.*
-  FROM unnest($1::bigint[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[])
-    AS v (id, event_type, request_id, integration_id, target_id, actor, record)
-
--- name: insert_last_events
 -- What comes back is an event of the same target that was there, and would stand after these.
 WITH given AS MATERIALIZED (
     SELECT v.* FROM unnest($1::bigint[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[])

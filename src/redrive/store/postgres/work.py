@@ -49,6 +49,14 @@ class Place(NamedTuple):
     since: int = 0
 
 
+class OutOfOrder(Exception):
+    """An event would stand before another of its target that was written before it."""
+
+    def __init__(self, last_event: int) -> None:
+        super().__init__(f"event {last_event} was written before")
+        self.last_event = last_event
+
+
 async def accept(
     connection: Connection, intakes: Sequence[Intake], owner: int | None, claimed_at: int
 ) -> list[Verdict]:
@@ -100,14 +108,6 @@ async def hand_over(connection: Connection, item: Import) -> Verdict:
     )  # fmt: skip
     await write_events(connection, [item.event])
     return Accepted(claimed=False)
-
-
-class OutOfOrder(Exception):
-    """An event would stand before another of its target that was written before it."""
-
-    def __init__(self, last_event: int) -> None:
-        super().__init__(f"event {last_event} was written before")
-        self.last_event = last_event
 
 
 async def claim(connection: Connection, owner: int, wants: Mapping[Place, int], claimed_at: int) -> list[Row]:
@@ -199,10 +199,10 @@ async def give_back(connection: Connection, owner: int, claims: Sequence[Standin
     await connection.execute(SQL["give_back"], owner, *_columns(claims, 3))
 
 
-async def write_events(connection: Connection, events: Sequence[AuditEvent]) -> None:
-    """Audit events, in the transaction of what they tell of."""
-    if events:
-        await connection.execute(SQL["insert_events"], *_columns([event_row(event) for event in events], 7))
+async def write_events(connection: Connection, events: Sequence[AuditEvent]) -> Sequence[int]:
+    """Audit events, in the transaction of what they tell of; what of their targets would stand after them."""
+    columns = _columns([event_row(event) for event in events], 7)
+    return [row[0] for row in await connection.fetch(SQL["insert_events"], *columns)] if events else []
 
 
 async def write_last_events(connection: Connection, events: Sequence[AuditEvent]) -> None:
@@ -210,8 +210,7 @@ async def write_last_events(connection: Connection, events: Sequence[AuditEvent]
 
     For a transaction that holds what they are about: whoever writes the next has to wait for it.
     """
-    columns = _columns([event_row(event) for event in events], 7)
-    if later := [row[0] for row in await connection.fetch(SQL["insert_last_events"], *columns)]:
+    if later := await write_events(connection, events):
         raise OutOfOrder(max(later))
 
 
