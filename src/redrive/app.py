@@ -79,7 +79,11 @@ def bury(settings: Settings, pid: int) -> None:
 
     async def tell() -> None:
         store = await _postgres().PostgresStore.open(
-            settings.database, SystemClock(), connections=2, is_pooled=settings.database_is_pooled
+            settings.database,
+            SystemClock(),
+            connections=2,
+            timeout_seconds=settings.timeout_seconds,
+            is_pooled=settings.database_is_pooled,
         )
         try:
             await store.bury(pid)
@@ -283,6 +287,7 @@ async def _store(settings: Settings, clock: Clock, *, migrates: bool = False) ->
         clock,
         connections=settings.database_connections,
         lease_seconds=settings.lease_seconds,
+        timeout_seconds=settings.timeout_seconds,
         sends=settings.role != "api",
         is_pooled=settings.database_is_pooled,
     )

@@ -22,8 +22,13 @@ UNDER_WAY_SECONDS = 0.5
 LONG_SECONDS, TIMEOUT_SECONDS = 6.0, 8
 PARTNERS: dict[str, dict[str, int]] = {
     "whole": {"concurrency": 8, "timeout_seconds": TIMEOUT_SECONDS},
-    "split": {"concurrency": 8, "shards": 4},
-    "paced": {"concurrency": 32, "shards": 2, "rate_per_second": RATE},
+    "split": {"concurrency": 8, "shards": 4, "timeout_seconds": TIMEOUT_SECONDS},
+    "paced": {
+        "concurrency": 32,
+        "shards": 2,
+        "rate_per_second": RATE,
+        "timeout_seconds": TIMEOUT_SECONDS,
+    },
 }
 SPLITS = [{"whole": 2, "split": 3, "paced": 4}, {"whole": 1, "split": 4, "paced": 2}]
 
@@ -63,6 +68,7 @@ def test_limits_hold_across_all_processes_while_they_come_and_go(cluster: Cluste
                 change(cluster)
                 sends_go_on(partners)
             for splits in SPLITS:
+                kill(cluster)  # its lanes are of a split that ends just now
                 for name, shards in splits.items():
                     changed = caller.call("PATCH", f"{INTEGRATIONS}/{name}", {"shards": shards})
                     assert changed.status == 200, changed.document

@@ -1,6 +1,7 @@
 """A process among others: when it renews its lease."""
 
 import asyncio
+from collections.abc import Collection
 from itertools import pairwise
 from typing import Any, cast
 
@@ -90,6 +91,12 @@ class TwoLives:
         self.asked.set()
         await self.may_answer.wait()
         return Balance(frozenset({self.lane}))
+
+    async def release(self, owner: int, lanes: Collection[Lane]) -> None:
+        """Nobody is there to take them."""
+
+    async def leave(self, owner: int) -> None:
+        """Nobody is there to notice."""
 
     async def last_id(self) -> int:
         return 0

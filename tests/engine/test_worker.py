@@ -10,6 +10,7 @@ import pytest
 from msgspec.structs import replace
 
 from redrive.delivery.port import OwnFault, Request
+from redrive.domain.integration import Defaults
 from redrive.domain.item import Status
 from redrive.domain.outcome import Failed, Outcome, Reach
 from redrive.domain.sharing import whole
@@ -256,8 +257,10 @@ async def test_where_it_is_known_when_an_attempt_was_claimed_that_is_its_time(
 
 
 @asynccontextmanager
-async def left_by_a_dead_process(store: Store, clock: StandingClock) -> AsyncIterator[tuple[Harness, str]]:
-    """The successor of a process that died in the middle of an attempt, an hour ago, and the item of it."""
+async def left_by_a_dead_process(
+    store: Store, clock: StandingClock, *, seconds: float = 3600.0
+) -> AsyncIterator[tuple[Harness, str]]:
+    """The successor of a process that died in the middle of an attempt, *seconds* ago, and the item of it."""
     dead, successor = Harness(store, clock), Harness(store, clock)
     await dead.engine.start()
     await dead.integration("left")
@@ -265,7 +268,7 @@ async def left_by_a_dead_process(store: Store, clock: StandingClock) -> AsyncIte
     [recovery_id] = await dead.deliver("left")
     await eventually(lambda: _when(dead.deliverer.under_way["/left"] == 1))
     await dead.die()
-    clock.move(3600.0)
+    clock.move(seconds)
     await successor.engine.start()
     yield successor, recovery_id
     await successor.close()
@@ -387,6 +390,41 @@ async def test_a_drain_lets_what_is_in_flight_finish_and_claims_no_more(harness:
     statuses = {(await harness.item("drained", one)).status for one in (first, second)}
     assert statuses == {Status.SUCCEEDED, Status.PENDING}
     assert harness.deliverer.sent("/drained") == 1
+
+
+@pytest.mark.parametrize("store", ["postgres"], indirect=True)
+async def test_a_drain_waits_while_a_receiver_may_be_at_what_a_dead_process_sent(
+    store: Store, clock: StandingClock
+) -> None:
+    async with left_by_a_dead_process(store, clock, seconds=1.0) as (successor, recovery_id):
+        await successor.status("left", recovery_id, Status.RETRYING)
+        worker = successor.engine.worker
+        number = successor.number("left")
+
+        draining = asyncio.create_task(successor.engine.drain())
+        await eventually(lambda: _when(worker.stopping and not worker.in_flight))
+        assert worker.settled_lanes() == frozenset(), "whoever owns its lane next does not know of it"
+        assert not draining.done()
+        clock.move(Defaults().timeout_seconds)
+
+        assert await draining == 0
+        assert worker.settled_lanes() == {whole(number)}
+
+
+@pytest.mark.parametrize("store", ["postgres"], indirect=True)
+async def test_a_lane_with_an_attempt_in_doubt_is_not_settled(harness: Harness) -> None:
+    doubted, settled = await harness.integration("doubted"), await harness.integration("settled")
+    harness.deliverer.scripts["/doubted"] = _after(asyncio.Event())
+    await harness.deliver("doubted")
+    [recovery_id] = await harness.deliver("settled")
+    await harness.status("settled", recovery_id, Status.SUCCEEDED)
+    await eventually(lambda: _when(harness.deliverer.under_way["/doubted"] == 1))
+
+    assert await harness.engine.drain(at_once=True) == 1
+
+    lanes = harness.engine.worker.settled_lanes()
+    assert whole(settled.number) in lanes
+    assert whole(doubted.number) not in lanes
 
 
 @pytest.mark.parametrize("cut_short", ["by a second signal", "when its time is up"])

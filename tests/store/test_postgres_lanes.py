@@ -195,6 +195,45 @@ async def test_no_lane_of_a_new_split_is_taken_while_one_of_the_old_is_owned(joi
     assert owned == {Lane(number, 2, 0), Lane(number, 2, 1)}
 
 
+@pytest.mark.parametrize("ending", ["killed", "leaves in doubt"])
+async def test_a_new_split_waits_until_no_receiver_can_be_at_what_a_dead_owner_sent(
+    join: Join, ending: str
+) -> None:
+    first, one = await join()
+    number = await add_integration(first, timeout_seconds=20.0)
+    await balanced(first, one)
+    await first.accept([an_intake(a_delivery(number), owner=one)])
+    second, two = await join()
+    await (first.expire(one) if ending == "killed" else first.leave(one))
+    await second.step_down(two)  # it frees the lane, and does not take it
+    await balanced(second, two)
+    third, three = await join()
+    [integration] = await third.integrations()
+
+    assert await third.update_integration(changed(integration, shards=2), [])
+    at_once = await balanced(third, three)
+    third.clock.move(19.9)
+    assert await third.renew(three)
+    too_early = await balanced(third, three)
+    third.clock.move(0.2)
+
+    assert at_once.owned == too_early.owned == frozenset()
+    assert (await balanced(third, three)).owned == {Lane(number, 2, 0), Lane(number, 2, 1)}
+
+
+async def test_a_new_split_does_not_wait_for_whoever_let_go_of_its_lanes_before_it_left(join: Join) -> None:
+    first, one = await join()
+    number = await add_integration(first)
+    await first.release(one, (await balanced(first, one)).owned)
+    await first.leave(one)
+    second, two = await join()
+    [integration] = await second.integrations()
+
+    assert await second.update_integration(changed(integration, shards=2), [])
+
+    assert (await balanced(second, two)).owned == {Lane(number, 2, 0), Lane(number, 2, 1)}
+
+
 async def test_a_process_that_only_takes_calls_owns_nothing(join: Join) -> None:
     store, _ = await join()
     store._sends = False

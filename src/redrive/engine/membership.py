@@ -60,6 +60,12 @@ class Membership:
         async with self._changing:
             await self._balance()
 
+    async def leave(self) -> None:
+        """Leave the store. Lanes that are settled go first: a new split need not wait for their receivers."""
+        if owner := self.worker.owner:
+            await self.store.release(owner, self.worker.settled_lanes())
+            await self.store.leave(owner)
+
     async def watch(self) -> None:
         """Cut off what is in flight when the lease may have ended before it could be renewed."""
         if self.worker.has_lapsed:

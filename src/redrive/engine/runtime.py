@@ -110,11 +110,10 @@ class Engine:
         for loop in self._loops:
             loop.cancel()
         await asyncio.gather(*self._loops, return_exceptions=True)
-        if self.worker.owner:
-            try:
-                await self.store.leave(self.worker.owner)
-            except StoreUnavailable as error:
-                self.health.failed("leave", error)
+        try:
+            await self.membership.leave()
+        except StoreUnavailable as error:
+            self.health.failed("leave", error)
 
     async def _prune(self) -> None:
         now = self.clock.now()

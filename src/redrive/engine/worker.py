@@ -72,6 +72,7 @@ class Worker:
         self._under_way: dict[asyncio.Task[None], UnderWay] = {}
         self._arriving: Counter[Lane] = Counter()  # places that were reserved for what is being accepted
         self._cut_off: list[UnderWay] = []
+        self._in_doubt: set[Lane] = set()  # besides those: where a place was held until we were told to stop
         self._holding: dict[asyncio.Task[None], Pace] = {}  # the places of orphans
         self._asked_for: frozenset[Lane] = frozenset()  # those that are being claimed from just now
         self._at_once = False
@@ -131,6 +132,11 @@ class Worker:
         for lane in now - before:
             self.lanes.pace(lane).forget()
             self._due(lane, self.clock.now())
+
+    def settled_lanes(self) -> frozenset[Lane]:
+        """Lanes of ours of which nothing may be at its receiver, now that all is drained."""
+        cut_off = {begun.pace.lane for begun in self._cut_off}
+        return self._all_lanes() - self.busy_lanes() - cut_off - self._in_doubt
 
     def busy_lanes(self) -> set[Lane]:
         """Lanes of which a claim is, or may just be coming, into our hands."""
@@ -222,13 +228,15 @@ class Worker:
     async def drain(self, seconds: float) -> int:
         """Let what is in flight finish for *seconds*, then cut it off; how many of these are in doubt.
 
-        What was surely not sent is given back. The rest may have been received: its claims stay, to be
-        recorded as LEASE_EXPIRED.
+        What dead processes sent is waited for too: whoever owns its lane next does not know of it. What was
+        surely not sent is given back. The rest may have been received: its claims stay, to be recorded as
+        LEASE_EXPIRED.
         """
         alarm = asyncio.create_task(self._abort_in(0 if self._at_once else seconds))
         await self._nothing_under_way()
-        for waiting in (alarm, *self._holding):
-            waiting.cancel()
+        while self._holding:
+            await asyncio.wait(self._holding)
+        alarm.cancel()
         await self.recorder.batcher.close(RECORDING_SECONDS)
         await self._give_back_unsent()
         return len(self._cut_off)
@@ -237,6 +245,9 @@ class Worker:
         """Cut off what is in flight, and let a drain wait for nothing more."""
         self._at_once = True
         self.cut()
+        for holding, pace in self._holding.items():
+            self._in_doubt.add(pace.lane)
+            holding.cancel()
 
     async def lapse(self, seconds: float, *, is_buried: bool) -> None:
         """Cut off what is in flight under a lease that ran out.

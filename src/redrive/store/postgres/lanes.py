@@ -15,7 +15,8 @@ TIDY_EVERY: Final = 30  # rounds; in between only what a burial left is looked a
 class Lanes:
     """One process's view of the lanes; divided anew when processes come or go, or integrations change."""
 
-    def __init__(self) -> None:
+    def __init__(self, timeout_seconds: float) -> None:
+        self._timeout_ms = int(timeout_seconds * 1000)  # of an attempt, where its integration does not say
         self._facts: tuple[tuple[int, ...], int] = ((), -1)
         self._mine: frozenset[Lane] = frozenset()
         self._rounds = 0
@@ -26,7 +27,7 @@ class Lanes:
         buried = await connection.fetch(SQL["bury_expired"], grace_ms)
         self._must_free = self._must_free or bool(buried) or self._rounds % TIDY_EVERY == 0
         if self._must_free:
-            await connection.execute(SQL["free_lanes_of_the_dead"])
+            await self.free(connection)
             await connection.execute(SQL["drop_stale_lanes"])
             self._must_free = False
         self._rounds += 1
@@ -40,6 +41,10 @@ class Lanes:
         if free:
             held |= {Lane(*row) for row in await connection.fetch(SQL["acquire"], owner, *columns(free))}
         return Balance(frozenset(held), frozenset(held - self._mine))
+
+    async def free(self, connection: Connection) -> None:
+        """Let the lanes of processes that are no more go."""
+        await connection.execute(SQL["free_lanes_of_the_dead"], self._timeout_ms)
 
     async def _divide(self, connection: Connection, owner: int) -> None:
         members = tuple(row[0] for row in await connection.fetch(SQL["senders"]))

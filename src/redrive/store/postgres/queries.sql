@@ -22,9 +22,6 @@ UPDATE incarnation SET sends = false WHERE id = $1 AND sends
 -- name: leave
 DELETE FROM incarnation WHERE id = $1
 
--- name: free_lanes_of
-UPDATE lane SET owner = NULL WHERE owner = $1
-
 -- name: bury_expired
 -- Nobody could renew while the database was away: after its own start everyone has a lease's time to come back.
 DELETE FROM incarnation WHERE lease_until < redrive_now()
@@ -34,8 +31,13 @@ DELETE FROM incarnation WHERE lease_until < redrive_now()
 DELETE FROM incarnation WHERE process = $1 RETURNING id
 
 -- name: free_lanes_of_the_dead
--- A statement of its own: in that of the burial it would not see a lane that was acquired beside it.
-UPDATE lane SET owner = NULL WHERE owner IS NOT NULL AND NOT EXISTS (SELECT FROM incarnation WHERE id = owner)
+-- A statement of its own: in that of the burial it would not see a lane that was acquired beside it. What was under
+-- way may still be at its receiver, for at most the timeout ($1: milliseconds, where the integration names none).
+UPDATE lane l
+   SET owner = NULL,
+       held_until = redrive_now() + coalesce(((i.config::json ->> 'timeout_seconds')::float8 * 1000)::bigint, $1::bigint)
+  FROM integration i
+ WHERE i.number = l.integration AND l.owner IS NOT NULL AND NOT EXISTS (SELECT FROM incarnation WHERE id = l.owner)
 
 -- name: senders
 SELECT id FROM incarnation WHERE sends ORDER BY id
@@ -50,17 +52,17 @@ SELECT integration, shards, shard, owner FROM lane WHERE owner = $1
 UNION ALL SELECT integration, shards, shard, owner FROM lane WHERE owner IS NULL
 
 -- name: drop_stale_lanes
--- Of earlier splits, once nobody owns them.
+-- Of earlier splits, once nobody owns them and nothing of them is under way.
 -- An integration whose split is just being changed is left for the next time.
 DELETE FROM lane l USING (
     SELECT i.number, i.shards FROM integration i
      WHERE EXISTS (SELECT FROM lane s WHERE s.integration = i.number AND s.shards <> i.shards)
        FOR SHARE OF i SKIP LOCKED) i
- WHERE i.number = l.integration AND i.shards <> l.shards AND l.owner IS NULL
+ WHERE i.number = l.integration AND i.shards <> l.shards AND l.owner IS NULL AND l.held_until <= redrive_now()
 
 -- name: acquire
 -- The fence first; then only lanes that are free, of the split in force, and only while no lane of another split
--- is owned. The integration's row is held so that a new split waits for us, or we for it.
+-- is owned, or held for what its dead owner sent: of the same split, orphans keep their places. The integration's row is held so that a new split waits for us, or we for it.
 WITH alive AS MATERIALIZED (SELECT id FROM incarnation WHERE id = $1 FOR KEY SHARE),
 free AS MATERIALIZED (
     SELECT l.integration, l.shards, l.shard
@@ -69,7 +71,7 @@ free AS MATERIALIZED (
       JOIN lane l ON l.integration = w.integration AND l.shards = w.shards AND l.shard = w.shard
      WHERE l.owner IS NULL
        AND NOT EXISTS (SELECT FROM lane o WHERE o.integration = l.integration AND o.shards <> l.shards
-                          AND o.owner IS NOT NULL)
+                          AND (o.owner IS NOT NULL OR o.held_until > redrive_now()))
      ORDER BY 1, 2, 3 FOR SHARE OF i FOR UPDATE OF l SKIP LOCKED)
 UPDATE lane l SET owner = $1 FROM free f
  WHERE l.integration = f.integration AND l.shards = f.shards AND l.shard = f.shard AND l.owner IS NULL

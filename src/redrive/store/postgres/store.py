@@ -12,7 +12,7 @@ from redrive.clock import Clock, FollowedClock, random_bytes
 from redrive.config import without_secrets
 from redrive.domain.delivery import Attempt, Claim, Item, Resolution
 from redrive.domain.ids import EventId, IdSequence, ItemId, first_id_at
-from redrive.domain.integration import Integration
+from redrive.domain.integration import MAX_TIMEOUT_SECONDS, Integration
 from redrive.domain.item import Finish, RetryAt
 from redrive.domain.sharing import Lane
 from redrive.store.port import (
@@ -63,6 +63,7 @@ class PostgresStore:
         *,
         sends: bool,
         lease_seconds: float = LEASE_SECONDS,
+        timeout_seconds: float = MAX_TIMEOUT_SECONDS,
         hints: Hints | None = None,
     ) -> None:
         self._database = database
@@ -80,7 +81,7 @@ class PostgresStore:
         self._duties = Duties(database)
         self._unsettled: set[work.Numbers] = set()  # results that may be recorded: nobody could learn it
         self._going_back: dict[tuple[int, work.Numbers], work.Standing] = {}  # by owner
-        self._lanes = Lanes()
+        self._lanes = Lanes(timeout_seconds)
         self._hints = hints  # None: nobody would hear them through a pooler
         self._seen_version = -1
         self._owner = 0
@@ -96,16 +97,26 @@ class PostgresStore:
         connections: int = 10,
         sends: bool = True,
         lease_seconds: float = LEASE_SECONDS,
+        timeout_seconds: float = MAX_TIMEOUT_SECONDS,
         is_pooled: bool = False,
     ) -> Self:
         """Connect. An empty database is set up; an older schema waits for `redrive migrate`.
 
-        *sends*: whether this process takes lanes. *is_pooled*: a pooler in transaction mode stands before it.
+        *sends*: whether this process takes lanes. *timeout_seconds*: how long an attempt takes at most, where
+        the integration does not say. *is_pooled*: a pooler in transaction mode stands before it.
         """
         kind = PooledDatabase if is_pooled else Database
         database = await kind.open(url, clock, connections=connections)
         hints = None if is_pooled else Hints(database, url, clock)
-        store = cls(database, clock, url, sends=sends, lease_seconds=lease_seconds, hints=hints)
+        store = cls(
+            database,
+            clock,
+            url,
+            sends=sends,
+            lease_seconds=lease_seconds,
+            timeout_seconds=timeout_seconds,
+            hints=hints,
+        )
         try:
             await database.run(set_up_if_empty)
             store._version = (await database.ask("SHOW server_version"))[0][0]
@@ -165,7 +176,7 @@ class PostgresStore:
 
         async def leave(connection: Connection) -> None:
             await connection.execute(SQL["leave"], owner)
-            await connection.execute(SQL["free_lanes_of"], owner)
+            await self._lanes.free(connection)
 
         await self._database.again(leave)
 
@@ -174,7 +185,7 @@ class PostgresStore:
 
         async def bury(connection: Connection) -> None:
             await connection.execute(SQL["bury_process"], _process(pid))
-            await connection.execute(SQL["free_lanes_of_the_dead"])
+            await self._lanes.free(connection)
 
         await self._database.again(bury)
 
