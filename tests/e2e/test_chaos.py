@@ -18,7 +18,7 @@ from tests.e2e.books import TIMED_OUT, UNKNOWN
 from tests.e2e.caller import Caller, NoAnswer
 from tests.e2e.cluster import Cluster, check_the_books, comes_to_rest
 from tests.e2e.partner import a_mixed_partner
-from tests.e2e.receiver import receiving
+from tests.e2e.receiver import Receiver, receiving
 from tests.e2e.service import Service
 from tests.e2e.traffic import Traffic
 from tests.e2e.waiting import until
@@ -69,8 +69,7 @@ def test_whatever_dies_nothing_acknowledged_is_lost_and_every_send_is_accounted_
         while True:
             everything = disturbances(cluster, server, chance)
             while everything:
-                sends = len(receiver.ledger)
-                until(lambda: len(receiver.ledger) > sends + 50, "deliveries arrive")  # noqa: B023 - asked here
+                sends_go_on(receiver)
                 both_at_once(everything.pop(), everything.pop())
             if time.monotonic() >= over_at:
                 break
@@ -86,6 +85,11 @@ def test_whatever_dies_nothing_acknowledged_is_lost_and_every_send_is_accounted_
     assert UNKNOWN in codes, "the test must disturb it while something is in flight"
     assert TIMED_OUT in codes, "the receiver must hang"
     cluster.stop()
+
+
+def sends_go_on(receiver: Receiver) -> None:
+    before = len(receiver.ledger)
+    until(lambda: len(receiver.ledger) > before + 50, "deliveries arrive")
 
 
 def test_what_was_stored_but_never_answered_is_there_once_when_another_process_is_told_again(

@@ -412,6 +412,22 @@ async def test_a_drain_waits_while_a_receiver_may_be_at_what_a_dead_process_sent
 
 
 @pytest.mark.parametrize("store", ["postgres"], indirect=True)
+async def test_a_drain_cut_short_leaves_unsettled_where_a_receiver_may_be_at_what_a_dead_process_sent(
+    store: Store, clock: StandingClock
+) -> None:
+    async with left_by_a_dead_process(store, clock, seconds=1.0) as (successor, recovery_id):
+        await successor.status("left", recovery_id, Status.RETRYING)
+        worker = successor.engine.worker
+        draining = asyncio.create_task(successor.engine.drain())
+        await eventually(lambda: _when(worker.stopping and not worker.in_flight))
+
+        worker.abort()
+
+        assert await draining == 0, "what the dead process sent was recorded"
+        assert worker.settled_lanes() == frozenset()
+
+
+@pytest.mark.parametrize("store", ["postgres"], indirect=True)
 async def test_a_lane_with_an_attempt_in_doubt_is_not_settled(harness: Harness) -> None:
     doubted, settled = await harness.integration("doubted"), await harness.integration("settled")
     harness.deliverer.scripts["/doubted"] = _after(asyncio.Event())

@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from datetime import timedelta
+from operator import methodcaller
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -155,15 +156,11 @@ def questions(items: dict[str, Delivery]) -> Iterator[Callable[[Store], Awaitabl
     for number in (1, 2):
         for status in (None, *Status):
             wanted = QueueFilter(status=status)
-            yield lambda store, n=number, w=wanted: store.queue(n, w, limit=50, below=None)  # type: ignore[misc]  # its defaults
-        yield lambda store, n=number: store.queue(
-            n, QueueFilter(failure_code="HTTP_404"), limit=9, below=None
-        )  # type: ignore[misc]  # its defaults
+            yield methodcaller("queue", number, wanted, limit=50, below=None)
+        yield methodcaller("queue", number, QueueFilter(failure_code="HTTP_404"), limit=9, below=None)
     for delivery in items.values():
-        key = (delivery.integration, delivery.id)
-        yield lambda store, key=key: store.item(*key)  # type: ignore[misc]  # its defaults
-        yield lambda store, key=key: store.history(*key)  # type: ignore[misc]  # its defaults
-        yield lambda store, key=key: store.cycle_request_ids(*key)  # type: ignore[misc]  # its defaults
+        for verb in ("item", "history", "cycle_request_ids"):
+            yield methodcaller(verb, delivery.integration, delivery.id)
 
 
 async def test_every_row_and_every_byte_is_accounted_for(path: Path, url: str) -> None:
