@@ -72,6 +72,20 @@ class Cluster:
         service.signal(signal.SIGCONT)
         until(lambda: _ended_leases(service) > before, ("it knows", service.log))
 
+    def kill_with_work_in_hand(self, service: Service) -> None:
+        """Kill it with something claimed and not recorded: it stands still while that is looked up."""
+        in_hand = "SELECT 1 FROM live l JOIN incarnation i ON i.id = l.claimed_by"
+
+        def stands_with_some() -> bool:
+            service.signal(signal.SIGSTOP)
+            if self.ask(f"{in_hand} WHERE i.process LIKE '% pid ' || $1 LIMIT 1", str(service.pid)):
+                return True
+            service.signal(signal.SIGCONT)
+            return False
+
+        until(stands_with_some, f"{service.pid} has something in hand")
+        service.kill()
+
     def stop(self) -> None:
         """Every process ends well when it is asked to."""
         everyone = (*self.called, *self.sending)

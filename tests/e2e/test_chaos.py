@@ -135,7 +135,7 @@ def disturbances(cluster: Cluster, server: Server, chance: random.Random) -> lis
     """One of each kind, in any order, to different processes."""
     killed, stalled = chance.sample(cluster.sending, 2)
     everything = [
-        partial(restart, killed),
+        partial(restart_with_work_in_hand, cluster, killed),
         partial(cluster.stall, stalled),
         partial(restart, chance.choice(cluster.called)),
         partial(crash, server),
@@ -154,6 +154,11 @@ def both_at_once(one: Callable[[], object], other: Callable[[], object]) -> None
 def restart(service: Service) -> None:
     """Kill it; whoever called it without an answer repeats that to the next."""
     service.kill()
+    service.insist()
+
+
+def restart_with_work_in_hand(cluster: Cluster, service: Service) -> None:
+    cluster.kill_with_work_in_hand(service)
     service.insist()
 
 
