@@ -52,13 +52,19 @@ SELECT l.cycle, l.attempt, l.max_attempts, c.request_id,
   FROM live l JOIN delivery d ON d.id = l.id LEFT JOIN cycle c ON c.item = l.id AND c.cycle = l.cycle
  WHERE l.id = ?
 
+-- name: claimed_by
+-- The fence: what a process that lost its lease or its claim would change, does not come back. In one row, for
+-- each row that is fetched has to win back the GIL.
+SELECT json_group_array(json_array(l.id, l.cycle, l.attempt))
+  FROM json_each(?) AS given CROSS JOIN live l ON l.id = given.value
+ WHERE l.claimed_by = ? AND EXISTS (SELECT 1 FROM incarnation WHERE id = l.claimed_by)
+
 -- name: finish
--- Fenced: a process that lost its claim changes nothing (no row comes back).
-DELETE FROM live WHERE id = ? AND claimed_by = ? AND cycle = ? AND attempt = ? RETURNING id, cycle, attempt
+-- SQLite has one writer, so no second fence: what the line above read is still so. The same goes for the next.
+DELETE FROM live WHERE id IN (SELECT value FROM json_each(?))
 
 -- name: retry
-UPDATE live SET status = 'retrying', due_at = ?, claimed_by = NULL
- WHERE id = ? AND claimed_by = ? AND cycle = ? AND attempt = ? RETURNING id, cycle, attempt
+UPDATE live SET status = 'retrying', due_at = ?, claimed_by = NULL WHERE id = ?
 
 -- name: give_back
 UPDATE live SET claimed_by = NULL, attempt = attempt - 1

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 
 import apsw
+import msgspec
 
 from redrive.audit.record import AuditEvent
 from redrive.domain.delivery import Claim
@@ -38,6 +39,7 @@ from redrive.store.sqlite.connection import ask, insert
 
 SQL = load_queries("redrive.store.sqlite")
 SET_ASIDE = timedelta(hours=1)
+_claims_of = msgspec.json.Decoder(list[tuple[int, int, int]]).decode
 
 
 def accept(connection: apsw.Connection, intakes: Sequence[Intake], now: datetime) -> list[Verdict]:
@@ -111,32 +113,17 @@ def claim(connection: apsw.Connection, owner: int, wants: Mapping[Lane, int], no
 
 def record(connection: apsw.Connection, owner: int, results: Sequence[Result]) -> list[bool]:
     """Attempts, steps and events of those whose claim still stands; of the others, nothing."""
-    if not is_alive(connection, owner):
-        return [False] * len(results)
-    finished, retried = [], []
-    for result in results:
-        claim, step = result.claim, result.step
-        guard = (claim.delivery.id, owner, claim.cycle, claim.attempt)
-        match step:
-            case Finish():
-                finished.append(guard)
-            case RetryAt(due_at=due_at):
-                retried.append((to_ms(due_at), *guard))
-    won = {(Finish, *row) for row in connection.executemany(SQL["finish"], finished)}
-    won.update((RetryAt, *row) for row in connection.executemany(SQL["retry"], retried))
-    standing: list[Result] = []
-    recorded: list[bool] = []
-    for result in results:
-        claim = result.claim
-        claimed = (type(result.step), claim.delivery.id, claim.cycle, claim.attempt)
-        recorded.append(claimed in won)
-        if claimed in won:
-            won.remove(claimed)  # once: the same claim may stand in a batch twice
-            standing.append(result)
+    claimed = _claimed_by(connection, owner, [result.claim.delivery.id for result in results])
+    chosen = _chosen(results, claimed)
+    standing = list(chosen.values())
+    finished = [r.claim.delivery.id for r in standing if isinstance(r.step, Finish)]
+    retried = [(to_ms(r.step.due_at), r.claim.delivery.id) for r in standing if isinstance(r.step, RetryAt)]
+    connection.execute(SQL["finish"], (str(finished),))
+    connection.executemany(SQL["retry"], retried)
     insert(connection, SQL["insert_attempt"], [attempt_row(r.claim.delivery.id, r.attempt) for r in standing])
     insert(connection, SQL["bury"], [_grave(r) for r in standing if _died(r)])
     write_events(connection, [event for r in standing for event in r.events])
-    return recorded
+    return [chosen.get(result.claim.delivery.id) is result for result in results]
 
 
 def give_back(connection: apsw.Connection, owner: int, claims: Sequence[Claim]) -> None:
@@ -177,6 +164,24 @@ def lifecycle(connection: apsw.Connection, number: int) -> Lifecycle:
     """The lifecycle in force; an integration that is not there accepts nothing."""
     rows = ask(connection, SQL["lifecycle"], (number,))
     return to_choice(Lifecycle, rows[0][0]) if rows else Lifecycle.RETIRED
+
+
+def _claimed_by(connection: apsw.Connection, owner: int, ids: Sequence[int]) -> dict[int, tuple[int, int]]:
+    """Of these items those whose claim is *owner*'s, with its cycle and attempt; none, unless it is alive."""
+    [(rows,)] = ask(connection, SQL["claimed_by"], (str(ids), owner))
+    return {number: (cycle, attempt) for number, cycle, attempt in _claims_of(rows)}
+
+
+def _chosen(results: Sequence[Result], claimed: Mapping[int, tuple[int, int]]) -> dict[int, Result]:
+    """The result that is written of each item: of several of one claim the first that ends it."""
+    chosen: dict[int, Result] = {}
+    for result in results:
+        claim, number = result.claim, result.claim.delivery.id
+        if claimed.get(number) != (claim.cycle, claim.attempt):
+            continue
+        if number not in chosen or (isinstance(chosen[number].step, RetryAt) and isinstance(result.step, Finish)):
+            chosen[number] = result
+    return chosen
 
 
 def _refusal(connection: apsw.Connection, intake: Intake, lifecycle: Lifecycle) -> Verdict | None:
