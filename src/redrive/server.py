@@ -121,7 +121,7 @@ class _Uvicorn(uvicorn.Server):
 
 
 class _Protocol(HttpToolsProtocol):
-    """uvicorn's, but what it writes of an answer leaves in one piece: two cost two system calls and two packets."""
+    """uvicorn's, but an answer leaves in one piece: its header and body apart cost a system call more."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(_Gathering(transport, self.loop))  # type: ignore[arg-type]

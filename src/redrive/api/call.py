@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
@@ -24,8 +23,7 @@ Receive = Callable[[], Awaitable[Mapping[str, Any]]]
 encode = msgspec.json.Encoder().encode
 
 
-@dataclass(slots=True)
-class Headers:
+class Headers(msgspec.Struct):
     """The request headers we read, each value with how often it came."""
 
     values: dict[bytes, bytes]
@@ -49,18 +47,16 @@ class Headers:
         return None if value is None or name in self.repeated else value.decode("latin-1")
 
 
-@dataclass(slots=True)
-class Reply:
+class Reply(msgspec.Struct):
     """What goes out."""
 
     status: int
     body: bytes
     content_type: bytes = b"application/json"
-    headers: list[tuple[bytes, bytes]] = field(default_factory=list)
+    headers: list[tuple[bytes, bytes]] = []
 
 
-@dataclass(slots=True)
-class Asked:
+class Asked(msgspec.Struct):
     """What a handler works with. `path` holds the parameters of the route's template."""
 
     engine: Engine
@@ -151,8 +147,7 @@ class Asked:
 Handler = Callable[[Asked], Awaitable[Reply]]
 
 
-@dataclass(frozen=True, slots=True)
-class Route:
+class Route(msgspec.Struct, frozen=True):
     """One call of the contract: the table of these is the API, and its OpenAPI description."""
 
     method: str

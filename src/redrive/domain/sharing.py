@@ -7,6 +7,7 @@ has to be told; ownership itself is only ever what the store says.
 import hashlib
 from collections import Counter
 from collections.abc import Collection, Mapping
+from functools import cache
 from typing import NamedTuple
 
 
@@ -27,6 +28,7 @@ class Lane(NamedTuple):
         return whole / self.shards
 
 
+@cache
 def whole(integration: int) -> Lane:
     """The one lane of an integration that is not split."""
     return Lane(integration, 1, 0)

@@ -3,10 +3,11 @@
 import asyncio
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import groupby
 from math import inf
+
+from msgspec import Struct
 
 from redrive.delivery.compose import compose
 from redrive.delivery.port import Deliverer, OwnFault, Request
@@ -32,8 +33,7 @@ RECORDING_SECONDS = 5.0  # what is known when the process stops is written down,
 DIED = "the process that made this attempt died, and nobody knows whether it was received"
 
 
-@dataclass(slots=True)
-class UnderWay:
+class UnderWay(Struct, eq=False):
     """A claim in our hands, under the pace of its lane. `is_unsent`: surely not a byte of it has left."""
 
     claim: Claim

@@ -63,7 +63,7 @@ def owner_of(path: Path) -> str | None:
 def identity(path: Path) -> tuple[int, int] | None:
     """What tells this file from another that came to its place; None when there is none."""
     try:
-        status = os.stat(path)
+        status = path.stat()
     except OSError:
         return None
     return status.st_dev, status.st_ino

@@ -58,8 +58,10 @@ def accept(connection: apsw.Connection, intakes: Sequence[Intake], now: datetime
             verdicts.append(refused)
             continue
         owner = intake.owner if lifecycles[number] is Lifecycle.ACTIVE else None
-        if owner is not None and not living.setdefault(owner, is_alive(connection, owner)):
-            owner = None
+        if owner is not None:
+            if owner not in living:
+                living[owner] = is_alive(connection, owner)
+            owner = owner if living[owner] else None
         verdicts.append(Accepted(claimed=owner is not None))
         deliveries.append(delivery_row(delivery))
         live.append(
@@ -179,7 +181,9 @@ def _chosen(results: Sequence[Result], claimed: Mapping[int, tuple[int, int]]) -
         claim, number = result.claim, result.claim.delivery.id
         if claimed.get(number) != (claim.cycle, claim.attempt):
             continue
-        if number not in chosen or (isinstance(chosen[number].step, RetryAt) and isinstance(result.step, Finish)):
+        if number not in chosen or (
+            isinstance(chosen[number].step, RetryAt) and isinstance(result.step, Finish)
+        ):
             chosen[number] = result
     return chosen
 
