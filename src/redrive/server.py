@@ -124,10 +124,10 @@ class _Protocol(HttpToolsProtocol):
     """uvicorn's, but an answer leaves in one piece: its header and body apart cost a system call more."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(_Gathering(transport, self.loop))  # type: ignore[arg-type]
+        super().connection_made(Gathering(transport, self.loop))  # type: ignore[arg-type]
 
 
-class _Gathering:
+class Gathering:
     """A transport that sends what is written to it in one turn of the loop together."""
 
     __slots__ = ("_loop", "_parts", "_transport")
@@ -138,11 +138,13 @@ class _Gathering:
         self._parts: list[bytes] = []
 
     def write(self, data: bytes) -> None:
+        """Have *data* sent when this turn is over."""
         if not self._parts:
             self._loop.call_soon(self._send)
         self._parts.append(data)
 
     def close(self) -> None:
+        """Send what was written, and close."""
         self._send()
         self._transport.close()
 

@@ -1,6 +1,5 @@
 """Calls that need no permission, and HTTP itself."""
 
-import json
 import socket
 
 import pytest
@@ -9,7 +8,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from tests.api.loops import until
 from tests.api.service import EVENTS, INTEGRATIONS, Partner, Service
 from tests.api.shapes import REQUEST_ID
-from tests.api.wire import Header, a_request, exchange, read_reply
+from tests.api.wire import a_request, exchange, read_reply
 
 
 def counted(service: Service) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
@@ -92,18 +91,6 @@ def test_a_connection_serves_many_calls(service: Service) -> None:
             statuses.append(read_reply(connection).status)
 
     assert statuses == [200, 404, 401, 200]
-
-
-@pytest.mark.parametrize("header", [(), (("Connection", "close"),)], ids=["kept", "closed"])
-def test_the_header_and_the_body_of_an_answer_leave_together(
-    service: Service, header: tuple[Header, ...]
-) -> None:
-    with socket.create_connection(("127.0.0.1", service.port), timeout=10) as connection:
-        connection.sendall(a_request("GET", "/healthz", None, header))
-        at_once = connection.recv(65_536)
-
-    _, _, body = at_once.partition(b"\r\n\r\n")
-    assert json.loads(body)["status"] == service.nobody.get("/healthz").json()["status"]
 
 
 def test_a_refused_body_does_not_spoil_the_next_call_on_its_connection(
