@@ -13,7 +13,7 @@ from redrive.config import without_secrets
 from redrive.domain.delivery import Attempt, Claim, Item, Resolution
 from redrive.domain.ids import EventId, IdSequence, ItemId, first_id_at
 from redrive.domain.integration import MAX_TIMEOUT_SECONDS, Integration
-from redrive.domain.item import Finish, RetryAt
+from redrive.domain.item import RetryAt
 from redrive.domain.sharing import Lane
 from redrive.store.port import (
     Accepted,
@@ -46,6 +46,7 @@ from redrive.store.postgres.lanes import Lanes, columns
 from redrive.store.postgres.migrate import add_partitions, migrate, set_up_if_empty
 from redrive.store.postgres.untold import Untold
 from redrive.store.postgres.work import SQL
+from redrive.store.results import Numbers, numbers_of, one_each, which_are
 from redrive.store.rows import from_ms, to_ms, to_token
 
 Done = TypeVar("Done")
@@ -79,8 +80,8 @@ class PostgresStore:
         self._cursors = Cursors()
         self._untold = Untold(database)
         self._duties = Duties(database)
-        self._unsettled: set[work.Numbers] = set()  # results that may be recorded: nobody could learn it
-        self._going_back: dict[tuple[int, work.Numbers], work.Standing] = {}  # by owner
+        self._unsettled: set[Numbers] = set()  # results that may be recorded: nobody could learn it
+        self._going_back: dict[tuple[int, Numbers], work.Standing] = {}  # by owner
         self._lanes = Lanes(timeout_seconds)
         self._hints = hints  # None: nobody would hear them through a pooler
         self._seen_version = -1
@@ -279,30 +280,27 @@ class PostgresStore:
 
     async def record(self, owner: int, results: Sequence[Result]) -> Sequence[bool]:
         """Write what came of attempts."""
-        # The same claim may stand here twice: what finishes the item counts before what retries it.
-        first: dict[work.Numbers, Result] = {}
-        for result in sorted(results, key=lambda result: not isinstance(result.step, Finish)):
-            first.setdefault(_key(result.claim), result)
-        once = [result for result in results if first[_key(result.claim)] is result]
+        chosen = one_each(results)
+        once = list(chosen.values())
 
-        async def record(connection: Connection) -> set[work.Numbers]:
+        async def record(connection: Connection) -> set[Numbers]:
             return await work.record(connection, owner, once)
 
-        async def look_up(connection: Connection) -> set[work.Numbers]:
+        async def look_up(connection: Connection) -> set[Numbers]:
             return await work.recorded(connection, once) or await record(connection)
 
         try:
             won = await self._database.write(record, look_up)
         except Unsettled:
-            self._unsettled.update(first)
+            self._unsettled.update(chosen)
             raise
-        if unsure := [first[key] for key in (first.keys() & self._unsettled) - won]:
+        if unsure := [chosen[numbers] for numbers in (chosen.keys() & self._unsettled) - won]:
             won |= await self._database.again(lambda connection: work.recorded(connection, unsure))
-        self._unsettled -= first.keys()
+        self._unsettled -= chosen.keys()
         for result in once:
             if isinstance(result.step, RetryAt):
                 self._cursors.put_back(result.claim.delivery.integration, to_ms(result.step.due_at))
-        return [first[_key(result.claim)] is result and _key(result.claim) in won for result in results]
+        return which_are((chosen[numbers] for numbers in chosen.keys() & won), results)
 
     async def give_back(self, owner: int, claims: Sequence[Claim]) -> None:
         """Undo claims that were not sent."""
@@ -311,7 +309,7 @@ class PostgresStore:
         found = await self._database.run(lambda c: work.claims_to_give_back(c, owner, claims))
         for numbers, claimed in found.items():
             self._going_back.setdefault((owner, numbers), claimed)
-        keys = [(owner, _key(claim)) for claim in claims]
+        keys = [(owner, numbers_of(claim)) for claim in claims]
         standing = [self._going_back[key] for key in keys if key in self._going_back]
         await self._database.again(lambda connection: work.give_back(connection, owner, standing))
         for key in keys:
@@ -565,7 +563,3 @@ def _process(pid: int) -> str:
     namespace = Path("/proc/self/ns/pid")
     where = namespace.stat().st_ino if namespace.exists() else 0
     return f"{socket.gethostname()} {where} pid {pid}"
-
-
-def _key(claim: Claim) -> work.Numbers:
-    return (claim.delivery.id, claim.cycle, claim.attempt)

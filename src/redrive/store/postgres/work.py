@@ -24,6 +24,7 @@ from redrive.store.port import (
     Verdict,
 )
 from redrive.store.postgres.connection import Connection
+from redrive.store.results import Numbers
 from redrive.store.rows import (
     Row,
     attempt_row,
@@ -38,7 +39,6 @@ from redrive.store.rows import (
 
 SQL: Final = load_queries("redrive.store.postgres")
 SET_ASIDE_MS: Final = 60 * 60 * 1000
-Numbers = tuple[int, int, int]  # of a claim: item, cycle, attempt
 Standing = tuple[int, int, int]  # a claim: integration, item, when it was claimed
 
 

@@ -25,6 +25,7 @@ from redrive.store.port import (
     StoreInconsistent,
     Verdict,
 )
+from redrive.store.results import Numbers, one_each, which_are
 from redrive.store.rows import (
     attempt_row,
     delivery_row,
@@ -39,7 +40,7 @@ from redrive.store.sqlite.connection import ask, insert
 
 SQL = load_queries("redrive.store.sqlite")
 SET_ASIDE = timedelta(hours=1)
-_claims_of = msgspec.json.Decoder(list[tuple[int, int, int]]).decode
+_claims_of = msgspec.json.Decoder(set[Numbers]).decode
 
 
 def accept(connection: apsw.Connection, intakes: Sequence[Intake], now: datetime) -> list[Verdict]:
@@ -115,9 +116,9 @@ def claim(connection: apsw.Connection, owner: int, wants: Mapping[Lane, int], no
 
 def record(connection: apsw.Connection, owner: int, results: Sequence[Result]) -> list[bool]:
     """Attempts, steps and events of those whose claim still stands; of the others, nothing."""
-    claimed = _claimed_by(connection, owner, [result.claim.delivery.id for result in results])
-    chosen = _chosen(results, claimed)
-    standing = list(chosen.values())
+    chosen = one_each(results)
+    claimed = _claimed_by(connection, owner, [item for item, _, _ in chosen])
+    standing = [result for numbers, result in chosen.items() if numbers in claimed]
     finished = [r.claim.delivery.id for r in standing if isinstance(r.step, Finish)]
     retried = [(to_ms(r.step.due_at), r.claim.delivery.id) for r in standing if isinstance(r.step, RetryAt)]
     connection.execute(SQL["finish"], (str(finished),))
@@ -125,7 +126,7 @@ def record(connection: apsw.Connection, owner: int, results: Sequence[Result]) -
     insert(connection, SQL["insert_attempt"], [attempt_row(r.claim.delivery.id, r.attempt) for r in standing])
     insert(connection, SQL["bury"], [_grave(r) for r in standing if _died(r)])
     write_events(connection, [event for r in standing for event in r.events])
-    return [chosen.get(result.claim.delivery.id) is result for result in results]
+    return which_are(standing, results)
 
 
 def give_back(connection: apsw.Connection, owner: int, claims: Sequence[Claim]) -> None:
@@ -168,24 +169,10 @@ def lifecycle(connection: apsw.Connection, number: int) -> Lifecycle:
     return to_choice(Lifecycle, rows[0][0]) if rows else Lifecycle.RETIRED
 
 
-def _claimed_by(connection: apsw.Connection, owner: int, ids: Sequence[int]) -> dict[int, tuple[int, int]]:
-    """Of these items those whose claim is *owner*'s, with its cycle and attempt; none, unless it is alive."""
+def _claimed_by(connection: apsw.Connection, owner: int, ids: Sequence[int]) -> set[Numbers]:
+    """Which claims on these items are *owner*'s; none, unless it is alive."""
     [(rows,)] = ask(connection, SQL["claimed_by"], (str(ids), owner))
-    return {number: (cycle, attempt) for number, cycle, attempt in _claims_of(rows)}
-
-
-def _chosen(results: Sequence[Result], claimed: Mapping[int, tuple[int, int]]) -> dict[int, Result]:
-    """The result that is written of each item: of several of one claim the first that ends it."""
-    chosen: dict[int, Result] = {}
-    for result in results:
-        claim, number = result.claim, result.claim.delivery.id
-        if claimed.get(number) != (claim.cycle, claim.attempt):
-            continue
-        if number not in chosen or (
-            isinstance(chosen[number].step, RetryAt) and isinstance(result.step, Finish)
-        ):
-            chosen[number] = result
-    return chosen
+    return _claims_of(rows)
 
 
 def _refusal(connection: apsw.Connection, intake: Intake, lifecycle: Lifecycle) -> Verdict | None:
