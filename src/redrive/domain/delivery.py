@@ -143,4 +143,4 @@ def item_state(
 
 def rfc3339(instant: datetime) -> str:
     """RFC 3339 in UTC with milliseconds, as every instant leaves us."""
-    return instant.strftime("%Y-%m-%dT%H:%M:%S.") + f"{instant.microsecond // 1000:03d}Z"
+    return f"{instant.isoformat(timespec='milliseconds')[:23]}Z"

@@ -6,6 +6,7 @@ characters of Crockford's base32 in lower case, so texts sort as their ids do.
 
 import re
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import NewType
 
 ItemId = NewType("ItemId", int)
@@ -24,6 +25,7 @@ _TEXT = re.compile(f"[0-7][{ALPHABET}]{{12}}", re.ASCII)
 _VALUE = {character: value for value, character in enumerate(ALPHABET)}
 
 
+@lru_cache(maxsize=4096)  # of what is under way, asked for a dozen times
 def recovery_id(item_id: int) -> str:
     """The public name of an item; also its `webhook-id`."""
     return ITEM_PREFIX + _encode(item_id)

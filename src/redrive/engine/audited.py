@@ -34,7 +34,7 @@ def of_attempt(
         elif step.status is Status.DLQ:
             types.append(EventType.RETRY_EXHAUSTED)
     before = {
-        "status": open_status(cycle=claim.cycle, attempts_finished=claim.attempt - 1).value,
+        "status": open_status(cycle=claim.cycle, attempts_finished=claim.attempt - 1),
         "cycle": claim.cycle,
         "attempt_count": claim.attempt - 1,
     }
@@ -140,7 +140,7 @@ def _fields(integration: Integration) -> dict[str, Any]:
         "method": integration.method,
         "headers": integration.headers,
         "auth_mode": integration.auth_mode,
-        "lifecycle_status": integration.lifecycle_status.value,
+        "lifecycle_status": integration.lifecycle_status,
         "timeout_seconds": integration.timeout_seconds,
         "max_attempts": integration.max_attempts,
         "base_delay_seconds": integration.base_delay_seconds,
@@ -165,7 +165,7 @@ def _attempt_facts(claim: Claim, attempt: Attempt) -> dict[str, Any]:
         "started_at": rfc3339(attempt.started_at),
         "duration_ms": round(attempt.duration.total_seconds() * 1000, 3),
         "http_status": None if outcome.answer is None else outcome.answer.status,
-        "reach": outcome.reach.value,
+        "reach": outcome.reach,
     }
     if isinstance(outcome, Failed):
         facts["failure_code"] = outcome.code

@@ -74,7 +74,7 @@ class Recorder:
             if isinstance(step, RetryAt):
                 self.due(claim.delivery.integration, claim.delivery.id, step.due_at)
             for event in events:
-                self.announce(AuditWritten(event.event_type.value))
+                self.announce(AuditWritten(event.event_type))
         self.announce(
             AttemptFinished(
                 claim=claim,

@@ -85,7 +85,7 @@ def attempt_row(item: int, attempt: Attempt) -> Row:
         retry_after = None if outcome.retry_after is None else outcome.retry_after // MILLISECOND
     return (
         item, attempt.cycle, attempt.attempt, to_ms(attempt.started_at),
-        attempt.duration // timedelta(microseconds=1), code, detail, attempt.retryable, outcome.reach.value,
+        attempt.duration // timedelta(microseconds=1), code, detail, attempt.retryable, outcome.reach,
         retry_after, attempt.span_id, *answer_columns(outcome.answer),
     )  # fmt: skip
 
@@ -158,7 +158,7 @@ def to_evidence(row: Row) -> Evidence:
 def event_row(event: AuditEvent) -> Row:
     """As `insert_event` wants it."""
     return (
-        event.id, event.event_type.value, event.request_id, event.integration_id, event.target_id,
+        event.id, event.event_type, event.request_id, event.integration_id, event.target_id,
         event.actor.id, _encoder.encode(event).decode(),
     )  # fmt: skip
 

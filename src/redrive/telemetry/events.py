@@ -55,7 +55,7 @@ class AttemptFinished(Struct, frozen=True):
     @property
     def result(self) -> str:
         """What it led to: the item's new status, or `lost`."""
-        return self.step.status.value if self.recorded else "lost"
+        return self.step.status if self.recorded else "lost"
 
 
 class LeasesLost(Struct, frozen=True):

@@ -1,5 +1,6 @@
 """Log lines: one row per event, with its level and the only fields that may be shown."""
 
+import json
 import re
 import sys
 from collections.abc import Callable, Iterator
@@ -23,6 +24,7 @@ Level = Literal["debug", "info", "warning", "error"]
 Format = Literal["auto", "json", "console"]
 _NUMBERS: Final = {"debug": DEBUG, "info": INFO, "warning": WARNING, "error": ERROR}
 _MAX_FRAMES: Final = 20
+_json: Final = json.JSONEncoder(default=str).encode  # made once: json.dumps makes one for each line
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,7 +231,7 @@ def _logger(stream: TextIO, *, is_console: bool) -> FilteringBoundLogger:
     processors: list[Processor] = [
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
-        console if is_console else structlog.processors.JSONRenderer(),
+        console if is_console else structlog.processors.JSONRenderer(lambda line, **_: _json(line)),
     ]
     logger: FilteringBoundLogger = structlog.wrap_logger(
         structlog.WriteLogger(stream),

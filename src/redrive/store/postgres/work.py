@@ -103,7 +103,7 @@ async def hand_over(connection: Connection, item: Import) -> Verdict:
     )
     await connection.execute(
         SQL["bury"],
-        delivery.id, delivery.integration, item.status.value, 1, item.attempt_count, delivery.max_attempts,
+        delivery.id, delivery.integration, item.status, 1, item.attempt_count, delivery.max_attempts,
         item.last.failure_code, to_ms(delivery.created_at),
     )  # fmt: skip
     await write_events(connection, [item.event])
@@ -261,7 +261,7 @@ def _name_if_told_of(row: Row) -> str | None:
 def _result_row(result: Result) -> Row:
     claim, step = result.claim, result.step
     due_ms = to_ms(step.due_at) if isinstance(step, RetryAt) else None
-    grave = step.status.value if isinstance(step, Finish) and step.status is not Status.SUCCEEDED else None
+    grave = step.status if isinstance(step, Finish) and step.status is not Status.SUCCEEDED else None
     _, _, _, *rest = attempt_row(claim.delivery.id, result.attempt)
     return (
         claim.delivery.integration, claim.delivery.id, claim.cycle, claim.attempt, due_ms, grave,

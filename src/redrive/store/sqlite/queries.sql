@@ -43,14 +43,16 @@ SELECT due_at FROM live INDEXED BY live_due
 
 -- name: stamp
 -- SQLite has one writer, so no SKIP LOCKED: what the line above read is still so.
-UPDATE live SET claimed_by = ?, attempt = attempt + 1 WHERE id = ? AND claimed_by IS NULL
+UPDATE live SET claimed_by = ?, attempt = attempt + 1
+ WHERE id IN (SELECT value FROM json_each(?)) AND claimed_by IS NULL
 
 -- name: claimed
 SELECT l.cycle, l.attempt, l.max_attempts, c.request_id,
        d.id, d.integration, d.event_type, d.request_id, d.traceparent, d.tracestate, d.idempotency_key,
        d.created_by, d.max_attempts, d.content_type, d.headers, d.payload
-  FROM live l JOIN delivery d ON d.id = l.id LEFT JOIN cycle c ON c.item = l.id AND c.cycle = l.cycle
- WHERE l.id = ?
+  FROM json_each(?) AS given
+ CROSS JOIN live l ON l.id = given.value
+ CROSS JOIN delivery d ON d.id = l.id LEFT JOIN cycle c ON c.item = l.id AND c.cycle = l.cycle
 
 -- name: claimed_by
 -- The fence: what a process that lost its lease or its claim would change, does not come back. In one row, for
@@ -64,7 +66,9 @@ SELECT json_group_array(json_array(l.id, l.cycle, l.attempt))
 DELETE FROM live WHERE id IN (SELECT value FROM json_each(?))
 
 -- name: retry
-UPDATE live SET status = 'retrying', due_at = ?, claimed_by = NULL WHERE id = ?
+-- Each is given with its due time.
+UPDATE live SET status = 'retrying', due_at = given.value ->> 1, claimed_by = NULL
+  FROM json_each(?) AS given WHERE live.id = given.value ->> 0
 
 -- name: give_back
 UPDATE live SET claimed_by = NULL, attempt = attempt - 1
@@ -78,7 +82,7 @@ UPDATE live SET claimed_by = NULL, attempt = attempt - 1, due_at = ? WHERE id = 
 SELECT id FROM live WHERE claimed_by IS NOT NULL AND claimed_by <> ? LIMIT ?
 
 -- name: adopt
-UPDATE live SET claimed_by = ? WHERE id = ?
+UPDATE live SET claimed_by = ? WHERE id IN (SELECT value FROM json_each(?))
 
 -- name: forget_dead_owners
 DELETE FROM incarnation WHERE id <> ?

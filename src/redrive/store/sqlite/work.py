@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
+from typing import Any
 
 import apsw
 import msgspec
@@ -92,7 +93,7 @@ def hand_over(connection: apsw.Connection, item: Import) -> Verdict:
     connection.execute(
         SQL["bury"],
         (
-            delivery.id, delivery.integration, item.status.value, 1, item.attempt_count,
+            delivery.id, delivery.integration, item.status, 1, item.attempt_count,
             delivery.max_attempts, item.last.failure_code, to_ms(delivery.created_at),
         ),
     )  # fmt: skip
@@ -109,7 +110,7 @@ def claim(connection: apsw.Connection, owner: int, wants: Mapping[Lane, int], no
     for lane, most in wants.items():
         if lifecycle(connection, lane.integration) is Lifecycle.ACTIVE:
             ids += [row[0] for row in ask(connection, SQL["due"], (lane.integration, due_ms, most))]
-    connection.executemany(SQL["stamp"], [(owner, number) for number in ids])
+    connection.execute(SQL["stamp"], (owner, str(ids)))
     claims, set_aside = _claims(connection, owner, ids, now)
     return Claimed(claims, {lane: _next_due(connection, lane.integration) for lane in wants}, set_aside)
 
@@ -120,9 +121,9 @@ def record(connection: apsw.Connection, owner: int, results: Sequence[Result]) -
     claimed = _claimed_by(connection, owner, [item for item, _, _ in chosen])
     standing = [result for numbers, result in chosen.items() if numbers in claimed]
     finished = [r.claim.delivery.id for r in standing if isinstance(r.step, Finish)]
-    retried = [(to_ms(r.step.due_at), r.claim.delivery.id) for r in standing if isinstance(r.step, RetryAt)]
+    retried = [[r.claim.delivery.id, to_ms(r.step.due_at)] for r in standing if isinstance(r.step, RetryAt)]
     connection.execute(SQL["finish"], (str(finished),))
-    connection.executemany(SQL["retry"], retried)
+    connection.execute(SQL["retry"], (str(retried),))
     insert(connection, SQL["insert_attempt"], [attempt_row(r.claim.delivery.id, r.attempt) for r in standing])
     insert(connection, SQL["bury"], [_grave(r) for r in standing if _died(r)])
     write_events(connection, [event for r in standing for event in r.events])
@@ -141,7 +142,7 @@ def adopt(connection: apsw.Connection, owner: int, limit: int, now: datetime) ->
     if not is_alive(connection, owner):
         return Claimed((), {})
     ids = [row[0] for row in ask(connection, SQL["orphans"], (owner, limit))]
-    connection.executemany(SQL["adopt"], [(owner, number) for number in ids])
+    connection.execute(SQL["adopt"], (owner, str(ids)))
     if len(ids) < limit:
         connection.execute(SQL["forget_dead_owners"], (owner,))
     claims, set_aside = _claims(connection, owner, ids, now)
@@ -194,22 +195,22 @@ def _claims(
     connection: apsw.Connection, owner: int, ids: Sequence[int], now: datetime
 ) -> tuple[list[Claim], list[str]]:
     """The claims, and why some were set aside: one damaged record must not stop all the others."""
+    found = {row[4]: row for row in ask(connection, SQL["claimed"], (str(ids),))}
     claims: list[Claim] = []
     set_aside: list[str] = []
     for number in ids:
         try:
-            claims.append(_claimed(connection, owner, number))
+            claims.append(_claim(owner, number, found.get(number)))
         except StoreInconsistent as error:
             connection.execute(SQL["set_aside"], (to_ms(now + SET_ASIDE), number))
             set_aside.append(str(error))
     return claims, set_aside
 
 
-def _claimed(connection: apsw.Connection, owner: int, number: int) -> Claim:
-    rows = ask(connection, SQL["claimed"], (number,))
-    if not rows:
+def _claim(owner: int, number: int, found: tuple[Any, ...] | None) -> Claim:
+    if found is None:
         raise StoreInconsistent(f"item {number} is unfinished but was never stored")
-    cycle, attempt, max_attempts, request_id, *columns = rows[0]
+    cycle, attempt, max_attempts, request_id, *columns = found
     if cycle > 1 and request_id is None:
         raise StoreInconsistent(f"item {number} is in cycle {cycle}, which nobody opened")
     delivery = to_delivery(tuple(columns))
@@ -229,6 +230,6 @@ def _grave(result: Result) -> tuple[object, ...]:
     claim, step, outcome = result.claim, result.step, result.attempt.outcome
     assert isinstance(step, Finish)  # noqa: S101 - _died chose it
     return (
-        claim.delivery.id, claim.delivery.integration, step.status.value, claim.cycle, claim.attempt,
+        claim.delivery.id, claim.delivery.integration, step.status, claim.cycle, claim.attempt,
         claim.max_attempts, getattr(outcome, "code", None), to_ms(result.finished_at),
     )  # fmt: skip
