@@ -159,7 +159,7 @@ def questions(items: dict[str, Delivery]) -> Iterator[Callable[[Store], Awaitabl
             yield methodcaller("queue", number, wanted, limit=50, below=None)
         yield methodcaller("queue", number, QueueFilter(failure_code="HTTP_404"), limit=9, below=None)
     for delivery in items.values():
-        for verb in ("item", "history", "cycle_request_ids"):
+        for verb in ("item", "history"):
             yield methodcaller(verb, delivery.integration, delivery.id)
 
 

@@ -206,7 +206,6 @@ async def resolve(process: Process) -> None:
 async def look_at_one(process: Process) -> None:
     for item in (await process.store.queue(DOWN, QueueFilter(), limit=1, below=None)).rows:
         assert await process.store.history(DOWN, item.delivery.id)
-        assert await process.store.cycle_request_ids(DOWN, item.delivery.id)
 
 
 def list_items(**wanted: Any) -> Verb:

@@ -92,7 +92,7 @@ class Item(Struct, frozen=True):
     cycle: int
     attempt_count: int
     max_attempts: int
-    request_id: str
+    request_ids: tuple[str, ...]  # of the calls that opened its cycles, the oldest first
     next_retry_at: datetime | None
     last: Evidence
     resolution: Resolution | None
@@ -103,6 +103,11 @@ class Item(Struct, frozen=True):
     def recovery_id(self) -> str:
         """The public name of the item."""
         return recovery_id(self.delivery.id)
+
+    @property
+    def request_id(self) -> str:
+        """Of the call that opened its last cycle."""
+        return self.request_ids[-1]
 
     @property
     def is_done(self) -> bool:

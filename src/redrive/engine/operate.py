@@ -177,7 +177,7 @@ class Operate:
             raise Conflict(
                 f"the integration is {integration.lifecycle_status}; only an active one is replayed"
             )
-        if call.request_id in await self.store.cycle_request_ids(integration.number, item.delivery.id):
+        if call.request_id in item.request_ids:
             raise Conflict(
                 f"request id {call.request_id!r} opened an earlier cycle of this item; replay under a new one"
             )
@@ -268,7 +268,7 @@ def _next_cycle(item: Item, call: Call, now: datetime, max_attempts: int) -> Ite
         cycle=item.cycle + 1,
         attempt_count=0,
         max_attempts=max_attempts,
-        request_id=call.request_id,
+        request_ids=(*item.request_ids, call.request_id),
         next_retry_at=None,
         updated_by=call.principal.id,
         updated_at=now,

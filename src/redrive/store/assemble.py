@@ -44,10 +44,7 @@ def assemble(found: Found) -> Item:
     place = _place(found, delivery, last)
     _check(delivery, place, last, found.cycles)
     touched = [(delivery.created_at, delivery.created_by)]
-    request_id = delivery.request_id
-    for _, cycle_request_id, _, opened_ms, opened_by in found.cycles:
-        touched.append((from_ms(opened_ms), opened_by))
-        request_id = cycle_request_id
+    touched += [(from_ms(opened_ms), opened_by) for _, _, _, opened_ms, opened_by in found.cycles]
     if last is not None:
         touched.append((last.started_at + last.duration, "redrive"))
     if place.resolution is not None:
@@ -60,7 +57,7 @@ def assemble(found: Found) -> Item:
         cycle=place.cycle,
         attempt_count=place.attempt,
         max_attempts=place.max_attempts,
-        request_id=request_id,
+        request_ids=(delivery.request_id, *(cycle[1] for cycle in found.cycles)),
         next_retry_at=place.next_retry_at,
         last=_known(found.imported) if last is None else _evidence(last, last_size),
         resolution=place.resolution,

@@ -359,10 +359,6 @@ class Store(Protocol):
         """As `item`, with every finished attempt, oldest first, with answers; both of the same moment."""
         ...
 
-    async def cycle_request_ids(self, integration: int, item_id: ItemId) -> frozenset[str]:
-        """The request ids that opened the item's cycles so far; none of another integration's item."""
-        ...
-
     async def queue(
         self, integration: int, wanted: QueueFilter, *, limit: int, below: int | None
     ) -> Page[Item]:

@@ -391,10 +391,6 @@ SELECT d.id, d.integration, d.event_type, d.request_id, d.traceparent, d.tracest
                       ORDER BY t.cycle DESC, t.attempt DESC LIMIT 1) a ON true
   LEFT JOIN imported m ON m.integration = d.integration AND m.item = d.id
 
--- name: cycle_request_ids
-SELECT request_id FROM delivery WHERE integration = $1 AND id = $2
-UNION ALL SELECT request_id FROM cycle WHERE integration = $1 AND item = $2
-
 -- name: queue_of_live
 -- One status, in an order that only the index by status has: an estimate may find the primary key just as good, and
 -- walk past a million of another status.

@@ -417,11 +417,6 @@ class PostgresStore:
         """One item with its attempts."""
         return await self._database.run(lambda connection: read.history(connection, integration, item_id))
 
-    async def cycle_request_ids(self, integration: int, item_id: ItemId) -> frozenset[str]:
-        """The request ids behind an item's cycles."""
-        rows = await self._database.ask(SQL["cycle_request_ids"], integration, item_id)
-        return frozenset(row[0] for row in rows)
-
     async def queue(
         self, integration: int, wanted: QueueFilter, *, limit: int, below: int | None
     ) -> Page[Item]:

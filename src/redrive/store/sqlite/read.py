@@ -57,14 +57,6 @@ def history(
     return found, [to_attempt(row) for row in ask(connection, SQL["attempts"], (item_id,))]
 
 
-def cycle_request_ids(connection: apsw.Connection, integration: int, item_id: ItemId) -> frozenset[str]:
-    """Of the first cycle, and of every replay."""
-    rows = ask(connection, SQL["delivery_without_payload"], (item_id,))
-    if not rows or rows[0][1] != integration:
-        return frozenset()
-    return frozenset({rows[0][3], *(row[1] for row in ask(connection, SQL["cycles"], (item_id,)))})
-
-
 def queue(
     connection: apsw.Connection,
     integration: int,

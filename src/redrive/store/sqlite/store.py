@@ -223,10 +223,6 @@ class SqliteStore:
         """One item and its attempts."""
         return await self._read(read.history, integration, item_id)
 
-    async def cycle_request_ids(self, integration: int, item_id: ItemId) -> frozenset[str]:
-        """The request ids behind an item's cycles."""
-        return await self._read(read.cycle_request_ids, integration, item_id)
-
     async def queue(
         self, integration: int, wanted: QueueFilter, *, limit: int, below: int | None
     ) -> Page[Item]:
