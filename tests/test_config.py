@@ -213,6 +213,7 @@ def test_delays_that_contradict_each_other_are_refused() -> None:
         ("sqlite:////var/absolute.db", Path("/var/absolute.db")),
         ("sqlite:///<data_dir>/other.db", Path("here/other.db")),
         ("postgresql://user:secret@db/redrive", None),
+        ("postgres://user:secret@db/redrive", None),  # as hosting platforms write it
         ("postgresql://us@er:1:0@0%25@[::1]:5432,other:5433/redrive?sslmode=require&user=me@db", None),
     ],
 )
@@ -230,7 +231,7 @@ def test_the_database_is_in_the_data_directory() -> None:
 @pytest.mark.parametrize(
     "database",
     ["", "redrive.db", "sqlite://redrive.db", "sqlite:///", "sqlite:///dir/", "sqlite:///:memory:",
-     "sqlite:///a.db?mode=ro", "sqlite:///a\n.db", "postgres://db/x", "postgresql://", "postgresql:///x",
+     "sqlite:///a.db?mode=ro", "sqlite:///a\n.db", "postgre://db/x", "postgres://", "postgresql://", "postgresql:///x",
      "postgresql://db:port/x", "postgresql://me@/x", "postgresql://db/x?", "postgresql://db/x?sslmode"],
 )  # fmt: skip
 def test_a_database_url_that_names_neither_is_refused(database: str) -> None:
@@ -240,7 +241,7 @@ def test_a_database_url_that_names_neither_is_refused(database: str) -> None:
 
 
 def test_a_password_is_in_neither_a_problem_nor_a_representation() -> None:
-    assert "hunter2" not in problems({"REDRIVE_DATABASE": "postgres://me:hunter2@db/x"})[0]
+    assert "hunter2" not in problems({"REDRIVE_DATABASE": "mysql://me:hunter2@db/x"})[0]
     assert "hunter2" not in repr(Settings(database="postgresql://me:hunter2@db/x"))
 
 

@@ -32,7 +32,7 @@ _NUMBER = re.compile(r"-?(?:0|[1-9][0-9]{0,17})(?:\.[0-9]{1,18})?", re.ASCII)
 _NETWORK = re.compile(r"[0-9A-Fa-f:.]{1,64}(?:/[0-9]{1,3})?", re.ASCII)
 # What ends a part of a URL is percent-encoded in a password, or what follows is taken for a host or a port.
 _POSTGRES = re.compile(
-    r"postgresql://([^/?#\[\]]*@)?{host}(,{host})*(/[^?#]*)?(\?{pair}(&{pair})*)?".format(
+    r"postgres(?:ql)?://([^/?#\[\]]*@)?{host}(,{host})*(/[^?#]*)?(\?{pair}(&{pair})*)?".format(
         host=r"([^@:,/?#\[\]]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?", pair=r"[^=&#]+=[^&#]*"
     ),
     re.ASCII,

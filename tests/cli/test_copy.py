@@ -36,6 +36,16 @@ def test_what_was_copied_is_told_and_there(terminal: Terminal, file: str, empty:
     assert listed[0] == listed[1]
 
 
+def test_the_short_name_of_postgresql_is_as_good(terminal: Terminal, file: str, empty: str) -> None:
+    short = empty.replace("postgresql://", "postgres://")
+
+    copied = terminal.run("copy", "--from", file, "--to", short)
+    listed = terminal.run("token", "list", "--database", short)
+
+    assert (copied.code, listed.code) == (0, 0)
+    assert "shop" in listed.out
+
+
 def test_people_see_a_table_and_what_to_do_next(file: str, empty: str) -> None:
     shown = on_a_terminal("copy", "--from", file, "--to", empty)
 
