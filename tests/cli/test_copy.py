@@ -90,6 +90,13 @@ def test_only_from_a_file_to_a_server(terminal: Terminal, file: str, empty: str,
     assert f"{turned} must be a " in ended.err
 
 
+def test_options_that_are_swapped_are_told_so(terminal: Terminal, file: str, empty: str) -> None:
+    ended = terminal.run("copy", "--from", empty, "--to", file)
+
+    assert (ended.code, ended.out) == (2, "")
+    assert "--from and --to are swapped" in ended.err
+
+
 def test_a_server_that_does_not_answer_is_told(terminal: Terminal, file: str) -> None:
     ended = terminal.run("copy", "--from", file, "--to", "postgresql://127.0.0.1:1/nothing")
 

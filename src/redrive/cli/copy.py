@@ -30,7 +30,7 @@ def copy(
     ],
     output: Output = "table",
 ) -> int:
-    source, target = _database("--from", from_, is_file=True), _database("--to", to, is_file=False)
+    source, target = _both(from_, to)
     must_exist(source)
     from redrive import app
     from redrive.store.transfer import Occupied
@@ -67,9 +67,21 @@ def copy(
     return ExitCode.OK
 
 
-def _database(option: str, url: str, *, is_file: bool) -> "Settings":
-    chosen = settings(options={"database": option}, database=url)
-    if (chosen.sqlite_path() is not None) is not is_file:
-        wanted = "a SQLite database (sqlite:///…)" if is_file else "a PostgreSQL database (postgresql://…)"
-        raise Stop(ExitCode.USAGE, f"{option} must be {wanted}", "`redrive copy --help` shows how it is used")
-    return chosen
+def _both(from_: str, to: str) -> "tuple[Settings, Settings]":
+    source = settings(options={"database": "--from"}, database=from_)
+    target = settings(options={"database": "--to"}, database=to)
+    is_from_file, is_to_file = source.sqlite_path() is not None, target.sqlite_path() is not None
+    if is_to_file and not is_from_file:
+        wrong = (
+            "--from and --to are swapped: it copies from SQLite (sqlite:///…) to PostgreSQL (postgresql://…)"
+        )
+        raise Stop(ExitCode.USAGE, wrong, "swap them; there is no way back from PostgreSQL to a file")
+    if not is_from_file:
+        raise _misplaced("--from", "a SQLite database (sqlite:///…)")
+    if is_to_file:
+        raise _misplaced("--to", "a PostgreSQL database (postgresql://…)")
+    return source, target
+
+
+def _misplaced(option: str, wanted: str) -> Stop:
+    return Stop(ExitCode.USAGE, f"{option} must be {wanted}", "`redrive copy --help` shows how it is used")
