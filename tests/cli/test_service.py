@@ -77,6 +77,31 @@ def test_json_is_what_the_service_said(peer: Peer, terminal: Terminal) -> None:
     assert ended.out == '{"queue": [], "next_cursor": null, "n": 1.00000000000000000001}\n'
 
 
+@pytest.mark.parametrize(
+    ("words", "advice"),
+    [
+        (
+            ["queue", "list", "b"],
+            "check that `redrive serve` runs, and --url or REDRIVE_URL; then run it again",
+        ),
+        (
+            ["integration", "update", "b", "--name", "n"],
+            "look before you repeat it: it may have taken effect",
+        ),
+    ],
+    ids=["a read", "a change"],
+)
+def test_only_what_may_have_changed_something_is_to_be_looked_at_first(
+    peer: Peer, terminal: Terminal, words: list[str], advice: str
+) -> None:
+    peer.answers += [Canned(hangs_up=True)] * 2
+
+    ended = terminal.run(*words)
+
+    assert ended.code == 8
+    assert ended.err.splitlines()[1] == f"   next: {advice}"
+
+
 @pytest.mark.parametrize("output", ["json", "jsonl"])
 def test_all_of_it_is_every_page(peer: Peer, terminal: Terminal, output: str) -> None:
     peer.answer(a_page(an_item(), next_cursor="c"))

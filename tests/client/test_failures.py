@@ -101,10 +101,11 @@ def test_what_may_have_an_effect_is_never_sent_twice(
 def test_it_is_sent_again_only_once(peer: Peer, client: Client) -> None:
     peer.answers += [Canned(hangs_up=True)] * 3
 
-    with pytest.raises(ServiceUnreachable):
+    with pytest.raises(ServiceUnreachable) as caught:
         client.health()
 
     assert len(peer.received) == 2
+    assert not caught.value.maybe_sent  # it reads: there is no effect to look for
 
 
 def test_a_timeout_is_not_followed_by_a_second_sending() -> None:

@@ -75,7 +75,7 @@ def calling(service: Service) -> Iterator["Client"]:
     except BadArgument as error:
         raise Stop(ExitCode.USAGE, str(error), "correct it and run the command again") from error
     except ServiceUnreachable as error:
-        advice = "check that `redrive serve` runs, and --url or REDRIVE_URL"
+        advice = "check that `redrive serve` runs, and --url or REDRIVE_URL; then run it again"
         if error.maybe_sent:
             advice = "look before you repeat it: it may have taken effect"
         raise Stop(ExitCode.UNAVAILABLE, str(error), advice) from error

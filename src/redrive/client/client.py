@@ -9,7 +9,7 @@ from urllib.parse import quote, urlencode
 
 from redrive.client.answer import Answer, read
 from redrive.client.bodies import Delivery, instant, write, write_batch, write_delivery
-from redrive.client.errors import BadArgument
+from redrive.client.errors import BadArgument, ServiceUnreachable
 from redrive.client.transport import Transport
 
 _HEADER_VALUE = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]*[\x21-\x7e])?", re.ASCII)
@@ -289,7 +289,11 @@ class Client:
         for name, value in headers.items():
             if not _HEADER_VALUE.fullmatch(value):
                 raise BadArgument(f"{_ARGUMENTS.get(name, name)} must be visible ASCII characters")
-        return read(self._transport.exchange(method, path, headers, body, repeatable=repeatable))
+        try:
+            return read(self._transport.exchange(method, path, headers, body, repeatable=repeatable))
+        except ServiceUnreachable as error:
+            error.maybe_sent &= method != "GET"  # a read has no effect to look for
+            raise
 
 
 _ARGUMENTS = {

@@ -9,7 +9,10 @@ class BadArgument(ValueError):
 
 
 class ServiceUnreachable(Exception):
-    """No answer came, or none of a redrive service. `maybe_sent`: the call may have taken effect."""
+    """No answer came, or none of a redrive service.
+
+    `maybe_sent`: the call may have taken effect; never so of one that only reads.
+    """
 
     def __init__(self, reason: str, *, maybe_sent: bool) -> None:
         super().__init__(reason)
