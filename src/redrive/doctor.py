@@ -40,8 +40,7 @@ def _server(settings: Settings) -> list[Finding]:
     try:
         remarks = [Finding(*remark) for remark in app.check_up(settings)]
     except StoreUnavailable as error:
-        advice = f"; {error.advice}" if error.advice else ""
-        return [Finding("database", False, f"{error}{advice}")]
+        return [_unavailable(error)]
     return [Finding("database", True, settings.database_address()), *remarks]
 
 
@@ -57,7 +56,12 @@ def _file(settings: Settings, path: Path) -> list[Finding]:
     try:
         return [Finding("SQLite", True, asyncio.run(version())), Finding("database", True, str(path))]
     except StoreUnavailable as error:
-        return [Finding("database", False, str(error))]
+        return [_unavailable(error)]
+
+
+def _unavailable(error: StoreUnavailable) -> Finding:
+    advice = f"; {error.advice}" if error.advice else ""
+    return Finding("database", False, f"{error}{advice}")
 
 
 def _owner(settings: Settings) -> Finding:

@@ -103,13 +103,13 @@ def test_the_database_is_no_backup_of_itself(terminal: Terminal) -> None:
 
 
 @pytest.mark.usefixtures("home")
-def test_a_damaged_backup_is_told_and_changes_nothing(terminal: Terminal) -> None:
+def test_what_is_no_backup_is_told_and_changes_nothing(terminal: Terminal) -> None:
     Path("a.db").write_bytes(b"a letter to my aunt " * 999)
 
     ended = terminal.run("restore", "a.db")
 
     assert (ended.code, ended.out) == (8, "")
-    assert "not a database" in ended.err
+    assert "a.db is no SQLite database" in ended.err
     assert subjects(terminal) == {"before"}
 
 

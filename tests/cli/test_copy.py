@@ -69,6 +69,26 @@ def test_a_file_that_is_not_there_is_not_made(terminal: Terminal, empty: str, tm
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [(b"a letter to my aunt " * 99, "letter.txt is no SQLite database\n   next: check the path"),
+     (b"", "letter.txt: this is no database of redrive\n")],
+    ids=["no database", "nothing"],
+)  # fmt: skip
+def test_a_file_that_is_not_ours_is_told_and_left_alone(
+    terminal: Terminal, empty: str, tmp_path: Path, content: bytes, told: str
+) -> None:
+    letter = tmp_path / "letter.txt"
+    letter.write_bytes(content)
+
+    ended = terminal.run("copy", "--from", f"sqlite:///{letter}", "--to", empty)
+
+    assert (ended.code, ended.out) == (8, "")
+    assert told in ended.err
+    assert list(tmp_path.iterdir()) == [letter]  # no lock beside it
+    assert letter.read_bytes() == content
+
+
 def test_a_file_in_use_is_told_with_its_owner(terminal: Terminal, file: str, empty: str) -> None:
     with Path(f"{file.removeprefix('sqlite:///')}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)

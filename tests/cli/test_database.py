@@ -311,6 +311,21 @@ def test_doctor_finds_no_database_and_makes_none(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_doctor_says_what_to_do_about_a_file_that_is_no_database(
+    terminal: Terminal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    letter = tmp_path / "letter.txt"
+    letter.write_bytes(b"a letter to my aunt " * 99)
+    monkeypatch.setenv("REDRIVE_DATABASE", f"sqlite:///{letter}")
+
+    findings = _findings(terminal, 6)
+
+    assert findings["database"].startswith(
+        f"{letter} is no SQLite database; check the path; if it is right, "
+    )
+    assert list(tmp_path.iterdir()) == [letter]
+
+
 def test_doctor_says_who_owns_the_database_and_the_port(
     terminal: Terminal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

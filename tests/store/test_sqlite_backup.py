@@ -237,6 +237,16 @@ def test_a_backup_is_restored_where_there_was_nothing(made: Path, tmp_path: Path
     assert names(path.parent) == {"redrive.db", "redrive.db.lock"}
 
 
+def test_what_is_no_backup_leaves_nothing_where_it_should_go(tmp_path: Path) -> None:
+    letter = tmp_path / "letter.txt"
+    letter.write_bytes(b"a letter to my aunt " * 99)
+
+    with pytest.raises(StoreUnavailable, match=r"letter\.txt is no SQLite database"):
+        restore(tmp_path / "new" / "redrive.db", letter, NOW, silent)
+
+    assert names(tmp_path) == {"letter.txt"}
+
+
 def test_nothing_is_restored_under_a_service(path: Path, made: Path) -> None:
     lock = take_lock(path, "redrive serve")
 
@@ -256,7 +266,7 @@ UNSOUND: dict[str, tuple[Any, str]] = {
     "damaged": (damage, "backup.db: the database file is damaged"),
     "no database": (
         lambda path: path.write_bytes(b"a letter to my aunt " * 999),
-        "damaged: .*not a database",
+        "backup.db is no SQLite database",
     ),
     "another program's": (
         lambda path: execute(path, "DROP TABLE migration"),

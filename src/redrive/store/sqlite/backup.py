@@ -11,9 +11,9 @@ from typing import Final
 import apsw
 
 from redrive.store.port import StoreUnavailable
-from redrive.store.sqlite.connection import ask, connect, connect_to_read, translated
+from redrive.store.sqlite.connection import about, ask, connect, connect_to_read, translated
 from redrive.store.sqlite.file import take_lock
-from redrive.store.sqlite.schema import recognise
+from redrive.store.sqlite.schema import must_be_ours, recognise
 from redrive.store.transfer import Occupied, Tell
 
 STEP_PAGES: Final = 256
@@ -42,6 +42,7 @@ def restore(path: Path, backup: Path, now: datetime, tell: Tell) -> Path | None:
     Raises StoreOwned while a service runs on it, StoreUnavailable when the backup is not sound.
     """
     path, backup = path.resolve(), backup.resolve(strict=True)
+    must_be_ours(backup)  # before anything is made where it should go
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     lock = take_lock(path, "redrive restore")
     try:
@@ -79,18 +80,15 @@ def _draft_of(path: Path) -> Iterator[Path]:
 
 def _copy(path: Path, draft: Path, tell: Tell) -> None:
     """Copy, look through the copy, and sync it."""
-    try:
-        with (
-            translated(),
-            closing(connect_to_read(path)) as source,
-            closing(apsw.Connection(os.fspath(draft))) as copy,
-        ):
-            _copy_pages(source, copy, tell)
-            tell("checking", 1.0)
-            _check(copy)
-    except StoreUnavailable as error:
-        advice = "name the file of a redrive database, as `redrive backup` makes them"
-        raise StoreUnavailable(f"{path}: {error.reason}", fatal=error.fatal, advice=advice) from error
+    with (
+        about(path),
+        translated(),
+        closing(connect_to_read(path)) as source,
+        closing(apsw.Connection(os.fspath(draft))) as copy,
+    ):
+        _copy_pages(source, copy, tell)
+        tell("checking", 1.0)
+        _check(copy)
     _sync(draft)
 
 

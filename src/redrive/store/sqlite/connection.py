@@ -1,7 +1,8 @@
 """Opening the file: what every connection is set to, and what its errors mean."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from types import TracebackType
@@ -21,9 +22,20 @@ _FATAL_EXTENDED = {
 }
 
 
+class NoDatabase(StoreUnavailable):
+    """A file does not begin as a database of SQLite does."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(
+            f"{what} is no SQLite database",
+            fatal=True,
+            advice="check the path; if it is right, it is damaged: `redrive restore` puts back a backup",
+        )
+
+
 def connect(path: Path) -> apsw.Connection:
     """A connection for writing: WAL and synchronous=FULL, verified, or StoreUnavailable."""
-    with translated():
+    with translated(), _a_database(path):
         connection = apsw.Connection(os.fspath(path))
         connection.set_busy_timeout(BUSY_MILLISECONDS)
         mode = connection.pragma("journal_mode", "wal")
@@ -41,11 +53,24 @@ def connect(path: Path) -> apsw.Connection:
 
 def connect_to_read(path: Path) -> apsw.Connection:
     """A connection that only ever reads."""
-    with translated():
+    with translated(), _a_database(path):
         connection = apsw.Connection(os.fspath(path), flags=apsw.SQLITE_OPEN_READWRITE)
         connection.set_busy_timeout(BUSY_MILLISECONDS)
         connection.pragma("query_only", True)
+        connection.pragma("schema_version")  # the first that looks into the file
     return connection
+
+
+@contextmanager
+def about(path: Path) -> Iterator[None]:
+    """Names *path* in what is wrong with the file, and says which one would be right."""
+    try:
+        yield
+    except NoDatabase:
+        raise
+    except StoreUnavailable as error:
+        advice = "name the file of a redrive database, as `redrive serve` and `redrive backup` make them"
+        raise StoreUnavailable(f"{path}: {error.reason}", fatal=error.fatal, advice=advice) from error
 
 
 def ask(
@@ -75,6 +100,14 @@ def _of_many(sql: str, size: int) -> str:
     return head + values + ", ".join([row] * size)
 
 
+@contextmanager
+def _a_database(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except apsw.NotADBError as error:
+        raise NoDatabase(str(path)) from error
+
+
 class _Translated:
     """A class, not a generator: it is entered for every unit of work."""
 
@@ -85,7 +118,9 @@ class _Translated:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         match error:
-            case apsw.CorruptError() | apsw.NotADBError():
+            case apsw.NotADBError():
+                raise NoDatabase("the database file") from error
+            case apsw.CorruptError():
                 raise StoreUnavailable(f"the database file is damaged: {error}", fatal=True) from error
             case apsw.ConstraintError():
                 raise StoreInconsistent(f"a write would break a rule of the store: {error}") from error

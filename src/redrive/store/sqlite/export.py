@@ -11,7 +11,7 @@ import apsw
 from redrive.store.rows import Row
 from redrive.store.sqlite.connection import ask, connect_to_read, translated
 from redrive.store.sqlite.file import take_lock
-from redrive.store.sqlite.schema import check
+from redrive.store.sqlite.schema import check, must_be_ours
 
 # The processes that had the file are no more, and its schema is another's.
 LEFT_BEHIND: Final = ("incarnation", "migration")
@@ -39,6 +39,7 @@ DERIVED: Final = {
 def exported(path: Path) -> Iterator["Export"]:
     """The file as it stands, and locked; StoreOwned when a service runs on it. It is not changed."""
     path = path.resolve(strict=True)
+    must_be_ours(path)  # before the lock makes a file beside it
     lock = take_lock(path, "redrive copy")
     try:
         check(path)

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import apsw
@@ -11,7 +11,7 @@ from redrive.clock import Clock
 from redrive.store.migration import Migration, migrations, missing
 from redrive.store.port import StoreUnavailable
 from redrive.store.rows import to_ms
-from redrive.store.sqlite.connection import ask, connect, translated
+from redrive.store.sqlite.connection import about, ask, connect, connect_to_read, translated
 from redrive.store.sqlite.file import alone, create, take_lock
 
 _BOOK = """
@@ -62,6 +62,12 @@ def check(path: Path) -> None:
             " run `redrive migrate`, or start `redrive serve`, which does it too",
             fatal=True,
         )
+
+
+def must_be_ours(path: Path) -> None:
+    """Raise StoreUnavailable, with the name of the file, unless `recognise` knows it. It is only read."""
+    with about(path), translated(), closing(connect_to_read(path)) as connection:
+        recognise(connection)
 
 
 def recognise(connection: apsw.Connection) -> None:
