@@ -1,5 +1,7 @@
 """What `redrive doctor` finds out about a PostgreSQL server: each remark against a real one in that state."""
 
+import os
+import socket
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -165,14 +167,14 @@ async def test_more_connections_than_the_server_takes_are_found(url: str) -> Non
 
     assert few["connections"].ok
     assert failed(many) == ["connections"]
-    assert many["connections"].detail.startswith("18 × 11 ")
+    assert many["connections"].detail.startswith("up to 198 for 18 processes (each 10 ")
 
 
 async def test_every_live_process_counts_for_the_connections(url: str) -> None:
     async with a_process(url), a_process(url):
         found = await remarks(url)
 
-    assert found["connections"].detail.startswith("2 × 11 ")
+    assert found["connections"].detail.startswith("up to 22 for 2 processes (each 10 ")
 
 
 async def test_a_timeout_over_the_lease_is_explained(url: str) -> None:
@@ -182,10 +184,13 @@ async def test_a_timeout_over_the_lease_is_explained(url: str) -> None:
         long = await remarks(url, replace(PLAN, timeout_seconds=5))
         longer = await remarks(url, replace(PLAN, lease_seconds=61))
 
-    assert short["lease"] == Remark("lease", True, "15 s, the longest timeout 5 s")
-    assert longer["lease"] == Remark("lease", True, "61 s, the longest timeout 60 s")
+    plain = (
+        "the work of a process that the database does not hear of for {} s (lease_seconds) goes to the others"
+    )
+    assert short["lease"] == Remark("lease", True, plain.format(15))
+    assert longer["lease"] == Remark("lease", True, plain.format(61))
     assert long["lease"].ok
-    assert "the longest timeout 60 s; that is well, it is renewed" in long["lease"].detail
+    assert "attempts may take longer (60 s), which is well: it is renewed" in long["lease"].detail
 
 
 async def test_processes_of_which_none_sends_are_found(url: str) -> None:
@@ -197,12 +202,25 @@ async def test_processes_of_which_none_sends_are_found(url: str) -> None:
     assert "(takes calls only)" in found["processes"].detail
 
 
-async def test_a_process_that_is_not_buried_yet_is_told_of(url: str) -> None:
-    async with a_process(url):
-        await execute(url, "UPDATE incarnation SET lease_until = redrive_now() - 300000")
+async def test_processes_are_counted_and_have_the_names_that_an_operator_knows(url: str) -> None:
+    async with a_process(url), a_process(url, sends=False):
         found = await remarks(url)
 
-    assert "(sends, its lease ended 5 min ago)" in found["processes"].detail
+    name = f"pid {os.getpid()} on {socket.gethostname()}"
+    assert found["processes"] == Remark("processes", True, f"2: {name} (sends), {name} (takes calls only)")
+
+
+async def test_a_process_that_is_not_heard_of_is_told_of_but_not_counted(url: str) -> None:
+    async with a_process(url):
+        await execute(url, "UPDATE incarnation SET lease_until = redrive_now() - 300000")
+        alone = await remarks(url)
+        async with a_process(url, sends=False):
+            beside = await remarks(url)
+
+    assert failed(alone) == []
+    assert alone["processes"].detail.startswith("none runs on this database; not heard of: pid ")
+    assert "(its lease ended 5 min ago)" in alone["processes"].detail
+    assert failed(beside) == ["processes"], "what takes calls only sends nothing in its place"
 
 
 async def test_lanes_that_nobody_owns_while_somebody_could_are_found(url: str) -> None:
@@ -215,8 +233,10 @@ async def test_lanes_that_nobody_owns_while_somebody_could_are_found(url: str) -
     left = await remarks(url)
 
     assert failed(before) == ["lanes"]
-    assert before["lanes"].detail.startswith("1, 1 without an owner")
-    assert after["lanes"] == Remark("lanes", True, "1, none without an owner")
+    assert before["lanes"].detail.startswith(
+        "1 of 1 (integrations, or shards of them) are owned by no process"
+    )
+    assert after["lanes"].detail.startswith("1 (one for each integration, ")
     assert failed(left) == [], "where no process runs, that is no wonder"
 
 

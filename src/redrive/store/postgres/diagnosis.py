@@ -119,8 +119,9 @@ def _connections(facts: Facts, plan: Plan) -> Remark:
     server, each = facts.server, plan.connections + 1
     processes = max(plan.processes, len(facts.content.processes) if facts.content else 0)
     told = (
-        f"{processes} × {each} (database_connections, and one to listen) of the {server.connections} that"
-        f" max_connections leaves; {server.connected} are open"
+        f"up to {processes * each} for {_count(processes, 'process', 'processes')} (each"
+        f" {plan.connections} database_connections, and one to listen), of the {server.connections} that"
+        f" max_connections leaves; {server.connected} open now"
     )
     advice = "raise max_connections, or lower REDRIVE_DATABASE_CONNECTIONS"
     return _judge("connections", told, ok=processes * each <= server.connections, advice=advice)
@@ -128,32 +129,57 @@ def _connections(facts: Facts, plan: Plan) -> Remark:
 
 def _lease(content: Content, plan: Plan) -> Remark:
     timeout = max(content.longest_timeout or 0.0, plan.timeout_seconds)
-    told = f"{plan.lease_seconds:g} s, the longest timeout {timeout:g} s"
-    if timeout >= plan.lease_seconds:
+    told = (
+        f"the work of a process that the database does not hear of for {plan.lease_seconds:g} s"
+        " (lease_seconds) goes to the others"
+    )
+    if timeout > plan.lease_seconds:
         told += (
-            "; that is well, it is renewed while attempts go on. A process that cannot renew it cuts them off"
-            " before it ends, and their outcome is then unknown (LEASE_EXPIRED)"
+            f"; attempts may take longer ({timeout:g} s), which is well: it is renewed while they go on. A"
+            " process that cannot renew it cuts them off, and they are recorded as LEASE_EXPIRED"
         )
     return Remark("lease", True, told)
 
 
 def _processes(content: Content) -> Remark:
-    told = ", ".join(map(_process, content.processes)) or "none runs on this database"
-    ok = not content.processes or any(process.sends for process in content.processes)
-    advice = "none of them sends; start `redrive serve --role worker`"
+    live = _live(content)
+    told = f"{len(live)}: {', '.join(map(_process, live))}" if live else "none runs on this database"
+    if gone := [process for process in content.processes if process not in live]:
+        told += f"; not heard of: {', '.join(map(_gone, gone))}, whose work goes to whichever sends next"
+    ok = not live or any(process.sends for process in live)
+    advice = "none that runs sends; start `redrive serve --role worker`"
     return _judge("processes", told, ok=ok, advice=advice)
 
 
+def _live(content: Content) -> list[Process]:
+    return [process for process in content.processes if process.lease_seconds > 0]
+
+
 def _process(process: Process) -> str:
-    state = "" if process.lease_seconds > 0 else f", its lease ended {_span(-process.lease_seconds)} ago"
-    return f"{process.process} ({'sends' if process.sends else 'takes calls only'}{state})"
+    return f"{_name(process)} ({'sends' if process.sends else 'takes calls only'})"
+
+
+def _gone(process: Process) -> str:
+    return f"{_name(process)} (its lease ended {_span(-process.lease_seconds)} ago)"
+
+
+def _name(process: Process) -> str:
+    host, _namespace, _, pid = process.process.rsplit(" ", 3)
+    return f"pid {pid} on {host}"
 
 
 def _lanes(content: Content) -> Remark:
-    could_be_owned = any(process.sends for process in content.processes)
-    told = f"{content.lanes}, {content.ownerless or 'none'} without an owner"
+    could_be_owned = any(process.sends for process in _live(content))
+    if not content.lanes:
+        return Remark("lanes", True, "none; each integration is one, or as many as it has shards")
+    if not content.ownerless:
+        told = (
+            f"{content.lanes} (one for each integration, or for each of its shards), each owned by a process"
+        )
+        return Remark("lanes", True, told)
+    told = f"{content.ownerless} of {content.lanes} (integrations, or shards of them) are owned by no process"
     advice = "nothing is sent there; a process takes them within seconds, so look again, then at its log"
-    return _judge("lanes", told, ok=not (content.ownerless and could_be_owned), advice=advice)
+    return _judge("lanes", told, ok=not could_be_owned, advice=advice)
 
 
 def _partitions(content: Content, facts: Facts) -> Remark:
@@ -161,6 +187,10 @@ def _partitions(content: Content, facts: Facts) -> Remark:
     told = f"{table} has them up to {rfc3339(reach)[:10]}, and no other ends earlier"
     advice = "later rows find no place, and are answered 503; restart a `redrive serve`, which makes more"
     return _judge("partitions", told, ok=reach - facts.now >= LEAST_AHEAD, advice=advice)
+
+
+def _count(number: int, one: str, many: str) -> str:
+    return f"{number} {one if number == 1 else many}"
 
 
 def _span(seconds: float) -> str:
