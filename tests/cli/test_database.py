@@ -5,12 +5,13 @@ import hashlib
 import socket
 import sys
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, closing, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import apsw
 import pytest
 
 import redrive
@@ -324,6 +325,23 @@ def test_doctor_says_what_to_do_about_a_file_that_is_no_database(
         f"{letter} is no SQLite database; check the path; if it is right, "
     )
     assert list(tmp_path.iterdir()) == [letter]
+
+
+@pytest.mark.parametrize("words", [("doctor",), ("migrate",), ("token", "list")], ids=" ".join)
+def test_the_database_of_another_program_is_refused_and_left_as_it_is(
+    terminal: Terminal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]
+) -> None:
+    other = tmp_path / "other.db"
+    with closing(apsw.Connection(str(other))) as connection:
+        connection.execute("CREATE TABLE customer (name)")
+    before = other.read_bytes()
+    monkeypatch.setenv("REDRIVE_DATABASE", f"sqlite:///{other}")
+
+    ended = terminal.run(*words)
+
+    assert f"{other}: this is no database of redrive" in " ".join((ended.out + ended.err).split())
+    assert ended.code == (6 if words == ("doctor",) else 8)
+    assert other.read_bytes() == before
 
 
 def test_doctor_says_who_owns_the_database_and_the_port(

@@ -14,6 +14,7 @@ from redrive.store.rows import to_ms
 from redrive.store.sqlite.connection import about, ask, connect, connect_to_read, translated
 from redrive.store.sqlite.file import alone, create, take_lock
 
+NOT_OURS = "this is no database of redrive"
 _BOOK = """
 CREATE TABLE IF NOT EXISTS migration (
     number INTEGER PRIMARY KEY, name TEXT NOT NULL, checksum TEXT NOT NULL, applied_at INTEGER NOT NULL
@@ -22,10 +23,15 @@ CREATE TABLE IF NOT EXISTS migration (
 
 
 def prepare(path: Path, clock: Clock) -> list[str]:
-    """Make what is missing of a new database, also the schema; the steps taken. An old one stays as it is."""
+    """Make what is missing of a new database, also the schema; the steps taken. An old one stays as it is.
+
+    Raises StoreUnavailable when it is another program's, which is left as it is, too.
+    """
     create(path)
-    with alone(path.parent), _connected(path) as connection:
-        return [] if _has_schema(connection) else _apply(connection, clock)
+    with alone(path.parent):
+        _must_be_ours_or_empty(path)
+        with _connected(path) as connection:
+            return [] if _has_schema(connection) else _apply(connection, clock)
 
 
 def upgrade(path: Path, clock: Clock) -> list[str]:
@@ -73,8 +79,14 @@ def must_be_ours(path: Path) -> None:
 def recognise(connection: apsw.Connection) -> None:
     """Raise StoreUnavailable unless it is a database of redrive, of this version or an older one."""
     if not _has_schema(connection):
-        raise StoreUnavailable("this is no database of redrive", fatal=True)
+        raise StoreUnavailable(NOT_OURS, fatal=True)
     _missing(connection)
+
+
+def _must_be_ours_or_empty(path: Path) -> None:
+    with about(path), translated(), closing(connect_to_read(path)) as connection:
+        if ask(connection, "SELECT 1 FROM sqlite_schema LIMIT 1") and not _has_schema(connection):
+            raise StoreUnavailable(NOT_OURS, fatal=True)
 
 
 @contextmanager
