@@ -105,5 +105,5 @@ _ADVICE = {
     "INT-413-TOO-LARGE": "a payload has at most 1 MiB; send less",
     "INT-422-IDEMPOTENCY-KEY-REUSED": "take a new key for a new request, or repeat the first one unchanged",
     "INT-429-RATE-LIMITED": "wait a moment and run it again",
-    "INT-503-DEPENDENCY-UNAVAILABLE": "nothing was changed: try again; `redrive doctor` says what is wrong",
+    "INT-503-DEPENDENCY-UNAVAILABLE": "try again once `redrive doctor` finds nothing wrong",
 }
