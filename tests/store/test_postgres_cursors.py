@@ -130,8 +130,8 @@ def test_a_claim_that_ends_after_its_lane_came_anew_does_not_pass_over_what_othe
 
 
 def test_what_is_put_back_is_looked_for_in_every_lane_of_its_integration() -> None:
-    lanes, cursors = [Lane(1, 2, 0), Lane(1, 2, 1), whole(2)], Cursors()
-    cursors.advance([cursors.place(lane) for lane in lanes], dict.fromkeys(lanes), 10_000)
+    lanes = [Lane(1, 2, 0), Lane(1, 2, 1), whole(2)]
+    cursors = reached(*lanes)
 
     cursors.put_back(1, 5_000)
 
@@ -139,15 +139,44 @@ def test_what_is_put_back_is_looked_for_in_every_lane_of_its_integration() -> No
     assert since[0] == since[1] < 5_000 < since[2]
 
 
-def test_a_claim_that_ends_after_something_was_put_back_does_not_pass_over_it() -> None:
+@pytest.mark.parametrize("due_ms", [5_000, 15_000], ids=["behind its cursor", "ahead of it"])
+def test_a_claim_that_ends_after_something_was_put_back_does_not_pass_over_it(due_ms: int) -> None:
+    cursors = reached(whole(1))
+    asked = [cursors.place(whole(1))]
+    cursors.put_back(1, due_ms)
+
+    cursors.advance(asked, {whole(1): None}, 20_000)
+
+    assert cursors.place(whole(1)).since < due_ms
+
+
+def test_nor_does_the_first_claim_of_a_lane() -> None:
     cursors = Cursors()
-    cursors.advance([cursors.place(whole(1))], {whole(1): None}, 10_000)
+    cursors.follow(frozenset({whole(1)}))
     asked = [cursors.place(whole(1))]
     cursors.put_back(1, 5_000)
 
     cursors.advance(asked, {whole(1): None}, 20_000)
 
     assert cursors.place(whole(1)).since < 5_000
+
+
+def test_what_was_put_back_holds_a_cursor_back_once() -> None:
+    cursors = reached(whole(1))
+    cursors.put_back(1, 15_000)
+
+    for _ in range(2):
+        cursors.advance([cursors.place(whole(1))], {whole(1): None}, 20_000)
+
+    assert cursors.place(whole(1)).since > 15_000
+
+
+def reached(*lanes: Lane) -> Cursors:
+    """Cursors of a process that owns these lanes, and claimed from them up to 10,000."""
+    cursors = Cursors()
+    cursors.follow(frozenset(lanes))
+    cursors.advance([cursors.place(lane) for lane in lanes], dict.fromkeys(lanes), 10_000)
+    return cursors
 
 
 async def claimed(store: PostgresUnderTest, owner: int, number: int) -> list[Delivery]:

@@ -22,15 +22,21 @@ class Cursors:
 
     def __init__(self) -> None:
         self._reached: dict[Lane, int] = {}
+        self._put_back: dict[Lane, int] = {}  # the earliest due time, since its cursor was moved last
         self._owned: frozenset[Lane] = frozenset()
-        self._lanes: dict[int, list[Lane]] = {}  # those with a cursor, by integration
+        self._lanes: dict[int, list[Lane]] = {}  # what is owned, by integration
         self._sweeps = 0
 
     def follow(self, owned: frozenset[Lane]) -> None:
         """Take over what is owned now. What is new begins at the beginning: others claimed from it."""
+        if owned == self._owned:
+            return
         for lane in owned ^ self._owned:
-            self._forget(lane)
-        self._owned = owned
+            self._reached.pop(lane, None)
+            self._put_back.pop(lane, None)
+        self._owned, self._lanes = owned, {}
+        for lane in owned:
+            self._lanes.setdefault(lane.integration, []).append(lane)
 
     def place(self, lane: Lane) -> Place:
         """Where the next claim begins."""
@@ -41,34 +47,27 @@ class Cursors:
     ) -> None:
         """At *now_ms* nothing was left in *places* that is due before *next_due*.
 
-        Unless the place is another by now: something was put back, or the lane came anew.
+        Unless the place is another by now: something was put back, or the lane came anew. What was put back
+        later than there may have come while that was looked at: nothing moves past it.
         """
         for place in places:
-            if self.place(place.lane) == place:
-                due = next_due.get(place.lane)
-                self._reach(place.lane, now_ms if due is None else min(now_ms, to_ms(due)))
+            lane, due = place.lane, next_due.get(place.lane)
+            if self.place(lane) == place:
+                reached = now_ms if due is None else min(now_ms, to_ms(due))
+                self._reached[lane] = min(reached, self._put_back.pop(lane, reached))
 
     def put_back(self, number: int, due_ms: int) -> None:
         """Something of an integration is due at *due_ms*, whatever was claimed since."""
         for lane in self._lanes.get(number, ()):
-            self._reached[lane] = min(self._reached[lane], due_ms)
+            self._put_back[lane] = min(due_ms, self._put_back.get(lane, due_ms))
+            self._reached[lane] = min(due_ms, self._reached.get(lane, 0))
 
     def sweep(self) -> list[Place]:
         """Where to look for what the cursors may have passed: a little back, and now and then everywhere."""
         self._sweeps += 1
         if self._sweeps % WHOLE_EVERY == 1:
             self._reached.clear()
-            self._lanes.clear()
         return [self._place(lane, SWEPT_BACK_MS) for lane in self._owned]
 
     def _place(self, lane: Lane, back_ms: int) -> Place:
         return Place(lane, max(0, self._reached.get(lane, 0) - back_ms))
-
-    def _reach(self, lane: Lane, due_ms: int) -> None:
-        if lane not in self._reached:
-            self._lanes.setdefault(lane.integration, []).append(lane)
-        self._reached[lane] = due_ms
-
-    def _forget(self, lane: Lane) -> None:
-        if self._reached.pop(lane, None) is not None:
-            self._lanes[lane.integration].remove(lane)
