@@ -120,7 +120,7 @@ async def test_what_an_ended_lease_owned_is_not_followed_under_the_next(harness:
     await asyncio.gather(dividing, renewing)
 
     assert membership.worker.owner == 2
-    assert not membership.worker.owns(number, 0)
+    assert not membership.worker.settled_lanes()
 
 
 async def test_what_was_accepted_under_an_ended_lease_is_not_sent_under_the_next(

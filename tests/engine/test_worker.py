@@ -25,7 +25,7 @@ from redrive.telemetry.events import (
     StoreRecovered,
 )
 from tests.engine.clock import StandingClock
-from tests.engine.conftest import DEADLINE_SECONDS, Harness, answered, eventually
+from tests.engine.conftest import DEADLINE_SECONDS, Harness, answered, eventually, in_silence
 from tests.factories import NOW, a_delivery, an_intake
 
 
@@ -597,3 +597,27 @@ def _are_told(harness: Harness, integration_id: str) -> bool:
         isinstance(event, SendingSuspended) and event.integration_id == integration_id
         for event in harness.events
     )
+
+
+async def test_the_one_whose_a_replayed_item_is_to_send_is_told_of_it(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    number = (await harness.integration("gone")).number
+    harness.deliverer.scripts["/gone"] = lambda _: answered(404)
+    [name] = await harness.deliver("gone")
+    told: list[int] = []
+    monkeypatch.setattr(harness.store, "hint", told.append)
+
+    await harness.status("gone", name, Status.FAILED)
+    await _replay(harness, "gone", name, "replay-1")
+    await harness.status("gone", name, Status.FAILED)
+    told_while_it_was_ours = list(told)
+    harness.engine.worker.follow(frozenset())
+    await _replay(harness, "gone", name, "replay-2")
+
+    assert (told_while_it_was_ours, told) == ([], [number])
+
+
+async def _replay(harness: Harness, integration_id: str, recovery_id: str, request_id: str) -> None:
+    call = harness.call(request_id)
+    await harness.engine.operate.replay(call, integration_id, recovery_id, "well again", render=in_silence)

@@ -193,7 +193,6 @@ class Ingest:
         verdicts: Sequence[Verdict],
     ) -> None:
         accepted = duplicates = 0
-        elsewhere = set()
         for intake, pace, verdict in zip(intakes, reserved, verdicts, strict=True):
             delivery = intake.delivery
             claimed = isinstance(verdict, Accepted) and verdict.claimed
@@ -205,12 +204,8 @@ class Ingest:
             elif isinstance(verdict, Accepted):
                 at = min(delivery.created_at, self.clock.now())
                 self.worker.due(delivery.integration, delivery.id, at)
-                if not self.worker.owns(delivery.integration, delivery.id):
-                    elsewhere.add(delivery.integration)
             accepted += isinstance(verdict, Accepted)
             duplicates += isinstance(verdict, Duplicate)
-        if elsewhere:
-            self.store.hint(elsewhere)
         self.announce(DeliveriesAccepted(accepted, duplicates))
 
     def _check_room(self, count: int) -> None:

@@ -93,10 +93,6 @@ class Worker:
         """Attempts under way or being recorded."""
         return len(self._under_way)
 
-    def owns(self, number: int, item_id: int) -> bool:
-        """Whether an item of an integration is this process's to send."""
-        return self._lane_of(number, item_id) is not None
-
     def is_elsewhere(self, number: int, item_id: int) -> bool:
         """Whether an item falls to another process although some of its integration's lanes are ours."""
         return bool(self._lanes_of(number)) and self._lane_of(number, item_id) is None
@@ -172,9 +168,11 @@ class Worker:
         self._begin(UnderWay(claim, reserved))
 
     def due(self, number: int, item_id: int, at: datetime) -> None:
-        """An unclaimed item is due: look in time."""
+        """An unclaimed item is due: look in time, or have the one look whose it is."""
         if (lane := self._lane_of(number, item_id)) is not None:
             self._due(lane, at)
+        else:
+            self.store.hint(number)
 
     def hear(self, numbers: Collection[int]) -> None:
         """Another process accepted something for these integrations; none named: for any."""

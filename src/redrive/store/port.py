@@ -255,8 +255,8 @@ class Store(Protocol):
         """
         ...
 
-    def hint(self, numbers: Collection[int]) -> None:
-        """Tell whoever listens that something is due in these integrations; soon, and without waiting."""
+    def hint(self, number: int) -> None:
+        """Tell whoever listens that something is due in an integration; soon, and without waiting."""
         ...
 
     async def step_down(self, owner: int) -> None:

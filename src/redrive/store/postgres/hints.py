@@ -30,10 +30,10 @@ class Hints:
         self._teller: asyncio.Task[None] | None = None
         self._listener: asyncio.Task[None] | None = None
 
-    def tell(self, numbers: Collection[int]) -> None:
-        """Tell of *numbers*, together with whatever else comes up in a moment."""
-        self._waiting.update(numbers)
-        if self._waiting and self._teller is None:
+    def tell(self, number: int) -> None:
+        """Tell of an integration, together with whatever else comes up in a moment."""
+        self._waiting.add(number)
+        if self._teller is None:
             self._teller = asyncio.create_task(self._tell())
 
     def listen(self, hear: Hear) -> None:

@@ -163,10 +163,10 @@ class PostgresStore:
         if self._hints is not None:
             self._hints.listen(hear)
 
-    def hint(self, numbers: Collection[int]) -> None:
-        """Tell other processes of what was accepted here."""
+    def hint(self, number: int) -> None:
+        """Tell other processes of what is theirs to send."""
         if self._hints is not None:
-            self._hints.tell(numbers)
+            self._hints.tell(number)
 
     async def step_down(self, owner: int) -> None:
         """Send no more: the next division is without this process."""

@@ -103,7 +103,7 @@ class SqliteStore:
     async def listen(self, hear: Callable[[Collection[int]], None]) -> None:
         """Nobody else accepts anything."""
 
-    def hint(self, numbers: Collection[int]) -> None:
+    def hint(self, number: int) -> None:
         """Nobody else listens."""
 
     async def step_down(self, owner: int) -> None:
