@@ -1,11 +1,14 @@
-"""A person's verbs, inside a transaction. Each repeats the condition that made it right."""
+"""A person's verbs, each repeating what made it right. One statement, or inside a transaction."""
 
+from typing import Any
+
+from redrive.audit.record import AuditEvent
 from redrive.domain.delivery import Item, Resolution
 from redrive.domain.integration import Integration
 from redrive.store.port import AlreadyAnswered, Once, Replay
 from redrive.store.postgres.connection import Connection
-from redrive.store.postgres.work import SQL
-from redrive.store.rows import from_ms, pack_integration, to_ms
+from redrive.store.postgres.work import SQL, OutOfOrder
+from redrive.store.rows import event_row, from_ms, pack_integration, to_ms
 
 
 async def create_integration(connection: Connection, integration: Integration) -> int | None:
@@ -36,23 +39,23 @@ async def update_integration(connection: Connection, integration: Integration) -
 
 
 async def replay(connection: Connection, replay: Replay) -> bool:
-    """From the dead to the living, next cycle, due now; only while its integration sends."""
-    rows = await connection.fetch(
-        SQL["replay"],
+    """From the dead to the living, next cycle, due now, and its event; only while its integration sends."""
+    return await _written(
+        connection, "replay",
         replay.id, replay.integration, replay.status.value, replay.cycle, replay.max_attempts,
         to_ms(replay.opened_at), replay.request_id, replay.traceparent, replay.opened_by, replay.reason,
+        *event_row(replay.event),
     )  # fmt: skip
-    return bool(rows)
 
 
-async def resolve(connection: Connection, item: Item, resolution: Resolution) -> bool:
-    """Close it if it is still as it was judged."""
-    rows = await connection.fetch(
-        SQL["resolve"],
+async def resolve(connection: Connection, item: Item, resolution: Resolution, event: AuditEvent) -> bool:
+    """Close it if it is still as it was judged, and write its event."""
+    return await _written(
+        connection, "resolve",
         to_ms(resolution.resolved_at), resolution.resolved_by, resolution.reason,
         item.delivery.id, item.delivery.integration, item.status.value, item.cycle,
+        *event_row(event),
     )  # fmt: skip
-    return bool(rows)
 
 
 async def remember(connection: Connection, once: Once | None) -> None:
@@ -70,6 +73,14 @@ async def recall(connection: Connection, scope: bytes) -> Once | None:
         return None
     found, fingerprint, status, body, created_ms = row
     return Once(found, fingerprint, status, body, from_ms(created_ms))
+
+
+async def _written(connection: Connection, verb: str, *values: Any) -> bool:
+    """Whether a verb's guard held; OutOfOrder when its event would not be the last of its item, so far."""
+    is_done, later = await connection.fetchrow(SQL[verb], *values)
+    if later is not None:
+        raise OutOfOrder(later)
+    return bool(is_done)
 
 
 async def _follow(connection: Connection, number: int, integration: Integration) -> None:

@@ -305,20 +305,37 @@ SELECT 1 FROM audit WHERE id = $1
 
 -- name: replay
 -- Repeats what made the replay right: the very cycle that was judged, dead and not resolved, its integration sending.
-WITH exhumed AS (
+-- One statement for all of it, as every round trip costs both sides. Its event ($11 to $17) must not stand before one
+-- that is there: whoever writes the next event of a dead item changes its row, and then nothing of this is done.
+WITH later AS MATERIALIZED (
+    SELECT id FROM audit WHERE target_id = $15::text AND id > $11::bigint ORDER BY target_id DESC, id DESC LIMIT 1),
+exhumed AS (
     DELETE FROM dead WHERE id = $1 AND integration = $2 AND status = $3 AND cycle = $4 AND resolved_at IS NULL
-       AND EXISTS (SELECT FROM integration WHERE number = $2 AND lifecycle = 'active') RETURNING id),
+       AND EXISTS (SELECT FROM integration WHERE number = $2 AND lifecycle = 'active')
+       AND NOT EXISTS (SELECT FROM later) RETURNING id),
 l AS (
     INSERT INTO live (id, integration, status, cycle, attempt, max_attempts, due_at)
     SELECT id, $2, 'replayed', $4 + 1, 0, $5::int, least($6::bigint, redrive_now()) FROM exhumed),
 c AS (
     INSERT INTO cycle (integration, item, cycle, request_id, traceparent, max_attempts, opened_at, opened_by, reason)
-    SELECT $2, id, $4 + 1, $7::text, $8::text, $5::int, $6::bigint, $9::text, $10::text FROM exhumed)
-SELECT id FROM exhumed
+    SELECT $2, id, $4 + 1, $7::text, $8::text, $5::int, $6::bigint, $9::text, $10::text FROM exhumed),
+e AS (
+    INSERT INTO audit (integration, id, event_type, request_id, integration_id, target_id, actor, record)
+    SELECT $2, $11::bigint, $12::text, $13::text, $14::text, $15::text, $16::text, $17::text FROM exhumed)
+SELECT EXISTS (SELECT FROM exhumed) AS is_done, (SELECT id FROM later) AS later
 
 -- name: resolve
-UPDATE dead SET resolved_at = $1, resolved_by = $2, resolved_reason = $3
- WHERE id = $4 AND integration = $5 AND status = $6 AND cycle = $7 AND resolved_at IS NULL RETURNING id
+-- With its event ($8 to $14), in the way of `replay`.
+WITH later AS MATERIALIZED (
+    SELECT id FROM audit WHERE target_id = $12::text AND id > $8::bigint ORDER BY target_id DESC, id DESC LIMIT 1),
+resolved AS (
+    UPDATE dead SET resolved_at = $1, resolved_by = $2, resolved_reason = $3
+     WHERE id = $4 AND integration = $5 AND status = $6 AND cycle = $7 AND resolved_at IS NULL
+       AND NOT EXISTS (SELECT FROM later) RETURNING integration),
+e AS (
+    INSERT INTO audit (integration, id, event_type, request_id, integration_id, target_id, actor, record)
+    SELECT integration, $8::bigint, $9::text, $10::text, $11::text, $12::text, $13::text, $14::text FROM resolved)
+SELECT EXISTS (SELECT FROM resolved) AS is_done, (SELECT id FROM later) AS later
 
 -- name: recall
 SELECT scope, fingerprint, status, body, created_at FROM answer WHERE scope = $1

@@ -361,7 +361,15 @@ class PostgresStore:
 
     async def update_integration(self, integration: Integration, events: Sequence[AuditEvent]) -> bool:
         """Replace an integration."""
-        return await self._guarded(lambda c: operate.update_integration(c, integration), events)
+
+        async def update(connection: Connection) -> bool:
+            async with connection.transaction():
+                changed = await operate.update_integration(connection, integration)
+                if changed:
+                    await work.write_last_events(connection, events)
+                return changed
+
+        return await self._guarded(update, events)
 
     async def replay(self, replay: Replay, once: Once | None) -> bool:
         """Open an item's next cycle."""
@@ -372,7 +380,7 @@ class PostgresStore:
 
     async def resolve(self, item: Item, resolution: Resolution, event: AuditEvent, once: Once | None) -> bool:
         """Close an item for good."""
-        return await self._guarded(lambda c: operate.resolve(c, item, resolution), [event], once)
+        return await self._guarded(lambda c: operate.resolve(c, item, resolution, event), [event], once)
 
     async def recall(self, scope: bytes) -> Once | None:
         """The stored reply to an idempotent call."""
@@ -513,22 +521,23 @@ class PostgresStore:
     async def _guarded(
         self, change: Verb[bool], events: Sequence[AuditEvent], once: Once | None = None
     ) -> bool:
-        """A change, its events and its stored reply: all of it or, when the guard fails, nothing.
+        """A change that writes its events, and its stored reply: all of it or, when the guard fails, nothing.
 
         It fails as well when these events would stand before one that was written before them, whose id a
         process with a clock a little ahead of ours made. The caller decides anew, with ids that come after.
         """
 
-        async def run(connection: Connection) -> bool:
+        async def with_reply(connection: Connection) -> bool:
             async with connection.transaction():
                 changed = await change(connection)
                 if changed:
-                    await work.write_last_events(connection, events)
                     await operate.remember(connection, once)
                 return changed
 
         try:
-            return await self._database.write(run, _if_written(events, True))
+            return await self._database.write(
+                change if once is None else with_reply, _if_written(events, True)
+            )
         except work.OutOfOrder as error:
             self.ids.follow(error.last_event)
             return False
