@@ -20,6 +20,9 @@ class Recorded(asyncio.Transport):
     def close(self) -> None:
         self.is_closed = True
 
+    def is_closing(self) -> bool:
+        return self.is_closed
+
 
 async def test_what_is_written_in_one_turn_of_the_loop_leaves_in_one_piece() -> None:
     transport = Recorded()
@@ -45,6 +48,17 @@ async def test_what_was_written_before_it_is_closed_leaves_first_and_once() -> N
 
     assert transport.is_closed
     assert transport.sent == [b"the last"]
+
+
+async def test_nothing_is_sent_to_who_went_away_meanwhile() -> None:
+    transport = Recorded()
+    gathering = Gathering(transport, asyncio.get_running_loop())
+
+    gathering.write(b"too late")
+    transport.close()
+    await asyncio.sleep(0)
+
+    assert transport.sent == []
 
 
 async def test_whatever_else_it_is_asked_the_transport_answers() -> None:

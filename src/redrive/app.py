@@ -6,11 +6,12 @@ import resource
 import socket
 import sys
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import uvloop
+from msgspec import structs
 
 from redrive.api import system
 from redrive.api.app import Api
@@ -268,7 +269,8 @@ def _routes(settings: Settings, table: list[Route]) -> list[Route]:
     if settings.workers == 1:
         return table
     return [
-        replace(route, handler=system.no_metrics) if route.path == "/metrics" else route for route in table
+        structs.replace(route, handler=system.no_metrics) if route.path == "/metrics" else route
+        for route in table
     ]
 
 

@@ -128,7 +128,10 @@ class _Protocol(HttpToolsProtocol):
 
 
 class Gathering:
-    """A transport that sends what is written to it in one turn of the loop together."""
+    """A transport that sends what is written to it in one turn of the loop together.
+
+    For answers that are written at once: within a turn nothing holds back whoever writes.
+    """
 
     __slots__ = ("_loop", "_parts", "_transport")
 
@@ -149,9 +152,9 @@ class Gathering:
         self._transport.close()
 
     def _send(self) -> None:
-        if self._parts:
-            self._transport.write(b"".join(self._parts))
-            self._parts.clear()
+        parts, self._parts = self._parts, []
+        if parts and not self._transport.is_closing():  # else whoever asked has gone meanwhile
+            self._transport.write(b"".join(parts))
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._transport, name)

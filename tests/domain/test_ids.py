@@ -147,6 +147,19 @@ def test_a_sequence_follows_what_it_saw(slot: int, other: int, seen: int, made: 
     assert sequence.next(NOW) > max(read, *before, 0)
 
 
+@given(above=st.integers(-3, 3), seen=st.lists(st.integers(-3, 3), max_size=4))
+def test_a_sequence_that_made_nothing_yet_follows_all_it_saw(above: int, seen: list[int]) -> None:
+    elsewhere, sequence = started(2), IdSequence()
+    used = elsewhere.next(NOW + above * MILLISECOND)
+    read = [IdSequence().next(NOW + one * MILLISECOND) for one in seen]
+    sequence.start(1, used)
+
+    for number in (*read, 0):
+        sequence.follow(number)
+
+    assert sequence.next(NOW) > max(used, *read, 0)
+
+
 def test_a_sequence_does_not_run_ahead_of_the_clock_by_what_is_long_past() -> None:
     sequence = started(1)
     sequence.follow(started(2).next(NOW - timedelta(hours=1)))

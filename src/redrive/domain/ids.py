@@ -73,7 +73,7 @@ class IdSequence:
 
     def follow(self, seen: int) -> None:
         """From now on make only greater ids than *seen*, whoever made that: what was read came before."""
-        if seen >= self._last << TIME_SHIFT | self._low | self._sequence:
+        if seen >= self._last << TIME_SHIFT | self._low | max(self._sequence, 0):
             self._last = (seen >> TIME_SHIFT) + 1
 
     def next(self, now: datetime) -> int:

@@ -47,12 +47,12 @@ class Cursors:
     ) -> None:
         """At *now_ms* nothing was left in *places* that is due before *next_due*.
 
-        Unless the place is another by now: something was put back, or the lane came anew. What was put back
-        later than there may have come while that was looked at: nothing moves past it.
+        Unless the place is another by now: something was put back, or the lane went or came anew. What was
+        put back later than there may have come while that was looked at: nothing moves past it.
         """
         for place in places:
             lane, due = place.lane, next_due.get(place.lane)
-            if self.place(lane) == place:
+            if lane in self._owned and self.place(lane) == place:
                 reached = now_ms if due is None else min(now_ms, to_ms(due))
                 self._reached[lane] = min(reached, self._put_back.pop(lane, reached))
 

@@ -35,7 +35,9 @@ DELETE FROM incarnation WHERE process = $1 RETURNING id
 -- way may still be at its receiver, for at most the timeout ($1: milliseconds, where the integration names none).
 UPDATE lane l
    SET owner = NULL,
-       held_until = redrive_now() + coalesce(((i.config::json ->> 'timeout_seconds')::float8 * 1000)::bigint, $1::bigint)
+       held_until = redrive_now() + coalesce(
+           -- not read as JSON: one damaged row must not keep the lanes of all the dead from the living
+           (substring(i.config FROM '[{,]"timeout_seconds":([0-9]+(?:[.][0-9]+)?)')::float8 * 1000)::bigint, $1::bigint)
   FROM integration i
  WHERE i.number = l.integration AND l.owner IS NOT NULL AND NOT EXISTS (SELECT FROM incarnation WHERE id = l.owner)
 
@@ -81,9 +83,6 @@ RETURNING l.integration, l.shards, l.shard
 UPDATE lane l SET owner = NULL
   FROM unnest($2::int[], $3::smallint[], $4::smallint[]) AS w (integration, shards, shard)
  WHERE l.integration = w.integration AND l.shards = w.shards AND l.shard = w.shard AND l.owner = $1
-
--- name: alive
-SELECT id FROM incarnation WHERE id = $1 FOR KEY SHARE
 
 -- name: lifecycle
 SELECT lifecycle FROM integration WHERE number = $1

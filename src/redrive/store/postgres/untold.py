@@ -47,8 +47,10 @@ class Untold:
 
             try:
                 is_undone = await self._database.again(undo)
-            except StoreUnavailable:
-                break  # the next time, then: what can be claimed must not wait for this
+            except StoreUnavailable:  # the next time, then, and after the others: it may fail each time
+                self._calls.remove(call)
+                self._calls.append(call)
+                break  # what can be claimed must not wait for this
             if is_undone:
                 self._calls.remove(call)
                 numbers += call.numbers

@@ -63,14 +63,13 @@ def connect_to_read(path: Path) -> apsw.Connection:
 
 @contextmanager
 def about(path: Path) -> Iterator[None]:
-    """Names *path* in what is wrong with the file, and says which one would be right."""
+    """Names *path* in what is wrong with the file."""
     try:
         yield
     except NoDatabase:
         raise
     except StoreUnavailable as error:
-        advice = "name the file of a redrive database, as `redrive serve` and `redrive backup` make them"
-        raise StoreUnavailable(f"{path}: {error.reason}", fatal=error.fatal, advice=advice) from error
+        raise StoreUnavailable(f"{path}: {error.reason}", fatal=error.fatal, advice=error.advice) from error
 
 
 def ask(
@@ -121,7 +120,11 @@ class _Translated:
             case apsw.NotADBError():
                 raise NoDatabase("the database file") from error
             case apsw.CorruptError():
-                raise StoreUnavailable(f"the database file is damaged: {error}", fatal=True) from error
+                raise StoreUnavailable(
+                    f"the database file is damaged: {error}",
+                    fatal=True,
+                    advice="`redrive restore` puts back a backup",
+                ) from error
             case apsw.ConstraintError():
                 raise StoreInconsistent(f"a write would break a rule of the store: {error}") from error
             case apsw.Error():

@@ -14,7 +14,6 @@ from redrive.store.rows import to_ms
 from redrive.store.sqlite.connection import about, ask, connect, connect_to_read, translated
 from redrive.store.sqlite.file import alone, create, take_lock
 
-NOT_OURS = "this is no database of redrive"
 _BOOK = """
 CREATE TABLE IF NOT EXISTS migration (
     number INTEGER PRIMARY KEY, name TEXT NOT NULL, checksum TEXT NOT NULL, applied_at INTEGER NOT NULL
@@ -79,14 +78,19 @@ def must_be_ours(path: Path) -> None:
 def recognise(connection: apsw.Connection) -> None:
     """Raise StoreUnavailable unless it is a database of redrive, of this version or an older one."""
     if not _has_schema(connection):
-        raise StoreUnavailable(NOT_OURS, fatal=True)
+        raise _not_ours()
     _missing(connection)
 
 
 def _must_be_ours_or_empty(path: Path) -> None:
     with about(path), translated(), closing(connect_to_read(path)) as connection:
         if ask(connection, "SELECT 1 FROM sqlite_schema LIMIT 1") and not _has_schema(connection):
-            raise StoreUnavailable(NOT_OURS, fatal=True)
+            raise _not_ours()
+
+
+def _not_ours() -> StoreUnavailable:
+    advice = "name the file of a redrive database, as `redrive serve` and `redrive backup` make them"
+    return StoreUnavailable("this is no database of redrive", fatal=True, advice=advice)
 
 
 @contextmanager
@@ -100,7 +104,8 @@ def _connected(path: Path) -> Iterator[apsw.Connection]:
 
 
 def _has_schema(connection: apsw.Connection) -> bool:
-    return bool(ask(connection, "SELECT 1 FROM sqlite_schema WHERE name = 'migration'"))
+    """Ours: others call a table that too."""
+    return bool(ask(connection, "SELECT 1 FROM pragma_table_info('migration') WHERE name = 'checksum'"))
 
 
 def _missing(connection: apsw.Connection) -> list[Migration]:

@@ -57,7 +57,6 @@ CREATE TABLE lane (
     shards smallint NOT NULL CHECK (shards BETWEEN 1 AND 64),
     shard smallint NOT NULL CHECK (shard >= 0 AND shard < shards),
     owner bigint,
-    held_until bigint NOT NULL DEFAULT 0,  -- until then a receiver may be at what a dead owner sent
     PRIMARY KEY (integration, shards, shard)
 ) WITH (fillfactor = 50);
 CREATE INDEX lane_owner ON lane (owner);
