@@ -178,7 +178,7 @@ async def _serve(
         table = routes(metrics)
         serving = []
         if probed is not None:
-            prober = HttpServer(Api(engine, _of_one_process(table)), probed)
+            prober = HttpServer(Api(engine, _of_one_process(table)), probed, option="REDRIVE_METRICS_PORT")
             opened.push_async_callback(prober.close)
             serving.append(prober.start())
         server = HttpServer(Api(engine, _routes(settings, table)), listener)

@@ -38,8 +38,10 @@ def listening(host: str, port: int, *, option: str = "--port") -> Iterator[socke
 class HttpServer:
     """Answers on *listener* from `start` until `close`."""
 
-    def __init__(self, application: Any, listener: socket.socket) -> None:
+    def __init__(self, application: Any, listener: socket.socket, *, option: str = "--port") -> None:
+        """*option* is where the port of *listener* was chosen."""
         self._listener = listener
+        self._option = option
         self._uvicorn = _Uvicorn(_configured(application))
         self._serving: asyncio.Task[None] | None = None
 
@@ -49,7 +51,7 @@ class HttpServer:
         try:
             self._listener.listen()  # uvicorn does it too, but only later
         except OSError as error:  # another process had bound it as well, and was the first to listen
-            raise _cannot_listen(host, port, error) from error
+            raise _cannot_listen(host, port, error, self._option) from error
         self._serving = asyncio.create_task(self._serve())
         return self._serving
 

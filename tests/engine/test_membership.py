@@ -95,6 +95,9 @@ class TwoLives:
     async def release(self, owner: int, lanes: Collection[Lane]) -> None:
         """Nobody is there to take them."""
 
+    async def step_down(self, owner: int) -> None:
+        """Nobody is there to send instead."""
+
     async def leave(self, owner: int) -> None:
         """Nobody is there to notice."""
 
@@ -120,7 +123,8 @@ async def test_what_an_ended_lease_owned_is_not_followed_under_the_next(harness:
     await asyncio.gather(dividing, renewing)
 
     assert membership.worker.owner == 2
-    assert not membership.worker.settled_lanes()
+    assert not membership.worker.is_elsewhere(number, 0), "none of its lanes is ours"
+    assert membership.worker.reserve(number, 0) is None
 
 
 async def test_what_was_accepted_under_an_ended_lease_is_not_sent_under_the_next(

@@ -1,7 +1,7 @@
 """What happens to a delivery, and what a lane may take from others."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Any
@@ -13,7 +13,7 @@ from redrive.delivery.port import OwnFault, Request
 from redrive.domain.integration import Defaults
 from redrive.domain.item import Status
 from redrive.domain.outcome import Failed, Outcome, Reach
-from redrive.domain.sharing import whole
+from redrive.domain.sharing import Lane, whole
 from redrive.engine.worker import SUSPENDED_SECONDS
 from redrive.store.port import EventFilter, Store, StoreInconsistent, StoreUnavailable
 from redrive.telemetry.events import (
@@ -403,12 +403,12 @@ async def test_a_drain_waits_while_a_receiver_may_be_at_what_a_dead_process_sent
 
         draining = asyncio.create_task(successor.engine.drain())
         await eventually(lambda: _when(worker.stopping and not worker.in_flight))
-        assert worker.settled_lanes() == frozenset(), "whoever owns its lane next does not know of it"
+        assert worker.unsettled_lanes() == {whole(number)}, "whoever owns its lane next does not know of it"
         assert not draining.done()
         clock.move(Defaults().timeout_seconds)
 
         assert await draining == 0
-        assert worker.settled_lanes() == {whole(number)}
+        assert not worker.unsettled_lanes()
 
 
 @pytest.mark.parametrize("store", ["postgres"], indirect=True)
@@ -418,17 +418,20 @@ async def test_a_drain_cut_short_leaves_unsettled_where_a_receiver_may_be_at_wha
     async with left_by_a_dead_process(store, clock, seconds=1.0) as (successor, recovery_id):
         await successor.status("left", recovery_id, Status.RETRYING)
         worker = successor.engine.worker
+        number = successor.number("left")
         draining = asyncio.create_task(successor.engine.drain())
         await eventually(lambda: _when(worker.stopping and not worker.in_flight))
 
         worker.abort()
 
         assert await draining == 0, "what the dead process sent was recorded"
-        assert worker.settled_lanes() == frozenset()
+        assert worker.unsettled_lanes() == {whole(number)}
 
 
 @pytest.mark.parametrize("store", ["postgres"], indirect=True)
-async def test_a_lane_with_an_attempt_in_doubt_is_not_settled(harness: Harness) -> None:
+async def test_a_lane_with_an_attempt_in_doubt_is_let_go_of_only_by_leaving(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
     doubted, settled = await harness.integration("doubted"), await harness.integration("settled")
     harness.deliverer.scripts["/doubted"] = _after(asyncio.Event())
     await harness.deliver("doubted")
@@ -436,11 +439,17 @@ async def test_a_lane_with_an_attempt_in_doubt_is_not_settled(harness: Harness) 
     await harness.status("settled", recovery_id, Status.SUCCEEDED)
     await eventually(lambda: _when(harness.deliverer.under_way["/doubted"] == 1))
 
-    assert await harness.engine.drain(at_once=True) == 1
+    released: list[Lane] = []
 
-    lanes = harness.engine.worker.settled_lanes()
-    assert whole(settled.number) in lanes
-    assert whole(doubted.number) not in lanes
+    async def release(_: int, lanes: Collection[Lane]) -> None:
+        released.extend(lanes)
+
+    monkeypatch.setattr(harness.store, "release", release)
+    assert await harness.engine.drain(at_once=True) == 1
+    await harness.engine.membership.leave()
+
+    assert whole(settled.number) in released
+    assert whole(doubted.number) not in released
 
 
 @pytest.mark.parametrize("cut_short", ["by a second signal", "when its time is up"])

@@ -63,7 +63,8 @@ class Membership:
     async def leave(self) -> None:
         """Leave the store. Lanes that are settled go first: a new split need not wait for their receivers."""
         if owner := self.worker.owner:
-            await self.store.release(owner, self.worker.settled_lanes())
+            self.is_leaving = True
+            await self.balance()
             await self.store.leave(owner)
 
     async def watch(self) -> None:
@@ -80,8 +81,8 @@ class Membership:
             self.worker.follow(None)
             return
         self.worker.follow(balance.owned - balance.surplus)
-        if idle := balance.surplus - self.worker.busy_lanes():
-            await self.store.release(self.worker.owner, idle)
+        if settled := balance.surplus - self.worker.unsettled_lanes():
+            await self.store.release(self.worker.owner, settled)
 
     async def _rejoin(self, *, is_buried: bool) -> None:
         """What stays claimed is an orphan of the old incarnation, for whoever owns its lane next."""

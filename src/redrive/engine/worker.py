@@ -129,15 +129,12 @@ class Worker:
             self.lanes.pace(lane).forget()
             self._due(lane, self.clock.now())
 
-    def settled_lanes(self) -> frozenset[Lane]:
-        """Lanes of ours of which nothing may be at its receiver, now that all is drained."""
-        cut_off = {begun.pace.lane for begun in self._cut_off}
-        return self._all_lanes() - self.busy_lanes() - cut_off - self._in_doubt
-
-    def busy_lanes(self) -> set[Lane]:
-        """Lanes of which a claim is, or may just be coming, into our hands."""
+    def unsettled_lanes(self) -> set[Lane]:
+        """Lanes of which a claim is, or may just be coming, into our hands, or something in doubt."""
         arriving = {lane for lane, count in self._arriving.items() if count}
-        return arriving | self._asked_for | {pace.lane for pace in self._paces()}
+        cut_off = {begun.pace.lane for begun in self._cut_off}
+        in_hand = {pace.lane for pace in self._paces()}
+        return arriving | self._asked_for | in_hand | cut_off | self._in_doubt
 
     # what is accepted here
 
@@ -175,7 +172,7 @@ class Worker:
             self.store.hint(number)
 
     def hear(self, numbers: Collection[int]) -> None:
-        """Another process accepted something for these integrations; none named: for any."""
+        """Another process made something due in these integrations; none named: in any."""
         for number in numbers or self._owned_of:
             for lane in self._lanes_of(number):
                 self._due(lane, self.clock.now())

@@ -249,7 +249,7 @@ class Store(Protocol):
         ...
 
     async def listen(self, hear: Callable[[Collection[int]], None]) -> None:
-        """Have *hear* called with integrations for which others accepted something; none: for any.
+        """Have *hear* called with integrations of which others made something due; none: of any.
 
         A hint, no more: it may be lost, late or wrong. `next_due` is the truth.
         """

@@ -20,7 +20,7 @@ Hear = Callable[[Collection[int]], None]
 
 
 class Hints:
-    """Tells other processes of what was accepted for them, and hears what they tell."""
+    """Tells other processes of what became due for them, and hears what they tell."""
 
     def __init__(self, database: Database, url: str, clock: Clock) -> None:
         self._database = database
