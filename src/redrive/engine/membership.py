@@ -8,7 +8,7 @@ from redrive.engine.catalogue import Catalogue
 from redrive.engine.health import Health
 from redrive.engine.tools import Tools
 from redrive.engine.worker import Worker
-from redrive.store.port import StoreUnavailable
+from redrive.store.port import Balance, StoreUnavailable
 from redrive.telemetry.events import LeaseEnded
 
 SURELY = 0.8  # of a lease: what is in flight at its end has to be cut off before another may send
@@ -64,7 +64,8 @@ class Membership:
         """Leave the store. Lanes that are settled go first: a new split need not wait for their receivers."""
         if owner := self.worker.owner:
             self.is_leaving = True
-            await self.balance()
+            async with self._changing:
+                await self._follow(await self._divided())
             await self.store.leave(owner)
 
     async def watch(self) -> None:
@@ -73,10 +74,16 @@ class Membership:
             self.worker.cut()
 
     async def _balance(self) -> None:
+        balance = await self._divided()
+        await self.catalogue.refresh()  # after it: no lane may be ours of an integration that we do not know
+        await self._follow(balance)
+
+    async def _divided(self) -> Balance | None:
         if self.is_leaving:
             await self.store.step_down(self.worker.owner)
-        balance = await self.store.balance(self.worker.owner)
-        await self.catalogue.refresh()  # after it: no lane may be ours of an integration that we do not know
+        return await self.store.balance(self.worker.owner)
+
+    async def _follow(self, balance: Balance | None) -> None:
         if balance is None:
             self.worker.follow(None)
             return
