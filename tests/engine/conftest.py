@@ -180,7 +180,7 @@ class Harness:
     async def _looked(self, integration_id: str) -> bool | None:
         """Whether a lane that was just taken, if it sends, was looked at for what waited in it."""
         worker = self.engine.worker
-        paces = [worker.lanes.pace(lane) for lane in worker._lanes_of(self.number(integration_id))]
+        paces = [worker.lanes.pace(lane) for lane in worker.owned.lanes_of(self.number(integration_id))]
         is_looking = worker._claiming.locked()
         return all(not pace.sends or (pace.next_due is None and not is_looking) for pace in paces) or None
 

@@ -194,7 +194,7 @@ async def accept(harness: Harness, key: Key | None = None) -> None:
 
 async def test_what_is_accepted_for_a_split_integration_falls_into_a_lane_of_ours(harness: Harness) -> None:
     number = (await harness.integration("split", shards=4)).number
-    harness.engine.worker.follow(frozenset({Lane(number, 4, 2)}))
+    harness.engine.worker.owned.follow(frozenset({Lane(number, 4, 2)}))
 
     names = await harness.deliver("split", 5)
 

@@ -135,7 +135,7 @@ async def test_what_was_accepted_under_an_ended_lease_is_not_sent_under_the_next
 
     async def accept_while_the_lease_ends(*given: Any) -> Any:
         verdicts = await accept(*given)
-        worker.owner += 1
+        worker.owned.owner += 1
         return verdicts
 
     monkeypatch.setattr(harness.store, "accept", accept_while_the_lease_ends)

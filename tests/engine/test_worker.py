@@ -14,7 +14,7 @@ from redrive.domain.integration import Defaults
 from redrive.domain.item import Status
 from redrive.domain.outcome import Failed, Outcome, Reach
 from redrive.domain.sharing import Lane, whole
-from redrive.engine.worker import SUSPENDED_SECONDS
+from redrive.engine.attempts import SUSPENDED_SECONDS
 from redrive.store.port import EventFilter, Store, StoreInconsistent, StoreUnavailable
 from redrive.telemetry.events import (
     AttemptFinished,
@@ -621,7 +621,7 @@ async def test_the_one_whose_a_replayed_item_is_to_send_is_told_of_it(
     await _replay(harness, "gone", name, "replay-1")
     await harness.status("gone", name, Status.FAILED)
     told_while_it_was_ours = list(told)
-    harness.engine.worker.follow(frozenset())
+    harness.engine.worker.owned.follow(frozenset())
     await _replay(harness, "gone", name, "replay-2")
 
     assert (told_while_it_was_ours, told) == ([], [number])

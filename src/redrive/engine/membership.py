@@ -16,7 +16,7 @@ SETTLING_SECONDS = 5.0
 
 
 class Membership:
-    """Keeps the lease, and lets the worker follow what the store says is its own."""
+    """Keeps the lease, and lets what is owned follow the store, which says what that is."""
 
     def __init__(self, tools: Tools, catalogue: Catalogue, worker: Worker, health: Health) -> None:
         self.store = tools.store
@@ -24,6 +24,7 @@ class Membership:
         self.announce = tools.announce
         self.catalogue = catalogue
         self.worker = worker
+        self.owned = worker.owned
         self.health = health
         self.lease_seconds = inf  # how long a lease lasts from its renewal
         self.is_leaving = False
@@ -40,20 +41,20 @@ class Membership:
             with suppress(StoreUnavailable):
                 await self.store.leave(owner)
             raise
-        self.worker.owner, self.worker.lease_until = owner, asked_at + SURELY * (seconds or 0.0)
+        self.owned.owner, self.owned.lease_until = owner, asked_at + SURELY * (seconds or 0.0)
         self.lease_seconds = seconds or self.lease_seconds
         return owner
 
     async def renew(self) -> None:
         """Renew the lease; when it ran out, or was ended, begin again as a new incarnation."""
         asked_at = self.clock.elapsed()
-        seconds = await self.store.renew(self.worker.owner)
+        seconds = await self.store.renew(self.owned.owner)
         self.health.worked()
-        if seconds is None or self.worker.has_lapsed:
+        if seconds is None or self.owned.has_lapsed:
             async with self._changing:
                 await self._rejoin(is_buried=seconds is None)
         else:
-            self.worker.lease_until = asked_at + SURELY * seconds
+            self.owned.lease_until = asked_at + SURELY * seconds
 
     async def balance(self) -> None:
         """Learn what others changed; follow what is ours now; let go of what should not be, once idle."""
@@ -62,7 +63,7 @@ class Membership:
 
     async def leave(self) -> None:
         """Leave the store. Lanes that are settled go first: a new split need not wait for their receivers."""
-        if owner := self.worker.owner:
+        if owner := self.owned.owner:
             self.is_leaving = True
             async with self._changing:
                 await self._follow(await self._divided())
@@ -70,7 +71,7 @@ class Membership:
 
     async def watch(self) -> None:
         """Cut off what is in flight when the lease may have ended before it could be renewed."""
-        if self.worker.has_lapsed:
+        if self.owned.has_lapsed:
             self.worker.cut()
 
     async def _balance(self) -> None:
@@ -80,22 +81,22 @@ class Membership:
 
     async def _divided(self) -> Balance | None:
         if self.is_leaving:
-            await self.store.step_down(self.worker.owner)
-        return await self.store.balance(self.worker.owner)
+            await self.store.step_down(self.owned.owner)
+        return await self.store.balance(self.owned.owner)
 
     async def _follow(self, balance: Balance | None) -> None:
         if balance is None:
-            self.worker.follow(None)
+            self.owned.follow(None)
             return
-        self.worker.follow(balance.owned - balance.surplus)
+        self.owned.follow(balance.owned - balance.surplus)
         if settled := balance.surplus - self.worker.unsettled_lanes():
-            await self.store.release(self.worker.owner, settled)
+            await self.store.release(self.owned.owner, settled)
 
     async def _rejoin(self, *, is_buried: bool) -> None:
         """What stays claimed is an orphan of the old incarnation, for whoever owns its lane next."""
-        old = self.worker.owner
+        old = self.owned.owner
         self.announce(LeaseEnded(old))
-        self.worker.follow(frozenset())
+        self.owned.follow(frozenset())
         await self.worker.lapse(SETTLING_SECONDS, is_buried=is_buried)
         if not is_buried:
             await self.store.leave(old)

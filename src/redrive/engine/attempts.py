@@ -1,0 +1,253 @@
+"""Attempts in our hands: send, have it recorded, let go; or give back what surely was not sent."""
+
+import asyncio
+from datetime import datetime, timedelta
+
+from msgspec import Struct
+
+from redrive.delivery.compose import compose
+from redrive.delivery.port import Deliverer, OwnFault, Request
+from redrive.domain.delivery import Claim
+from redrive.domain.errors import InvalidPayload
+from redrive.domain.integration import Integration
+from redrive.domain.outcome import Failed, Outcome
+from redrive.domain.sharing import Lane
+from redrive.domain.target import Target, parse_target
+from redrive.engine.catalogue import Catalogue
+from redrive.engine.health import Health
+from redrive.engine.lanes import Pace
+from redrive.engine.owned import Owned
+from redrive.engine.recording import Recorder, unknown
+from redrive.engine.tools import Tools
+from redrive.store.port import StoreUnavailable
+from redrive.telemetry.events import LoopFailed, SendingSuspended
+
+SUSPENDED_SECONDS = 5.0
+TIMEOUTS = frozenset({"RESPONSE_TIMEOUT", "ETIMEDOUT"})
+DIED = "the process that made this attempt died, and nobody knows whether it was received"
+
+
+class UnderWay(Struct, eq=False):
+    """A claim in our hands, under the pace of its lane. `is_unsent`: surely not a byte of it has left."""
+
+    claim: Claim
+    pace: Pace
+    is_unsent: bool = True
+    has_place: bool = True  # it counts toward what its receiver may have at once
+    has_slot: bool = True
+
+
+class Attempts:
+    """Makes each at most once per claim, and frees the place and the slot that were taken for it."""
+
+    def __init__(
+        self,
+        tools: Tools,
+        deliverer: Deliverer,
+        catalogue: Catalogue,
+        health: Health,
+        *,
+        owned: Owned,
+        recorder: Recorder,
+    ) -> None:
+        self.store = tools.store
+        self.deliverer = deliverer
+        self.clock = tools.clock
+        self.unique_bytes = tools.unique_bytes
+        self.announce = tools.announce
+        self.catalogue = catalogue
+        self.health = health
+        self.owned = owned
+        self.lanes = owned.lanes
+        self.recorder = recorder
+        self.cut_off: list[UnderWay] = []
+        self._in_doubt: set[Lane] = set()  # besides those: where a place was held until we were told to stop
+        self._under_way: dict[asyncio.Task[None], UnderWay] = {}
+        self._holding: dict[asyncio.Task[None], Pace] = {}  # the places of orphans
+        self._targets: dict[str, Target] = {}
+
+    # what is in our hands
+
+    @property
+    def in_flight(self) -> int:
+        """Attempts under way or being recorded."""
+        return len(self._under_way)
+
+    def unsettled_lanes(self) -> set[Lane]:
+        """Lanes of what is in our hands, of the orphans whose places are held, and of what is in doubt."""
+        begun = (*self._under_way.values(), *self.cut_off)
+        return {one.pace.lane for one in begun} | {pace.lane for pace in self._holding.values()} | self._in_doubt
+
+    def begin(self, begun: UnderWay) -> None:
+        """Make an attempt, or record it if it is an orphan. Its place and its slot are taken already."""
+        task = asyncio.create_task(self._attempt(begun) if begun.is_unsent else self._rescue(begun))
+        self._under_way[task] = begun
+        task.add_done_callback(self._ended)
+
+    def cut(self) -> None:
+        """Cut off what is in flight: our right to it may have ended."""
+        for task in self._under_way:
+            task.cancel()
+
+    def abort(self) -> None:
+        """Cut off what is in flight, and hold no orphan's place any longer."""
+        self.cut()
+        for holding, pace in self._holding.items():
+            self._in_doubt.add(pace.lane)
+            holding.cancel()
+
+    async def all_ended(self) -> None:
+        """Wait until nothing is in flight."""
+        while self._under_way:
+            await asyncio.wait(self._under_way)
+
+    async def all_let_go(self) -> None:
+        """Wait until no orphan's place is held."""
+        while self._holding:
+            await asyncio.wait(self._holding)
+
+    async def give_back_unsent(self) -> None:
+        """Undo what was cut off and surely not sent, if the store lets us."""
+        unsent = [cut_off for cut_off in self.cut_off if cut_off.is_unsent]
+        if unsent:
+            try:
+                await self.store.give_back(self.owned.owner, [cut_off.claim for cut_off in unsent])
+            except StoreUnavailable as error:
+                self.health.failed("give_back", error)
+            else:
+                self.cut_off = [cut_off for cut_off in self.cut_off if cut_off not in unsent]
+
+    # an attempt
+
+    async def _attempt(self, begun: UnderWay) -> None:
+        """Send, decide, record, announce."""
+        claim = begun.claim
+        span_id = self.unique_bytes(8)
+        await self.clock.sleep(0)  # whoever handed this over is answered first: they wait for nothing but us
+        started_at, started = self.clock.now(), self.clock.elapsed()
+        try:
+            outcome = await self._send(begun, started_at, span_id)
+        except OwnFault as fault:
+            await self._suspend(begun, str(fault))
+            return
+        self._leave_place(begun)
+        if isinstance(outcome, Failed) and outcome.code in TIMEOUTS:
+            begun.pace.narrow()
+        else:
+            begun.pace.widen()
+        duration = timedelta(seconds=self.clock.elapsed() - started)
+        await self.recorder.finish(claim, outcome, started_at, duration, span_id.hex())
+
+    async def _send(self, begun: UnderWay, now: datetime, span_id: bytes) -> Outcome:
+        """Make the exchange. What fails before a byte left is a fault of our own; after that nobody knows."""
+        try:
+            request = self._request(begun.claim, now, span_id)
+            return await self.deliverer.send(request, lambda: self._leaves(begun))
+        except OwnFault:
+            raise
+        except Exception as error:
+            self.announce(LoopFailed("attempt", error))
+            if begun.is_unsent:
+                raise OwnFault(f"redrive failed before it could send: {type(error).__name__}") from error
+            return unknown("redrive failed while it made this attempt")
+
+    def _request(self, claim: Claim, now: datetime, span_id: bytes) -> Request:
+        integration = self.catalogue.numbered(claim.delivery.integration)
+        target = self._targets.get(integration.url)
+        if target is None:
+            try:
+                target = parse_target(integration.url, allow_http=self.catalogue.allow_http)
+            except InvalidPayload as error:
+                raise OwnFault(f"the integration's url is not allowed any more: {error}") from error
+            self._targets[integration.url] = target
+        return compose(
+            claim,
+            integration,
+            timeout_seconds=self._timeout_seconds(integration),
+            target=target,
+            now=now,
+            span_id=span_id,
+        )
+
+    def _leaves(self, begun: UnderWay) -> None:
+        """Its first byte may leave now, if it still is ours to send: we may have stood still until now."""
+        if self.owned.has_lapsed or begun.claim.owner != self.owned.owner:
+            raise OwnFault("our lease ran out before the attempt began")
+        begun.is_unsent = False
+
+    async def _suspend(self, begun: UnderWay, reason: str) -> None:
+        begun.pace.suspended_until = self.clock.elapsed() + SUSPENDED_SECONDS
+        await self._give_back(begun.claim)
+        self.owned.due(begun.pace.lane, self.clock.now())
+        integration = self.catalogue.numbered(begun.claim.delivery.integration)
+        self.announce(SendingSuspended(integration.integration_id, reason, SUSPENDED_SECONDS))
+
+    async def _give_back(self, claim: Claim) -> None:
+        while True:
+            try:
+                await self.store.give_back(self.owned.owner, [claim])
+            except StoreUnavailable as error:
+                self.health.failed("give_back", error)
+                await self.clock.sleep(self.health.pause_seconds)
+            else:
+                return
+
+    # an orphan
+
+    async def _rescue(self, begun: UnderWay) -> None:
+        """Record an orphan, and leave its place taken while its receiver may still be at it."""
+        claim = begun.claim
+        await self.record_orphan(claim)
+        if claim.orphaned_at is not None:
+            begun.has_place = False  # it is let go of below, whatever becomes of us until then
+            holding = asyncio.create_task(self._hold(begun, claim.orphaned_at))
+            self._holding[holding] = begun.pace
+            holding.add_done_callback(self._holding.pop)
+
+    async def record_orphan(self, claim: Claim) -> None:
+        """With when it began, if that is known, and a span that no receiver has seen: its own is lost."""
+        began_at, why = claim.orphaned_at, DIED
+        if began_at is None:
+            began_at, why = self.clock.now(), f"{DIED}; its time is when that was found"
+        span_id = self.unique_bytes(8).hex()
+        await self.recorder.write_off(claim, why, began_at, timedelta(0), span_id)
+
+    async def _hold(self, begun: UnderWay, since: datetime) -> None:
+        integration = self.catalogue.numbered(begun.claim.delivery.integration)
+        over_at = since + timedelta(seconds=self._timeout_seconds(integration))
+        try:
+            await self.clock.sleep((over_at - self.clock.now()).total_seconds())
+        finally:
+            self.lanes.sent(begun.pace)
+            self._made_room()
+
+    def _timeout_seconds(self, integration: Integration) -> float:
+        timeout: float = self.catalogue.defaults.of(integration, "timeout_seconds")
+        return timeout
+
+    # its end
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        ended = self._under_way.pop(task)
+        self._leave_place(ended)
+        self._leave_slot(ended)
+        if task.cancelled():
+            self.cut_off.append(ended)
+        elif (error := task.exception()) is not None:
+            self.announce(LoopFailed("attempt", error))
+
+    def _leave_place(self, begun: UnderWay) -> None:
+        if begun.has_place:
+            begun.has_place = False
+            self.lanes.sent(begun.pace)
+            self._made_room()
+
+    def _leave_slot(self, begun: UnderWay) -> None:
+        if begun.has_slot:
+            begun.has_slot = False
+            self.lanes.recorded()
+            self._made_room()
+
+    def _made_room(self) -> None:
+        if self.lanes.is_waiting:
+            self.owned.wake.set()

@@ -1,0 +1,96 @@
+"""What is this process's: an incarnation, until when its lease lasts, and lanes, with what is due in them."""
+
+import asyncio
+from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime
+from itertools import groupby
+from math import inf
+
+from redrive.clock import Clock
+from redrive.domain.integration import Integration
+from redrive.domain.sharing import Lane, lane_of, whole
+from redrive.engine.catalogue import Catalogue
+from redrive.engine.lanes import Lanes
+
+
+class Owned:
+    """As membership learned it from the store last. `wake` is set when something of it may be claimed now."""
+
+    def __init__(self, clock: Clock, catalogue: Catalogue, *, slots: int) -> None:
+        self.clock = clock
+        self.catalogue = catalogue
+        self.owner = 0  # set when the store was entered
+        self.lease_until = inf  # a second of the steady clock, past which nothing may be started
+        self.lanes = Lanes(slots)
+        self.wake = asyncio.Event()
+        self._owned: frozenset[Lane] | None = frozenset()  # None: every lane is ours, and none is split
+        self._owned_of: Mapping[int, Sequence[Lane]] = {}  # what is owned, by integration
+        catalogue.on_change = self.configure
+
+    @property
+    def has_lapsed(self) -> bool:
+        """Whether our lease may have run out: then nothing may be started."""
+        return self.clock.elapsed() >= self.lease_until
+
+    @property
+    def numbers(self) -> Collection[int]:
+        """The integrations of which a lane was given to us; none where all of them are ours."""
+        return self._owned_of
+
+    def all_lanes(self) -> frozenset[Lane]:
+        """Every lane of ours."""
+        if self._owned is not None:
+            return self._owned
+        return frozenset(whole(integration.number) for integration in self.catalogue)
+
+    def lanes_of(self, number: int) -> Sequence[Lane]:
+        """Those of an integration."""
+        return (whole(number),) if self._owned is None else self._owned_of.get(number, ())
+
+    def lane_of(self, number: int, item_id: int) -> Lane | None:
+        """The one that an item falls into; None: another process's."""
+        if self._owned is None:
+            return whole(number)
+        lanes = self._owned_of.get(number)
+        if not lanes:
+            return None
+        lane = lane_of(number, lanes[0].shards, item_id)
+        return lane if lane in self._owned else None
+
+    def follow(self, owned: frozenset[Lane] | None) -> None:
+        """Take over what is ours from now on (None: everything); what is new may have waited for long."""
+        if owned == self._owned:
+            return
+        before = self.all_lanes()
+        self._owned = owned
+        self._owned_of = {
+            number: tuple(lanes)
+            for number, lanes in groupby(sorted(owned or ()), key=lambda lane: lane.integration)
+        }
+        now = self.all_lanes()
+        self.lanes.keep(now)
+        new = {lane.integration for lane in now - before}
+        for integration in self.catalogue:
+            if integration.number in new:
+                self.configure(integration)
+        for lane in now - before:
+            self.lanes.pace(lane).forget()
+            self.due(lane, self.clock.now())
+
+    def configure(self, integration: Integration) -> None:
+        """Let the lanes of an integration follow it."""
+        concurrency: int = self.catalogue.defaults.of(integration, "concurrency")
+        rate = integration.rate_per_second
+        for lane in self.lanes_of(integration.number):
+            self.lanes.pace(lane).configure(
+                lane.of_count(concurrency),
+                None if rate is None else lane.of_rate(rate),
+                sends=integration.sends,
+            )
+        self.wake.set()
+
+    def due(self, lane: Lane, at: datetime) -> None:
+        """Something of this lane is due: look in time, if it is ours."""
+        if self._owned is None or lane in self._owned:
+            self.lanes.due(lane, at)
+            self.wake.set()
