@@ -34,7 +34,6 @@ class UnderWay(Struct, eq=False):
     pace: Pace
     is_unsent: bool = True
     has_place: bool = True  # it counts toward what its receiver may have at once
-    has_slot: bool = True
 
 
 class Attempts:
@@ -230,7 +229,8 @@ class Attempts:
     def _ended(self, task: asyncio.Task[None]) -> None:
         ended = self._under_way.pop(task)
         self._leave_place(ended)
-        self._leave_slot(ended)
+        self.lanes.recorded()
+        self._made_room()
         if task.cancelled():
             self.cut_off.append(ended)
         elif (error := task.exception()) is not None:
@@ -240,12 +240,6 @@ class Attempts:
         if begun.has_place:
             begun.has_place = False
             self.lanes.sent(begun.pace)
-            self._made_room()
-
-    def _leave_slot(self, begun: UnderWay) -> None:
-        if begun.has_slot:
-            begun.has_slot = False
-            self.lanes.recorded()
             self._made_room()
 
     def _made_room(self) -> None:
