@@ -75,7 +75,9 @@ class Attempts:
     def unsettled_lanes(self) -> set[Lane]:
         """Lanes of what is in our hands, of the orphans whose places are held, and of what is in doubt."""
         begun = (*self._under_way.values(), *self.cut_off)
-        return {one.pace.lane for one in begun} | {pace.lane for pace in self._holding.values()} | self._in_doubt
+        return (
+            {one.pace.lane for one in begun} | {pace.lane for pace in self._holding.values()} | self._in_doubt
+        )
 
     def begin(self, begun: UnderWay) -> None:
         """Make an attempt, or record it if it is an orphan. Its place and its slot are taken already."""
