@@ -28,7 +28,10 @@ CRASHED: Final = 70  # EX_SOFTWARE: a bug, told on standard error
 
 
 def serve(settings: Settings) -> int:
-    """Run `settings.workers` processes until told to stop, or until they cannot live; the exit code."""
+    """Run `settings.workers` processes until told to stop; the exit code.
+
+    Raises CannotServe when they die as soon as they are started.
+    """
     app.check_role(settings)
     app.set_up(settings)  # once, not by all of them at once
     signal.pthread_sigmask(signal.SIG_BLOCK, HEARD)
@@ -59,7 +62,7 @@ class Fleet:
         self.started: dict[int, Worker] = {}
         self.codes: list[int] = []
         self.rash: deque[float] = deque(maxlen=MOST_RASH)
-        self.is_stopping = False
+        self.is_stopping = self.has_given_up = False
         self.leash = os.pipe()  # the processes see its end when we are no more
 
     def run(self) -> int:
@@ -75,6 +78,11 @@ class Fleet:
                 self._reap()
             else:
                 self._stop(heard.si_signo)
+        if self.has_given_up:
+            raise CannotServe(
+                f"gave up: {MOST_RASH} processes died within {RASH_SECONDS:g} s of their start;"
+                " the lines above say how"
+            )
         return max(self.codes, default=OK)
 
     def _places(self) -> set[int]:
@@ -114,7 +122,7 @@ class Fleet:
         if lived < RASH_SECONDS:
             self.rash.append(self.clock.elapsed())
             if len(self.rash) == MOST_RASH and self.rash[-1] - self.rash[0] < MOST_RASH * RASH_SECONDS:
-                self.codes.append(UNAVAILABLE)
+                self.has_given_up = True
                 self._stop(signal.SIGTERM)
 
     def _stop(self, number: int) -> None:

@@ -7,12 +7,13 @@ import signal
 import socket
 import threading
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from urllib.request import urlopen
 
 import pytest
 
+from redrive.supervisor import MOST_RASH
 from tests.e2e.caller import Caller
 from tests.e2e.receiver import Answer, receiving
 from tests.e2e.service import Service
@@ -67,6 +68,21 @@ def test_what_a_killed_process_had_in_hand_is_taken_over_and_a_new_one_comes(fle
         codes = [[attempt["failure_code"] for attempt in item["attempts"]] for item in items]
         assert all(one in ([None], ["LEASE_EXPIRED", None]) for one in codes)
         assert len(receiver.ledger) == sum(map(len, codes))
+
+
+def test_a_parent_whose_processes_die_as_soon_as_they_start_gives_up_and_says_so(fleet: Service) -> None:
+    def died() -> bool:
+        for pid in children(fleet.pid):
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        deaths = [line for line in fleet.log if line["event"] == "process_died"]
+        return len(deaths) >= MOST_RASH
+
+    until(died, "that many have died")
+
+    assert fleet.ended() == 8
+    said = "".join(line["text"] for line in fleet.log if line["event"] is None)
+    assert f"gave up: {MOST_RASH} processes died within 10 s of their start" in said
 
 
 def test_one_signal_to_the_parent_drains_them_all(fleet: Service) -> None:

@@ -179,8 +179,9 @@ class Attempts:
     async def _suspend(self, begun: UnderWay, reason: str) -> None:
         begun.pace.suspended_until = self.clock.elapsed() + SUSPENDED_SECONDS
         await self._give_back(begun.claim)
-        self.owned.due(begun.pace.lane, self.clock.now())
-        integration = self.catalogue.numbered(begun.claim.delivery.integration)
+        delivery = begun.claim.delivery
+        self.recorder.due(delivery.integration, delivery.id, self.clock.now())
+        integration = self.catalogue.numbered(delivery.integration)
         self.announce(SendingSuspended(integration.integration_id, reason, SUSPENDED_SECONDS))
 
     async def _give_back(self, claim: Claim) -> None:

@@ -103,7 +103,10 @@ async def _must_be_empty(connection: Connection, tables: Sequence[str]) -> None:
         if await connection.fetchval(f"SELECT EXISTS (SELECT FROM {name})")  # noqa: S608 - names of ours
     ]
     if filled:
-        raise Occupied(f"the database is not empty: there is something in {', '.join(filled)}")
+        raise Occupied(
+            f"the database is not empty: there is something in {', '.join(filled)}"
+            " (a `redrive serve` that ran on it once is enough)"
+        )
 
 
 async def _write(connection: Connection, source: Source, table: _Table, progress: _Progress) -> Digest:
