@@ -24,18 +24,19 @@ class Recorded(asyncio.Transport):
         return self.is_closed
 
 
-async def test_what_is_written_in_one_turn_of_the_loop_leaves_in_one_piece() -> None:
+async def test_a_header_and_its_body_leave_in_one_piece_and_at_once() -> None:
     transport = Recorded()
     gathering = Gathering(transport, asyncio.get_running_loop())
 
     gathering.write(b"head, ")
-    gathering.write(b"body")
     assert transport.sent == []
+    gathering.write(b"body")
+    assert transport.sent == [b"head, body"]
     await asyncio.sleep(0)
-    gathering.write(b"the next")
+    gathering.write(b"alone")
     await asyncio.sleep(0)
 
-    assert transport.sent == [b"head, body", b"the next"]
+    assert transport.sent == [b"head, body", b"alone"]
 
 
 async def test_what_was_written_before_it_is_closed_leaves_first_and_once() -> None:

@@ -130,10 +130,7 @@ class _Protocol(HttpToolsProtocol):
 
 
 class Gathering:
-    """A transport that sends what is written to it in one turn of the loop together.
-
-    For answers that are written at once: within a turn nothing holds back whoever writes.
-    """
+    """A transport that sends two things together that are written one right after the other."""
 
     __slots__ = ("_loop", "_parts", "_transport")
 
@@ -143,10 +140,12 @@ class Gathering:
         self._parts: list[bytes] = []
 
     def write(self, data: bytes) -> None:
-        """Have *data* sent when this turn is over."""
-        if not self._parts:
-            self._loop.call_soon(self._send)
+        """Hold *data* back for what follows at once: then both leave, else it does when this turn is over."""
         self._parts.append(data)
+        if len(self._parts) == 1:
+            self._loop.call_soon(self._send)
+        else:
+            self._send()  # now: whoever asked goes on while we answer others
 
     def close(self) -> None:
         """Send what was written, and close."""
