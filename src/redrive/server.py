@@ -5,7 +5,7 @@ import contextlib
 import signal
 import socket
 from collections.abc import Callable, Iterator
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -125,27 +125,29 @@ class _Uvicorn(uvicorn.Server):
 class _Protocol(HttpToolsProtocol):
     """uvicorn's, but an answer leaves in one piece: its header and body apart cost a system call more."""
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(Gathering(transport, self.loop))  # type: ignore[arg-type]
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        gathering = Gathering(cast(asyncio.Transport, transport), self.loop)  # uvloop's has its methods
+        super().connection_made(cast(asyncio.Transport, gathering))
 
 
 class Gathering:
     """A transport that sends two things together that are written one right after the other."""
 
-    __slots__ = ("_loop", "_parts", "_transport")
+    __slots__ = ("_held", "_loop", "_transport")
 
     def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
         self._transport = transport
         self._loop = loop
-        self._parts: list[bytes] = []
+        self._held = b""
 
     def write(self, data: bytes) -> None:
         """Hold *data* back for what follows at once: then both leave, else it does when this turn is over."""
-        self._parts.append(data)
-        if len(self._parts) == 1:
-            self._loop.call_soon(self._send)
-        else:
+        if self._held:
+            self._held += data
             self._send()  # now: whoever asked goes on while we answer others
+        else:
+            self._held = data
+            self._loop.call_soon(self._send)
 
     def close(self) -> None:
         """Send what was written, and close."""
@@ -153,9 +155,9 @@ class Gathering:
         self._transport.close()
 
     def _send(self) -> None:
-        parts, self._parts = self._parts, []
-        if parts and not self._transport.is_closing():  # else whoever asked has gone meanwhile
-            self._transport.write(b"".join(parts))
+        held, self._held = self._held, b""
+        if held and not self._transport.is_closing():  # else whoever asked has gone meanwhile
+            self._transport.write(held)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._transport, name)

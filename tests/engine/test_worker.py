@@ -15,6 +15,7 @@ from redrive.domain.item import Status
 from redrive.domain.outcome import Failed, Outcome, Reach
 from redrive.domain.sharing import Lane, whole
 from redrive.engine.attempts import SUSPENDED_SECONDS
+from redrive.engine.worker import Worker
 from redrive.store.port import EventFilter, Store, StoreInconsistent, StoreUnavailable
 from redrive.telemetry.events import (
     AttemptFinished,
@@ -392,17 +393,24 @@ async def test_a_drain_lets_what_is_in_flight_finish_and_claims_no_more(harness:
     assert harness.deliverer.sent("/drained") == 1
 
 
+@asynccontextmanager
+async def draining_beside_an_orphan(
+    store: Store, clock: StandingClock
+) -> AsyncIterator[tuple[Worker, int, asyncio.Task[int]]]:
+    """A worker with nothing of its own in flight, which holds the place of what a dead process sent."""
+    async with left_by_a_dead_process(store, clock, seconds=1.0) as (successor, recovery_id):
+        await successor.status("left", recovery_id, Status.RETRYING)
+        worker = successor.engine.worker
+        draining = asyncio.create_task(successor.engine.drain())
+        await eventually(lambda: _when(worker.stopping and not worker.in_flight))
+        yield worker, successor.number("left"), draining
+
+
 @pytest.mark.parametrize("store", ["postgres"], indirect=True)
 async def test_a_drain_waits_while_a_receiver_may_be_at_what_a_dead_process_sent(
     store: Store, clock: StandingClock
 ) -> None:
-    async with left_by_a_dead_process(store, clock, seconds=1.0) as (successor, recovery_id):
-        await successor.status("left", recovery_id, Status.RETRYING)
-        worker = successor.engine.worker
-        number = successor.number("left")
-
-        draining = asyncio.create_task(successor.engine.drain())
-        await eventually(lambda: _when(worker.stopping and not worker.in_flight))
+    async with draining_beside_an_orphan(store, clock) as (worker, number, draining):
         assert worker.unsettled_lanes() == {whole(number)}, "whoever owns its lane next does not know of it"
         assert not draining.done()
         clock.move(Defaults().timeout_seconds)
@@ -415,13 +423,7 @@ async def test_a_drain_waits_while_a_receiver_may_be_at_what_a_dead_process_sent
 async def test_a_drain_cut_short_leaves_unsettled_where_a_receiver_may_be_at_what_a_dead_process_sent(
     store: Store, clock: StandingClock
 ) -> None:
-    async with left_by_a_dead_process(store, clock, seconds=1.0) as (successor, recovery_id):
-        await successor.status("left", recovery_id, Status.RETRYING)
-        worker = successor.engine.worker
-        number = successor.number("left")
-        draining = asyncio.create_task(successor.engine.drain())
-        await eventually(lambda: _when(worker.stopping and not worker.in_flight))
-
+    async with draining_beside_an_orphan(store, clock) as (worker, number, draining):
         worker.abort()
 
         assert await draining == 0, "what the dead process sent was recorded"

@@ -146,7 +146,7 @@ class Attempts:
             return await self.deliverer.send(request, lambda: self._leaves(begun))
         except OwnFault:
             raise
-        except Exception as error:
+        except Exception as error:  # our bug: told, and the attempt ends as what is known of it says
             self.announce(LoopFailed("attempt", error))
             if begun.is_unsent:
                 raise OwnFault(f"redrive failed before it could send: {type(error).__name__}") from error

@@ -37,12 +37,6 @@ class Owned:
         """The integrations of which a lane was given to us; none where all of them are ours."""
         return self._owned_of
 
-    def all_lanes(self) -> frozenset[Lane]:
-        """Every lane of ours."""
-        if self._owned is not None:
-            return self._owned
-        return frozenset(whole(integration.number) for integration in self.catalogue)
-
     def lanes_of(self, number: int) -> Sequence[Lane]:
         """Those of an integration."""
         return (whole(number),) if self._owned is None else self._owned_of.get(number, ())
@@ -61,13 +55,13 @@ class Owned:
         """Take over what is ours from now on (None: everything); what is new may have waited for long."""
         if owned == self._owned:
             return
-        before = self.all_lanes()
+        before = self._all_lanes()
         self._owned = owned
         self._owned_of = {
             number: tuple(lanes)
             for number, lanes in groupby(sorted(owned or ()), key=lambda lane: lane.integration)
         }
-        now = self.all_lanes()
+        now = self._all_lanes()
         self.lanes.keep(now)
         new = {lane.integration for lane in now - before}
         for integration in self.catalogue:
@@ -94,3 +88,8 @@ class Owned:
         if self._owned is None or lane in self._owned:
             self.lanes.due(lane, at)
             self.wake.set()
+
+    def _all_lanes(self) -> frozenset[Lane]:
+        if self._owned is not None:
+            return self._owned
+        return frozenset(whole(integration.number) for integration in self.catalogue)

@@ -123,7 +123,8 @@ def record(connection: apsw.Connection, owner: int, results: Sequence[Result]) -
     finished = [r.claim.delivery.id for r in standing if isinstance(r.step, Finish)]
     retried = [[r.claim.delivery.id, to_ms(r.step.due_at)] for r in standing if isinstance(r.step, RetryAt)]
     connection.execute(SQL["finish"], (str(finished),))
-    connection.execute(SQL["retry"], (str(retried),))
+    if retried:  # each statement lets go of the GIL
+        connection.execute(SQL["retry"], (str(retried),))
     insert(connection, SQL["insert_attempt"], [attempt_row(r.claim.delivery.id, r.attempt) for r in standing])
     insert(connection, SQL["bury"], [_grave(r) for r in standing if _died(r)])
     write_events(connection, [event for r in standing for event in r.events])
