@@ -10,7 +10,7 @@ from redrive.audit.record import EventType
 from redrive.domain.delivery import Delivery
 from redrive.domain.ids import EventId, recovery_id
 from redrive.domain.item import Status
-from redrive.store.port import EventFilter, Replay
+from redrive.store.port import EventFilter, Once, Replay
 from tests.factories import NOW, a_delivery, a_once, a_replay, a_result, an_event, an_id, later
 from tests.postgres import Server
 from tests.store.under_test import (
@@ -85,22 +85,22 @@ async def test_what_follows_from_a_retry_stands_after_it(
     assert worker.ids.next(NOW) > event.id
 
 
+@pytest.mark.parametrize("once", [None, a_once()], ids=["without a key", "with a key"])
 async def test_an_event_is_not_written_before_one_that_it_follows_from(
-    another: Another, worker: PostgresUnderTest, owner: int, number: int
+    another: Another, worker: PostgresUnderTest, owner: int, number: int, once: Once | None
 ) -> None:
     api = await another()
     delivery = await a_dead_item(worker, owner, number)
     late = an_event(EventType.RETRY_EXHAUSTED, id=EventId(an_id(AHEAD)), target_id=recovery_id(delivery.id))
     await worker.note([late])
     early = a_replay(delivery, event=an_event(EventType.REPLAYED, target_id=recovery_id(delivery.id)))
-    once = a_once()
 
     assert not await api.replay(early, once)
 
     found = await api.item(number, delivery.id)
     assert found is not None
     assert found.status is Status.DLQ
-    assert await api.recall(once.scope) is None
+    assert await api.recall(a_once().scope) is None
     assert await events_of(api, EventFilter(target_id=recovery_id(delivery.id))) == [late]
     second = replace(early, event=replace(early.event, id=EventId(api.ids.next(NOW))))
     assert second.event.id > late.id
