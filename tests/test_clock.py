@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import pytest
 
-from redrive.clock import FollowedClock
+from redrive.clock import FollowedClock, timed_bytes
 from tests.factories import NOW
 from tests.store.under_test import OffsetClock
 
@@ -72,3 +72,14 @@ def test_a_clock_that_was_set_is_followed_at_once(followed: FollowedClock, here:
     followed.follow(NOW, 4, 5)
 
     assert seconds_apart(followed, here) == pytest.approx(-4.5)
+
+
+def test_what_is_unique_in_time_sorts_by_when_it_was_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = []
+    for milliseconds in (255, 256, 2**47):
+        monkeypatch.setattr("time.time_ns", lambda at=milliseconds: at * 1_000_000)
+        made.append(timed_bytes())
+
+    assert made == sorted(made)
+    assert {len(one) for one in made} == {16}
+    assert timed_bytes() != timed_bytes()

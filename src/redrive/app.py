@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import resource
 import socket
 import sys
@@ -35,6 +36,7 @@ from redrive.telemetry.log import log_to
 from redrive.telemetry.metrics import Metrics
 
 SWITCH_SECONDS = 0.0005  # a tenth of the default: the writer thread must not wait for a busy loop
+GARBAGE_AT_MOST = 5_000  # objects made and not gone before the collector looks at them
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,11 +188,18 @@ async def _serve(
         signals = _signals(engine, server, leash)  # whoever reads `started` may send one
         serving.append(server.start())
         host, port = listener.getsockname()[:2]
+        _collect_rarely()
         bus(Started(settings.role, f"{host}:{port}", str(engine.store.describe()["path"]), incarnation))
         ending = await _until_stopped(engine, server, serving, signals)
     bus(Stopped(ending.reason, ending.aborted))
     if ending.is_failure:
         raise CannotServe(f"the service stopped: {ending.reason}")
+
+
+def _collect_rarely() -> None:
+    """What was made by now stays: the garbage collector looks at the new alone, and not so often."""
+    gc.freeze()
+    gc.set_threshold(GARBAGE_AT_MOST)
 
 
 async def _engine(

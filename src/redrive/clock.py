@@ -90,3 +90,11 @@ def random_bytes(count: int) -> bytes:
 # tenth beside a busy writer thread. The generator is seeded by the system, anew in a forked child.
 unique_bytes: Callable[[int], bytes] = random.randbytes
 chance: Chance = random.random
+
+
+def timed_bytes() -> bytes:
+    """16 bytes: the millisecond since 1970 in six of them, then ten of chance (as in a UUID of version 7).
+
+    What an index holds by them is written side by side, not a page for each.
+    """
+    return (time.time_ns() // 1_000_000).to_bytes(6, "big") + unique_bytes(10)

@@ -204,10 +204,11 @@ def test_a_lane_that_was_served_goes_to_the_back() -> None:
 def test_an_earlier_due_time_replaces_a_later_one() -> None:
     lanes = Lanes(100)
     lane = a_lane(lanes, 1)
-    lanes.due(whole(1), NOW + timedelta(seconds=5))
+    assert lanes.due(whole(1), NOW + timedelta(seconds=5))
 
-    lanes.due(whole(1), NOW + timedelta(seconds=1))
+    assert lanes.due(whole(1), NOW + timedelta(seconds=1))
 
+    assert not lanes.due(whole(1), NOW + timedelta(seconds=1))
     assert list(lanes.collect(NOW + timedelta(seconds=2))) == [lane]
 
 

@@ -1,7 +1,7 @@
 """What happens to a delivery, and what a lane may take from others."""
 
 import asyncio
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Any
@@ -16,7 +16,7 @@ from redrive.domain.outcome import Failed, Outcome, Reach
 from redrive.domain.sharing import Lane, whole
 from redrive.engine.attempts import SUSPENDED_SECONDS
 from redrive.engine.worker import Worker
-from redrive.store.port import EventFilter, Store, StoreInconsistent, StoreUnavailable
+from redrive.store.port import Claimed, EventFilter, Store, StoreInconsistent, StoreUnavailable
 from redrive.telemetry.events import (
     AttemptFinished,
     LeasesLost,
@@ -58,6 +58,35 @@ async def test_retryable_failures_end_in_dlq_after_max_attempts_sends(harness: H
         "reprocess_failed", "retry_scheduled", "reprocess_failed", "retry_scheduled",
         "reprocess_failed", "retry_exhausted",
     ]  # fmt: skip
+
+
+async def test_retries_that_fall_due_within_a_step_are_claimed_together(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await harness.integration("good")
+    await harness.integration("down", base_delay_seconds=10.0)
+    harness.deliverer.scripts["/down"] = lambda _: answered(503)
+    for _ in range(2):
+        harness.clock.move(0.003)
+        [recovery_id] = await harness.deliver("down")
+        await harness.status("down", recovery_id, Status.RETRYING)
+    claim, claimed = harness.store.claim, []
+
+    async def claim_and_count(owner: int, wants: Mapping[Lane, int]) -> Claimed:
+        answer = await claim(owner, wants)
+        claimed.append([c.delivery.id for c in answer.claims])
+        return answer
+
+    monkeypatch.setattr(harness.store, "claim", claim_and_count)
+
+    for seconds in (9.996, 0.002):  # the first is due since 1 ms then, the second in 2
+        harness.clock.move(seconds)
+        [recovery_id] = await harness.deliver("good")
+        await harness.status("good", recovery_id, Status.SUCCEEDED)  # by now a claim would have begun
+    harness.clock.move(0.016)  # the step
+
+    await eventually(lambda: _when(harness.deliverer.sent("/down") == 4))
+    assert [len(ids) for ids in claimed] == [2]
 
 
 async def test_a_refusal_for_good_is_not_retried(harness: Harness) -> None:

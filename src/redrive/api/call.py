@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from redrive.clock import unique_bytes
+from redrive.clock import timed_bytes, unique_bytes
 from redrive.domain.access import Call, Permission, Principal
 from redrive.domain.errors import Fault, InvalidPayload, TooLarge
 from redrive.domain.trace import new_traceparent, parse_traceparent, parse_tracestate
@@ -161,7 +161,7 @@ def correlation(headers: Headers) -> tuple[str, str, str | None]:
     """Request id, traceparent, tracestate: the caller's where they are valid, else our own."""
     request_id = headers.once(b"x-request-id")
     if request_id is None or not REQUEST_ID.fullmatch(request_id):
-        request_id = f"req-{unique_bytes(16).hex()}"
+        request_id = f"req-{timed_bytes().hex()}"
     given = headers.once(b"traceparent")
     traceparent = None if given is None else parse_traceparent(given)
     if traceparent is None:  # then its tracestate means nothing either

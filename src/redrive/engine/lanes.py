@@ -153,14 +153,16 @@ class Lanes:
         """The result is durable (or given back): the slots are free."""
         self.busy -= count
 
-    def due(self, lane: Lane, at: datetime) -> None:
-        """Something of this lane is due at *at*: remember the earliest."""
+    def due(self, lane: Lane, at: datetime) -> bool:
+        """Something of this lane is due at *at*: remember the earliest. Whether it is."""
         pace = self.pace(lane)
-        if pace.next_due is None or at < pace.next_due:
-            pace.next_due = at
-            heapq.heappush(self._later, (at, lane))
-            if len(self._later) > 2 * len(self._paces):
-                self._forget_stale()
+        if pace.next_due is not None and at >= pace.next_due:
+            return False
+        pace.next_due = at
+        heapq.heappush(self._later, (at, lane))
+        if len(self._later) > 2 * len(self._paces):
+            self._forget_stale()
+        return True
 
     def collect(self, now: datetime) -> Iterator[Pace]:
         """Lanes with due work, the longest unserved first. Those that get something go to the back."""

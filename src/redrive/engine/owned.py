@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Collection, Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from itertools import groupby
 from math import inf
 
@@ -11,6 +11,9 @@ from redrive.domain.integration import Integration
 from redrive.domain.sharing import Lane, lane_of, whole
 from redrive.engine.catalogue import Catalogue
 from redrive.engine.lanes import Lanes
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+STEP = timedelta(milliseconds=20)  # what falls due within one is claimed together: a claim costs a commit
 
 
 class Owned:
@@ -84,10 +87,11 @@ class Owned:
         self.wake.set()
 
     def due(self, lane: Lane, at: datetime) -> None:
-        """Something of this lane is due: look in time, if it is ours."""
+        """Something of this lane is due: look in time, if it is ours. What is to come waits for its step."""
         if self._owned is None or lane in self._owned:
-            self.lanes.due(lane, at)
-            self.wake.set()
+            later = at if at <= self.clock.now() else at + (_EPOCH - at) % STEP
+            if self.lanes.due(lane, later):
+                self.wake.set()
 
     def _all_lanes(self) -> frozenset[Lane]:
         if self._owned is not None:
