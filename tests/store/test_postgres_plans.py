@@ -46,11 +46,11 @@ GROWING = set("live delivery attempt dead audit dedupe cycle imported answer".sp
 MOST_READ = 2_000  # by one statement from one table: a thousand at most, once to find them and once to write
 MOST_PAGES = 3_000  # by a claim of a hundred with all that belongs to it
 
-# Ids are spread over the weeks that have partitions, and the newest are due first. Those are stored whole,
-# and beside each a dead one and one that succeeded, a key and an event.
+# Ids are spread over the four weeks that have partitions on whatever day, and the newest are due first. Those
+# are stored whole, and beside each a dead one and one that succeeded, a key and an event.
 FILL = """
 CREATE TEMP TABLE given AS
-  SELECT n, ((first_ms + n * (30 * 86400000::bigint / SIZE)) << 22) AS id, now_ms - n AS due_at,
+  SELECT n, ((first_ms + n * (28 * 86400000::bigint / SIZE)) << 22) AS id, now_ms - n AS due_at,
          n > SIZE - greatest(2000, SIZE / 50) AS is_whole
     FROM (SELECT redrive_now() AS now_ms, redrive_now() - 1704067200000 AS first_ms OFFSET 0) AS present,
          generate_series(1, SIZE) AS n;
