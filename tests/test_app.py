@@ -34,7 +34,8 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def settings(path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
-    monkeypatch.setattr(app.sys, "setswitchinterval", lambda _: None)  # type: ignore[attr-defined]  # its import
+    monkeypatch.setattr("sys.setswitchinterval", lambda _: None)
+    monkeypatch.setattr(app, "_collect_rarely", lambda: None)
     return Settings(database=f"sqlite:///{path}", port=0, log_format="json")
 
 
@@ -79,6 +80,19 @@ def test_a_server_that_ends_by_itself_ends_the_service_and_says_so(
     ]  # fmt: skip
     assert log[-1]["reason"].startswith("the HTTP server ended by itself")
     assert ("loop_failed" in [line["event"] for line in log]) is (main_loop is fails)
+
+
+def test_a_service_says_whether_it_made_its_database(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(uvicorn.Server, "main_loop", ends)
+
+    for _ in range(2):
+        with pytest.raises(CannotServe):
+            app.serve(replace(settings, database=f"sqlite:///{tmp_path}/another.db"))
+
+    log = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    assert [line["is_new"] for line in log if line["event"] == "started"] == [True, False]
 
 
 def test_the_server_of_the_metrics_counts_as_well(

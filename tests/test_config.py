@@ -240,6 +240,12 @@ def test_a_database_url_that_names_neither_is_refused(database: str) -> None:
     assert problem.startswith("REDRIVE_DATABASE must be sqlite:///relative.db, ")
 
 
+def test_a_path_in_the_place_of_a_database_url_is_told_how_it_is_written() -> None:
+    [problem] = problems({"REDRIVE_DATABASE": "data/redrive.db"})
+
+    assert problem.endswith("; a file is written sqlite:///data/redrive.db")
+
+
 def test_a_password_is_in_neither_a_problem_nor_a_representation() -> None:
     assert "hunter2" not in problems({"REDRIVE_DATABASE": "mysql://me:hunter2@db/x"})[0]
     assert "hunter2" not in repr(Settings(database="postgresql://me:hunter2@db/x"))

@@ -171,6 +171,8 @@ async def _serve(
         metrics.listen(bus)
         _trace(settings, bus, opened)
         listeners = [listener] if probed is None else [listener, probed]
+        path = settings.sqlite_path()
+        is_new = path is not None and not path.exists()
         engine = await _engine(settings, listeners, bus, opened)
         opened.push_async_callback(engine.close)
         try:
@@ -189,7 +191,8 @@ async def _serve(
         serving.append(server.start())
         host, port = listener.getsockname()[:2]
         _collect_rarely()
-        bus(Started(settings.role, f"{host}:{port}", str(engine.store.describe()["path"]), incarnation))
+        where = str(engine.store.describe()["path"])
+        bus(Started(settings.role, f"{host}:{port}", where, is_new, incarnation))
         ending = await _until_stopped(engine, server, serving, signals)
     bus(Stopped(ending.reason, ending.aborted))
     if ending.is_failure:

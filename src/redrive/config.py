@@ -91,6 +91,8 @@ def _flag(text: str) -> bool:
 def _database(text: str) -> str:
     if _POSTGRES.fullmatch(_text(text)):
         return text
+    if "://" not in text and text.endswith((".db", ".sqlite", ".sqlite3")):
+        raise ValueError(f"a file is written {_SQLITE}{text}")
     path = text.removeprefix(_SQLITE)
     # :memory: would not outlive the process; ? and # are where other programs put parameters
     if path in (text, "", ":memory:") or path.endswith("/") or "?" in path or "#" in path:

@@ -27,7 +27,7 @@ def examine(settings: Settings) -> list[Finding]:
     """Look at everything without changing anything."""
     app.check_role(settings)
     path = settings.sqlite_path()
-    database = _server(settings) if path is None else [*_file(settings, path.absolute()), _owner(settings)]
+    database = _server(settings) if path is None else _file(settings, path.absolute())
     return [
         Finding("role", True, settings.role),
         *database,
@@ -49,14 +49,19 @@ def _file(settings: Settings, path: Path) -> list[Finding]:
         advice = "is this the directory that `redrive serve` runs in? (it makes one when it starts)"
         return [Finding("database", False, f"there is no database at {path}; {advice}")]
 
+    if path.is_file() and not path.stat().st_size:
+        advice = "`redrive serve` makes a database of it, and `redrive restore` puts back a backup"
+        return [Finding("database", False, f"{path} is an empty file; {advice}")]
+
     async def version() -> str:
         async with app.open_store(settings) as store:
             return str(store.describe()["version"])
 
     try:
-        return [Finding("SQLite", True, asyncio.run(version())), Finding("database", True, str(path))]
+        found = [Finding("SQLite", True, asyncio.run(version())), Finding("database", True, str(path))]
     except StoreUnavailable as error:
-        return [_unavailable(error)]
+        found = [_unavailable(error)]
+    return [*found, *([] if path.is_dir() else [_owner(settings)])]
 
 
 def _unavailable(error: StoreUnavailable) -> Finding:

@@ -308,7 +308,32 @@ def test_doctor_finds_no_database_and_makes_none(
     findings = _findings(terminal, 6)
 
     assert findings["database"].startswith(f"there is no database at {tmp_path}/redrive-data/redrive.db")
-    assert findings["service"] == "none runs on this database"
+    assert "service" not in findings
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_doctor_leaves_an_empty_file_as_it_is(
+    terminal: Terminal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "empty.db").touch()
+    monkeypatch.setenv("REDRIVE_DATABASE", f"sqlite:///{tmp_path}/empty.db")
+
+    findings = _findings(terminal, 6)
+
+    assert findings["database"].startswith(f"{tmp_path}/empty.db is an empty file; `redrive serve` makes")
+    assert [(path.name, path.stat().st_size) for path in tmp_path.iterdir()] == [("empty.db", 0)]
+
+
+@pytest.mark.parametrize(("words", "code"), [(("doctor",), 6), (("migrate",), 8), (("serve",), 8)], ids=str)
+def test_a_directory_is_not_taken_for_a_database(
+    terminal: Terminal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...], code: int
+) -> None:
+    monkeypatch.setenv("REDRIVE_DATABASE", f"sqlite:///{tmp_path}")
+
+    ended = terminal.run(*words)
+
+    assert f"{tmp_path} is a directory" in " ".join((ended.out + ended.err).split())
+    assert ended.code == code
     assert list(tmp_path.iterdir()) == []
 
 

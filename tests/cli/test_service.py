@@ -302,6 +302,16 @@ def test_an_update_sends_the_changes_alone(peer: Peer, terminal: Terminal) -> No
     assert peer.last.json() == {"url": "https://x.example", "jitter": None}
 
 
+def test_audit_events_of_an_item_are_found_by_what_it_is_called_elsewhere(
+    peer: Peer, terminal: Terminal
+) -> None:
+    peer.answer({"events": [], "next_cursor": None, "total": 0})
+
+    terminal.run("audit", "list", "--recovery-id", "rec_1")
+
+    assert peer.last.path.partition("?")[2] == "target_id=rec_1"
+
+
 def test_audit_events_are_listed_with_every_filter(peer: Peer, terminal: Terminal) -> None:
     event = {
         "occurred_at": AT, "event_type": "platform.integration.recovery.replayed",

@@ -48,7 +48,10 @@ def list_(
         Parameter(help="Such as recovery.replayed, or just replayed."),
     ] = None,
     integration_id: Annotated[str | None, Parameter(help="Of one integration.")] = None,
-    target_id: Annotated[str | None, Parameter(help="What it was done to, such as a recovery_id.")] = None,
+    target_id: Annotated[
+        str | None,
+        Parameter(name=["--target-id", "--recovery-id"], help="What it was done to, such as a recovery_id."),
+    ] = None,
     actor: Annotated[str | None, Parameter(help="Who did it: a token's subject.")] = None,
     since: Annotated[
         str | None, Parameter(help="From this instant on (RFC 3339, or 2h: two hours ago).")

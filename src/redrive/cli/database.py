@@ -86,8 +86,9 @@ def on_this_machine() -> Iterator[None]:
     try:
         yield
     except BadSettings as error:
-        wrong = "; ".join(str(error).splitlines())
-        raise Stop(ExitCode.USAGE, wrong, "correct all of it and start again") from error
+        problems = str(error).splitlines()
+        what = "all of it" if len(problems) > 1 else "it"
+        raise Stop(ExitCode.USAGE, "; ".join(problems), f"correct {what} and start again") from error
     except (StoreUnavailable, StoreInconsistent, StoreOwned) as error:
         known = error.advice if isinstance(error, StoreUnavailable) else ""
         advice = known or "`redrive doctor` looks at the database and says more"

@@ -11,11 +11,12 @@ from redrive.domain.outcome import Outcome
 
 
 class Started(Struct, frozen=True):
-    """The process is ready: it accepts, and it sends."""
+    """The process is ready: it accepts, and it sends. `is_new`: it made the file of its database."""
 
     role: str
     address: str
     store: str
+    is_new: bool
     incarnation: int
 
 

@@ -52,6 +52,7 @@ def _started(event: events.Started) -> Fields:
         "role": event.role,
         "address": event.address,
         "store": event.store,
+        "is_new": event.is_new,
         "incarnation": event.incarnation,
     }
 
