@@ -7,7 +7,7 @@ import pytest
 from msgspec.structs import replace
 
 from redrive.audit.record import EventType
-from redrive.domain.delivery import Delivery
+from redrive.domain.delivery import Delivery, Resolution
 from redrive.domain.ids import EventId, recovery_id
 from redrive.domain.item import Status
 from redrive.store.port import EventFilter, Once, Replay
@@ -105,6 +105,23 @@ async def test_an_event_is_not_written_before_one_that_it_follows_from(
     second = replace(early, event=replace(early.event, id=EventId(api.ids.next(NOW))))
     assert second.event.id > late.id
     assert await api.replay(second, once)
+
+
+async def test_a_resolution_is_not_written_before_what_it_follows_from(
+    another: Another, worker: PostgresUnderTest, owner: int, number: int
+) -> None:
+    api = await another()
+    delivery = await a_dead_item(worker, owner, number)
+    await worker.note([an_event(id=EventId(an_id(AHEAD)), target_id=recovery_id(delivery.id))])
+    dead = await api.item(number, delivery.id)
+    assert dead is not None
+    resolution, early = Resolution(NOW, "ops", "by phone"), an_event(target_id=recovery_id(delivery.id))
+
+    assert not await api.resolve(dead, resolution, early, None)
+
+    assert await api.item(number, delivery.id) == dead
+    second = replace(early, id=EventId(api.ids.next(NOW)))
+    assert await api.resolve(dead, resolution, second, None)
 
 
 async def test_several_events_of_one_change_do_not_stand_in_each_others_way(
