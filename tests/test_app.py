@@ -82,7 +82,7 @@ def test_a_server_that_ends_by_itself_ends_the_service_and_says_so(
     assert ("loop_failed" in [line["event"] for line in log]) is (main_loop is fails)
 
 
-def test_a_service_says_whether_it_made_its_database(
+def test_a_service_says_whether_it_found_its_database_empty(
     settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(uvicorn.Server, "main_loop", ends)
@@ -92,7 +92,7 @@ def test_a_service_says_whether_it_made_its_database(
             app.serve(replace(settings, database=f"sqlite:///{tmp_path}/another.db"))
 
     log = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
-    assert [line["is_new"] for line in log if line["event"] == "started"] == [True, False]
+    assert [line["made_schema"] for line in log if line["event"] == "started"] == [True, False]
 
 
 def test_the_server_of_the_metrics_counts_as_well(

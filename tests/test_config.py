@@ -240,10 +240,28 @@ def test_a_database_url_that_names_neither_is_refused(database: str) -> None:
     assert problem.startswith("REDRIVE_DATABASE must be sqlite:///relative.db, ")
 
 
-def test_a_path_in_the_place_of_a_database_url_is_told_how_it_is_written() -> None:
-    [problem] = problems({"REDRIVE_DATABASE": "data/redrive.db"})
+@pytest.mark.parametrize(
+    ("text", "written"),
+    [
+        ("redrive.db", "sqlite:///redrive.db"),
+        ("./data/redrive.sqlite3", "sqlite:///./data/redrive.sqlite3"),
+        ("/var/redrive.db", "sqlite:////var/redrive.db"),
+        ("sqlite:data/redrive.db", "sqlite:///data/redrive.db"),
+        ("sqlite:/var/redrive.db", "sqlite:////var/redrive.db"),
+    ],
+)
+def test_a_path_in_the_place_of_a_database_url_is_told_how_it_is_written(text: str, written: str) -> None:
+    [problem] = problems({"REDRIVE_DATABASE": text})
 
-    assert problem.endswith("; a file is written sqlite:///data/redrive.db")
+    assert problem.endswith(f"; a file is written {written}")
+    assert load({"database": written}, {}).database == written
+
+
+@pytest.mark.parametrize("text", ["me:hunter2@db/x.db", "sqlite://x.db", "a?b.db", "a b.db"])
+def test_what_may_be_no_path_is_not_repeated(text: str) -> None:
+    [problem] = problems({"REDRIVE_DATABASE": text})
+
+    assert problem.endswith("(%2F for a / in a password)")
 
 
 def test_a_password_is_in_neither_a_problem_nor_a_representation() -> None:

@@ -36,7 +36,7 @@ from redrive.telemetry.log import log_to
 from redrive.telemetry.metrics import Metrics
 
 SWITCH_SECONDS = 0.0005  # a tenth of the default: the writer thread must not wait for a busy loop
-GARBAGE_AT_MOST = 5_000  # objects made and not gone before the collector looks at them
+YOUNG_AT_MOST = 5_000  # containers made and not freed before the garbage collector looks at these
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,10 +171,9 @@ async def _serve(
         metrics.listen(bus)
         _trace(settings, bus, opened)
         listeners = [listener] if probed is None else [listener, probed]
-        path = settings.sqlite_path()
-        is_new = path is not None and not path.exists()
         engine = await _engine(settings, listeners, bus, opened)
         opened.push_async_callback(engine.close)
+        _collect_rarely()
         try:
             incarnation = await engine.start()
         except StoreOwned as error:
@@ -189,10 +188,7 @@ async def _serve(
         opened.push_async_callback(server.close)
         signals = _signals(engine, server, leash)  # whoever reads `started` may send one
         serving.append(server.start())
-        host, port = listener.getsockname()[:2]
-        _collect_rarely()
-        where = str(engine.store.describe()["path"])
-        bus(Started(settings.role, f"{host}:{port}", where, is_new, incarnation))
+        bus(_started(settings, engine.store, listener, incarnation))
         ending = await _until_stopped(engine, server, serving, signals)
     bus(Stopped(ending.reason, ending.aborted))
     if ending.is_failure:
@@ -201,8 +197,21 @@ async def _serve(
 
 def _collect_rarely() -> None:
     """What was made by now stays: the garbage collector looks at the new alone, and not so often."""
+    gc.collect()
     gc.freeze()
-    gc.set_threshold(GARBAGE_AT_MOST)
+    gc.set_threshold(YOUNG_AT_MOST)
+
+
+def _started(settings: Settings, store: Store, listener: socket.socket, incarnation: int) -> Started:
+    host, port = listener.getsockname()[:2]
+    facts = store.describe()
+    return Started(
+        role=settings.role,
+        address=f"{host}:{port}",
+        store=facts["path"],
+        made_schema=facts["made_schema"],
+        incarnation=incarnation,
+    )
 
 
 async def _engine(

@@ -45,11 +45,13 @@ def _server(settings: Settings) -> list[Finding]:
 
 
 def _file(settings: Settings, path: Path) -> list[Finding]:
+    """The database and, when there is a file, whether a service runs on it."""
+    if path.is_dir():
+        return [Finding("database", False, f"{path} is a directory; name a file in it")]
     if not path.exists():
         advice = "is this the directory that `redrive serve` runs in? (it makes one when it starts)"
         return [Finding("database", False, f"there is no database at {path}; {advice}")]
-
-    if path.is_file() and not path.stat().st_size:
+    if not path.stat().st_size:
         advice = "`redrive serve` makes a database of it, and `redrive restore` puts back a backup"
         return [Finding("database", False, f"{path} is an empty file; {advice}")]
 
@@ -61,7 +63,7 @@ def _file(settings: Settings, path: Path) -> list[Finding]:
         found = [Finding("SQLite", True, asyncio.run(version())), Finding("database", True, str(path))]
     except StoreUnavailable as error:
         found = [_unavailable(error)]
-    return [*found, *([] if path.is_dir() else [_owner(settings)])]
+    return [*found, _owner(settings)]
 
 
 def _unavailable(error: StoreUnavailable) -> Finding:

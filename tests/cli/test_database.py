@@ -324,7 +324,17 @@ def test_doctor_leaves_an_empty_file_as_it_is(
     assert [(path.name, path.stat().st_size) for path in tmp_path.iterdir()] == [("empty.db", 0)]
 
 
-@pytest.mark.parametrize(("words", "code"), [(("doctor",), 6), (("migrate",), 8), (("serve",), 8)], ids=str)
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        (("doctor",), 6),
+        (("migrate",), 8),
+        (("serve",), 8),
+        (("backup", "b.db"), 8),
+        (("restore", __file__), 8),
+    ],
+    ids=lambda given: given[0] if isinstance(given, tuple) else "",
+)
 def test_a_directory_is_not_taken_for_a_database(
     terminal: Terminal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...], code: int
 ) -> None:

@@ -302,9 +302,7 @@ def test_an_update_sends_the_changes_alone(peer: Peer, terminal: Terminal) -> No
     assert peer.last.json() == {"url": "https://x.example", "jitter": None}
 
 
-def test_audit_events_of_an_item_are_found_by_what_it_is_called_elsewhere(
-    peer: Peer, terminal: Terminal
-) -> None:
+def test_audit_events_of_an_item_are_listed_by_its_recovery_id(peer: Peer, terminal: Terminal) -> None:
     peer.answer({"events": [], "next_cursor": None, "total": 0})
 
     terminal.run("audit", "list", "--recovery-id", "rec_1")

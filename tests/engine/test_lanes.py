@@ -204,12 +204,19 @@ def test_a_lane_that_was_served_goes_to_the_back() -> None:
 def test_an_earlier_due_time_replaces_a_later_one() -> None:
     lanes = Lanes(100)
     lane = a_lane(lanes, 1)
-    assert lanes.due(whole(1), NOW + timedelta(seconds=5))
+    lanes.due(whole(1), NOW + timedelta(seconds=5))
 
-    assert lanes.due(whole(1), NOW + timedelta(seconds=1))
+    lanes.due(whole(1), NOW + timedelta(seconds=1))
 
-    assert not lanes.due(whole(1), NOW + timedelta(seconds=1))
     assert list(lanes.collect(NOW + timedelta(seconds=2))) == [lane]
+
+
+def test_only_an_earlier_due_time_is_news() -> None:
+    lanes = Lanes(100)
+
+    news = [lanes.due(whole(1), NOW + timedelta(seconds=seconds)) for seconds in (5, 5, 6, 4)]
+
+    assert news == [True, False, False, True]
 
 
 def test_a_busy_lane_with_a_far_off_retry_keeps_two_entries_at_most() -> None:

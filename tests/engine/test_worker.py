@@ -79,7 +79,10 @@ async def test_retries_that_fall_due_within_a_step_are_claimed_together(
 
     monkeypatch.setattr(harness.store, "claim", claim_and_count)
 
-    for seconds in (9.996, 0.002):  # the first is due since 1 ms then, the second in 2
+    for seconds in (
+        9.996,
+        0.002,
+    ):  # to 10.002 s, for the poll before either is due; then the first is, since 1 ms
         harness.clock.move(seconds)
         [recovery_id] = await harness.deliver("good")
         await harness.status("good", recovery_id, Status.SUCCEEDED)  # by now a claim would have begun
@@ -87,6 +90,43 @@ async def test_retries_that_fall_due_within_a_step_are_claimed_together(
 
     await eventually(lambda: _when(harness.deliverer.sent("/down") == 4))
     assert [len(ids) for ids in claimed] == [2]
+
+
+async def test_a_lane_that_waits_for_room_starts_when_others_turn_out_to_need_none(
+    store: Store, clock: StandingClock
+) -> None:
+    harness = Harness(store, clock, slots=32)
+    await harness.engine.start()
+    lanes = [await harness.integration(f"lane-{n}", concurrency=16) for n in range(12)]
+
+    for lane in lanes:  # each may have something due: much more room is asked for than there is
+        harness.engine.worker.hear([lane.number])
+    recovery_ids = [await harness.deliver(lane.integration_id) for lane in lanes]
+
+    for lane, [recovery_id] in zip(lanes, recovery_ids, strict=True):
+        await harness.status(lane.integration_id, recovery_id, Status.SUCCEEDED)
+    await harness.close()
+
+
+async def test_while_the_lease_has_run_out_what_is_due_waits_in_peace(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    integration = await harness.integration("due")
+    worker, turns = harness.engine.worker, []
+    claim = worker._claim
+
+    async def claim_and_count() -> None:
+        turns.append(worker.owned.has_lapsed)
+        await claim()
+
+    monkeypatch.setattr(worker, "_claim", claim_and_count)
+    worker.owned.lease_until = harness.clock.elapsed()
+
+    worker.hear([integration.number])
+    for _ in range(100):
+        await asyncio.sleep(0)
+
+    assert turns == [True]
 
 
 async def test_a_refusal_for_good_is_not_retried(harness: Harness) -> None:

@@ -56,7 +56,7 @@ AN_ATTEMPT = events.AttemptFinished(
 )
 A_REQUEST = events.RequestHandled("GET", "/platform/audit/events", 200, 0.02, "req-1")
 ONE_OF_EACH: tuple[events.Event, ...] = (
-    events.Started("all", "127.0.0.1:8080", "sqlite", False, 1),
+    events.Started("all", "127.0.0.1:8080", "sqlite", made_schema=False, incarnation=1),
     events.DrainStarted(3),
     events.Stopped("SIGTERM", 0),
     events.DeliveriesAccepted(5, 2),

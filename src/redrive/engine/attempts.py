@@ -221,7 +221,7 @@ class Attempts:
             await self.clock.sleep((over_at - self.clock.now()).total_seconds())
         finally:
             self.lanes.sent(begun.pace)
-            self._made_room()
+            self.owned.made_room()
 
     def _timeout_seconds(self, integration: Integration) -> float:
         timeout: float = self.catalogue.defaults.of(integration, "timeout_seconds")
@@ -233,7 +233,7 @@ class Attempts:
         ended = self._under_way.pop(task)
         self._leave_place(ended)
         self.lanes.recorded()
-        self._made_room()
+        self.owned.made_room()
         if task.cancelled():
             self.cut_off.append(ended)
         elif (error := task.exception()) is not None:
@@ -243,8 +243,4 @@ class Attempts:
         if begun.has_place:
             begun.has_place = False
             self.lanes.sent(begun.pace)
-            self._made_room()
-
-    def _made_room(self) -> None:
-        if self.lanes.is_waiting:
-            self.owned.wake.set()
+            self.owned.made_room()

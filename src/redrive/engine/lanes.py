@@ -154,7 +154,7 @@ class Lanes:
         self.busy -= count
 
     def due(self, lane: Lane, at: datetime) -> bool:
-        """Something of this lane is due at *at*: remember the earliest. Whether it is."""
+        """Something of this lane is due at *at*: remember the earliest. True when that moved it forward."""
         pace = self.pace(lane)
         if pace.next_due is not None and at >= pace.next_due:
             return False

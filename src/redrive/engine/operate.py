@@ -210,7 +210,7 @@ class Operate:
         told = render(Replayed(after, item.status, reason))
         if not await self.store.replay(replay, kept(key, told, now)):
             return None
-        self.worker.due(integration.number, item.delivery.id, now)
+        self.worker.due(integration.number, item.delivery.id, self.clock.now())
         self._announce(event.event_type, call, integration, recovery_id)
         return told
 

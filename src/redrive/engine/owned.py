@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Collection, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from itertools import groupby
 from math import inf
 
@@ -12,12 +12,15 @@ from redrive.domain.sharing import Lane, lane_of, whole
 from redrive.engine.catalogue import Catalogue
 from redrive.engine.lanes import Lanes
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-STEP = timedelta(milliseconds=20)  # what falls due within one is claimed together: a claim costs a commit
+_STEP = timedelta(milliseconds=20)
 
 
 class Owned:
-    """As membership learned it from the store last. `wake` is set when something of it may be claimed now."""
+    """As membership learned it from the store last.
+
+    `wake` is set when a lane's next due time moved forward, and when room was made for a lane that waits for
+    it: whoever makes room must say so.
+    """
 
     def __init__(self, clock: Clock, catalogue: Catalogue, *, slots: int) -> None:
         self.clock = clock
@@ -26,6 +29,7 @@ class Owned:
         self.lease_until = inf  # a second of the steady clock, past which nothing may be started
         self.lanes = Lanes(slots)
         self.wake = asyncio.Event()
+        self._first_step = clock.now()  # so that no two processes step at once
         self._owned: frozenset[Lane] | None = frozenset()  # None: every lane is ours, and none is split
         self._owned_of: Mapping[int, Sequence[Lane]] = {}  # what is owned, by integration
         catalogue.on_change = self.configure
@@ -87,11 +91,20 @@ class Owned:
         self.wake.set()
 
     def due(self, lane: Lane, at: datetime) -> None:
-        """Something of this lane is due: look in time, if it is ours. What is to come waits for its step."""
+        """Something of this lane is due: look in time, if it is ours.
+
+        What is to come is looked for at the end of its step of 20 ms: a claim costs a commit, so it should
+        find all that fell due meanwhile. What is accepted within that step may start before it.
+        """
         if self._owned is None or lane in self._owned:
-            later = at if at <= self.clock.now() else at + (_EPOCH - at) % STEP
-            if self.lanes.due(lane, later):
+            look_at = at if at <= self.clock.now() else at + (self._first_step - at) % _STEP
+            if self.lanes.due(lane, look_at):
                 self.wake.set()
+
+    def made_room(self) -> None:
+        """A place or a slot is free again: look whether a lane waits for one."""
+        if self.lanes.is_waiting:
+            self.wake.set()
 
     def _all_lanes(self) -> frozenset[Lane]:
         if self._owned is not None:

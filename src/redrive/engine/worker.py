@@ -248,6 +248,7 @@ class Worker:
                 under_way.append(UnderWay(claim, pace, is_unsent=is_unsent))
         for pace, count in unused.items():
             self.lanes.refund(pace, count)
+        self.owned.made_room()
         for lane, at in claimed.next_due.items():
             if at is not None:
                 self.owned.due(lane, at)
@@ -271,7 +272,8 @@ class Worker:
             alarm.cancel()
 
     async def _wake_in_time(self) -> None:
-        wait = self.lanes.seconds_to_next(self.clock.now(), self.clock.elapsed())
+        is_idle = self.owned.has_lapsed  # nothing may start until a new lease wakes us
+        wait = None if is_idle else self.lanes.seconds_to_next(self.clock.now(), self.clock.elapsed())
         await self.clock.sleep(POLL_SECONDS if wait is None else min(wait, POLL_SECONDS))
         self.owned.wake.set()
 

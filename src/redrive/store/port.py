@@ -420,5 +420,5 @@ class Store(Protocol):
         ...
 
     def describe(self) -> Mapping[str, Any]:
-        """Facts about the store for `doctor` and the log (kind, version, durability)."""
+        """Facts about the store for `doctor` and the log: kind, path, version, made_schema (it was empty)."""
         ...

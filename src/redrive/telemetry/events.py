@@ -11,12 +11,12 @@ from redrive.domain.outcome import Outcome
 
 
 class Started(Struct, frozen=True):
-    """The process is ready: it accepts, and it sends. `is_new`: it made the file of its database."""
+    """The process is ready: it accepts, and it sends. `made_schema`: it found the database empty."""
 
     role: str
     address: str
     store: str
-    is_new: bool
+    made_schema: bool
     incarnation: int
 
 

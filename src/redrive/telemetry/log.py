@@ -52,7 +52,7 @@ def _started(event: events.Started) -> Fields:
         "role": event.role,
         "address": event.address,
         "store": event.store,
-        "is_new": event.is_new,
+        "made_schema": event.made_schema,
         "incarnation": event.incarnation,
     }
 

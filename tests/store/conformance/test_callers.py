@@ -84,4 +84,4 @@ async def test_a_secret_is_made_once_and_stays(store: StoreUnderTest) -> None:
 
 
 async def test_a_store_says_what_it_is(store: StoreUnderTest) -> None:
-    assert {"kind", "version"} <= set(store.describe())
+    assert {"kind", "path", "version", "made_schema"} <= set(store.describe())

@@ -39,11 +39,13 @@ async def migrate(connection: Any) -> list[str]:
     return [step.name for step in steps]
 
 
-async def set_up_if_empty(connection: Any) -> None:
-    """Make the schema where there is none; StoreUnavailable when there is another than this version's."""
-    if await connection.fetchval("SELECT to_regclass('migration')") is None:
+async def set_up_if_empty(connection: Any) -> bool:
+    """Make the schema where there is none (whether so); StoreUnavailable when there is another version's."""
+    is_empty = await connection.fetchval("SELECT to_regclass('migration')") is None
+    if is_empty:
         await migrate(connection)
     await check_schema(connection)
+    return is_empty
 
 
 async def check_schema(connection: Any) -> None:

@@ -88,6 +88,7 @@ class PostgresStore:
         self._owner = 0
         self._last_stamp = 0
         self._version = ""
+        self._made_schema = False
 
     @classmethod
     async def open(
@@ -119,7 +120,7 @@ class PostgresStore:
             hints=hints,
         )
         try:
-            await database.run(set_up_if_empty)
+            store._made_schema = await database.run(set_up_if_empty)
             store._version = (await database.ask("SHOW server_version"))[0][0]
             await store._follow_clock(SQL["now"])
         except BaseException:
@@ -502,7 +503,12 @@ class PostgresStore:
 
     def describe(self) -> Mapping[str, Any]:
         """What this store is."""
-        return {"kind": "postgresql", "path": self._where, "version": self._version}
+        return {
+            "kind": "postgresql",
+            "path": self._where,
+            "version": self._version,
+            "made_schema": self._made_schema,
+        }
 
     def _stamp(self) -> int:
         """A millisecond that this process never stamped a claim with before, nor the one after it."""

@@ -41,7 +41,6 @@ def connect(path: Path) -> apsw.Connection:
         mode = connection.pragma("journal_mode", "wal")
         connection.pragma("synchronous", "full")
         connection.pragma("foreign_keys", True)
-        connection.pragma("temp_store", "memory")  # else what a savepoint may undo is written to a file
         connection.wal_autocheckpoint(0)  # another thread does it: in the writer it costs p99
         if mode != "wal" or connection.pragma("synchronous") != 2:
             raise StoreUnavailable(

@@ -6,11 +6,18 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from redrive.store.port import StoreOwned
+from redrive.store.port import StoreOwned, StoreUnavailable
+
+
+def must_not_be_a_directory(path: Path) -> None:
+    """Raise StoreUnavailable when *path* is one."""
+    if path.is_dir():
+        raise StoreUnavailable(f"{path} is a directory", fatal=True, advice="name a file in it")
 
 
 def create(path: Path) -> None:
     """Make what is missing of directory and file; nobody else may read either."""
+    must_not_be_a_directory(path)
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     with contextlib.suppress(FileExistsError), open(path, "xb", opener=_private):
         pass

@@ -26,8 +26,6 @@ def prepare(path: Path, clock: Clock) -> list[str]:
 
     Raises StoreUnavailable when it is another program's, which is left as it is, too.
     """
-    if path.is_dir():
-        raise StoreUnavailable(f"{path} is a directory", fatal=True, advice="name a file in it")
     create(path)
     with alone(path.parent):
         _must_be_ours_or_empty(path)

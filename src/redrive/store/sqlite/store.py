@@ -51,8 +51,9 @@ PRUNED_AT_ONCE = 1_000
 class SqliteStore:
     """The store on one file. Several may have it open; one process at a time enters it."""
 
-    def __init__(self, path: Path, clock: Clock, writer: Writer, readers: int) -> None:
+    def __init__(self, path: Path, clock: Clock, writer: Writer, readers: int, *, made_schema: bool) -> None:
         self._path = path
+        self._made_schema = made_schema
         self.clock = clock
         self.ids = IdSequence()
         self._writer = writer
@@ -67,10 +68,11 @@ class SqliteStore:
     async def open(cls, path: Path, clock: Clock, *, readers: int = 2, migrates: bool = False) -> Self:
         """Open *path*, or make it. An older schema is refused, unless *migrates*: then `enter` sees to it."""
         path = await asyncio.to_thread(path.resolve)  # an alias of the file must find the same lock
-        await asyncio.to_thread(prepare, path, clock)
+        made = await asyncio.to_thread(prepare, path, clock)
         if not migrates:
             await asyncio.to_thread(check, path)
-        return cls(path, clock, await asyncio.to_thread(Writer, path), readers)
+        writer = await asyncio.to_thread(Writer, path)
+        return cls(path, clock, writer, readers, made_schema=bool(made))
 
     async def enter(self) -> int:
         """Take the file's lock, bring its schema up to this version, and take a fresh incarnation.
@@ -310,7 +312,12 @@ class SqliteStore:
 
     def describe(self) -> Mapping[str, Any]:
         """What this store is."""
-        return {"kind": "sqlite", "path": str(self._path), "version": apsw.sqlite_lib_version()}
+        return {
+            "kind": "sqlite",
+            "path": str(self._path),
+            "version": apsw.sqlite_lib_version(),
+            "made_schema": self._made_schema,
+        }
 
     async def _write(
         self,
