@@ -101,10 +101,9 @@ async def test_a_lane_that_waits_for_room_starts_when_others_turn_out_to_need_no
 
     for lane in lanes:  # each may have something due: much more room is asked for than there is
         harness.engine.worker.hear([lane.number])
-    recovery_ids = [await harness.deliver(lane.integration_id) for lane in lanes]
+    [recovery_id] = await harness.deliver("lane-11")
 
-    for lane, [recovery_id] in zip(lanes, recovery_ids, strict=True):
-        await harness.status(lane.integration_id, recovery_id, Status.SUCCEEDED)
+    await harness.status("lane-11", recovery_id, Status.SUCCEEDED)
     await harness.close()
 
 
@@ -126,7 +125,8 @@ async def test_while_the_lease_has_run_out_what_is_due_waits_in_peace(
     for _ in range(100):
         await asyncio.sleep(0)
 
-    assert turns == [True]
+    assert all(turns)
+    assert len(turns) <= 2  # another when the loop was about to look just then
 
 
 async def test_a_refusal_for_good_is_not_retried(harness: Harness) -> None:

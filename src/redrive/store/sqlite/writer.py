@@ -39,7 +39,7 @@ class Writer:
         self._path = path
         self._opened = identity(path)
         self._connection = connect(path)
-        # What ROLLBACK TO may need is written to a file when it is more than 64 KiB, unless it stays in memory.
+        # What ROLLBACK TO may need goes to a file when it is more than 64 KiB, unless it stays in memory.
         self._connection.pragma("temp_store", "memory")
         self._connection.set_wal_hook(self._after_commit)
         self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
