@@ -86,7 +86,7 @@ async def test_retries_that_fall_due_within_a_step_are_claimed_together(
         harness.clock.move(seconds)
         [recovery_id] = await harness.deliver("good")
         await harness.status("good", recovery_id, Status.SUCCEEDED)  # by now a claim would have begun
-    harness.clock.move(0.016)  # the step
+    harness.clock.move(0.046)  # the step
 
     await eventually(lambda: _when(harness.deliverer.sent("/down") == 4))
     assert [len(ids) for ids in claimed] == [2]

@@ -12,7 +12,7 @@ from redrive.domain.sharing import Lane, lane_of, whole
 from redrive.engine.catalogue import Catalogue
 from redrive.engine.lanes import Lanes
 
-_STEP = timedelta(milliseconds=20)
+_STEP = timedelta(milliseconds=50)
 
 
 class Owned:
@@ -93,7 +93,7 @@ class Owned:
     def due(self, lane: Lane, at: datetime) -> None:
         """Something of this lane is due: look in time, if it is ours.
 
-        What is to come is looked for at the end of its step of 20 ms: a claim costs a commit, so it should
+        What is to come is looked for at the end of its step of 50 ms: a claim costs a commit, so it should
         find all that fell due meanwhile. What is accepted within that step may start before it.
         """
         if self._owned is None or lane in self._owned:

@@ -10,8 +10,9 @@ from logging import DEBUG, ERROR, INFO, WARNING
 from traceback import extract_tb
 from typing import Any, Final, Literal, TextIO
 
+import msgspec
 import structlog
-from structlog.typing import FilteringBoundLogger, Processor
+from structlog.typing import EventDict, FilteringBoundLogger, Processor
 
 from redrive.domain.delivery import rfc3339
 from redrive.domain.item import RetryAt
@@ -24,7 +25,7 @@ Level = Literal["debug", "info", "warning", "error"]
 Format = Literal["auto", "json", "console"]
 _NUMBERS: Final = {"debug": DEBUG, "info": INFO, "warning": WARNING, "error": ERROR}
 _MAX_FRAMES: Final = 20
-_json: Final = json.JSONEncoder(default=str).encode  # made once: json.dumps makes one for each line
+_encode: Final = msgspec.json.Encoder(enc_hook=str).encode
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,3 +242,12 @@ def _logger(stream: TextIO, *, is_console: bool) -> FilteringBoundLogger:
         context_class=dict,
     ).bind()  # once, or every line would build a logger anew
     return logger
+
+
+def _json(line: EventDict) -> str:
+    """A line in ASCII: what is not is escaped, for it must not reach the terminal either."""
+    try:
+        text = _encode(line)
+    except UnicodeEncodeError:  # half of a pair, as in a path that is not UTF-8
+        return json.dumps(line, default=str)
+    return text.decode() if text.isascii() else json.dumps(line, default=str)
