@@ -188,7 +188,9 @@ class Settings:
         int, _integer(1, MAX_ATTEMPTS), "How many attempts a cycle has, the first one included."
     ] = _BUILT_IN.max_attempts
     base_delay_seconds: Annotated[
-        float, _DELAY, "Seconds from the first attempt to the second; each further delay doubles."
+        float,
+        _DELAY,
+        "Seconds from the first attempt to the second (and up to 50 ms); each further delay doubles.",
     ] = _BUILT_IN.base_delay_seconds
     max_delay_seconds: Annotated[float, _DELAY, "Seconds a delay grows to at most, before jitter."] = (
         _BUILT_IN.max_delay_seconds

@@ -124,6 +124,7 @@ async def test_a_server_that_only_reads_is_found() -> None:
 async def test_a_role_that_may_not_create_tables_is_told_what_it_lacks(sound: Server) -> None:
     url = await a_database(sound)
     await execute(url, "CREATE ROLE guest LOGIN")
+    await execute(url, "REVOKE CREATE ON SCHEMA public FROM PUBLIC")  # as it is from PostgreSQL 15 on
 
     found = await remarks(url.replace("postgres@", "guest@"))
 

@@ -39,6 +39,7 @@ async def test_a_role_without_its_rights_makes_the_store_unavailable(postgres: S
     connection = await asyncpg.connect(url)
     await connection.execute("DROP ROLE IF EXISTS guest")
     await connection.execute("CREATE ROLE guest LOGIN")
+    await connection.execute("REVOKE CREATE ON SCHEMA public FROM PUBLIC")  # as it is from PostgreSQL 15 on
     await connection.close()
 
     with pytest.raises(StoreUnavailable, match="permission denied for schema public"):
