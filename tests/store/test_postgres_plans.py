@@ -280,15 +280,26 @@ async def test_a_verb_finds_its_rows_by_an_index(process: Process, verb: str) ->
     assert too_dear(plans) == []
 
 
-async def test_a_plan_made_when_there_was_nothing_serves_when_there_is_much(
-    postgres: Server,
+@pytest.mark.parametrize(
+    ("name", "left"), [("never", None), ("empty", 0), ("few", 20), ("some", 300)], ids=lambda value: str(value)
+)
+async def test_a_plan_made_when_there_was_little_serves_when_there_is_much(
+    postgres: Server, name: str, left: int | None
 ) -> None:
+    """Also when just that was analysed, in tables that had been larger."""
     connection = await asyncpg.connect(postgres.url())
-    await connection.execute("CREATE DATABASE plans_growing")
+    await connection.execute(f"CREATE DATABASE plans_growing_{name}")
     await connection.close()
-    url = postgres.url("plans_growing")
+    url = postgres.url(f"plans_growing_{name}")
     await fill(url, 0)
     connection = await asyncpg.connect(url)
+    if left is not None:
+        await connection.execute(rows(2_000) + "DROP TABLE given;")
+        for table in GROWING:
+            oldest = f"SELECT ctid FROM {table} ORDER BY ctid OFFSET {left:d}"  # noqa: S608 - names of ours
+            await connection.execute(f"DELETE FROM {table} WHERE ctid IN ({oldest})")  # noqa: S608
+        await connection.execute("ANALYZE")
+        await connection.execute("".join(f"DELETE FROM {table};" for table in GROWING))  # noqa: S608
     async with a_process(url) as process:
         for verb in VERBS.values():
             await verb(process)

@@ -1,3 +1,6 @@
+-- `= ANY (ARRAY[x])` instead of `= x` where rows that are known are looked up in a large table: with statistics of a
+-- time when that table was nearly empty, the planner would turn a plain join round and walk over all of it.
+
 -- name: now
 SELECT redrive_now()
 
@@ -120,13 +123,13 @@ SELECT id, claimed FROM stored
 -- Which of these are there, and whether by this call's claim: the look-up after a commit nobody answered for.
 SELECT d.id, coalesce(l.claimed_by = $1 AND l.claimed_at = $2::bigint, false)
   FROM unnest($3::int[], $4::bigint[]) AS g (integration, id)
-  JOIN delivery d ON d.integration = g.integration AND d.id = g.id
+  JOIN delivery d ON d.integration = ANY (ARRAY[g.integration]) AND d.id = ANY (ARRAY[g.id])
   LEFT JOIN live l ON l.integration = d.integration AND l.id = d.id
 
 -- name: keys
 SELECT k.integration, k.key, k.item, k.fingerprint
   FROM unnest($1::int[], $2::text[]) AS g (integration, key)
-  JOIN dedupe k ON k.integration = g.integration AND k.key = g.key
+  JOIN dedupe k ON k.integration = ANY (ARRAY[g.integration]) AND k.key = ANY (ARRAY[g.key])
 
 -- name: lifecycles
 SELECT number, lifecycle FROM integration WHERE number = ANY($1::int[])
@@ -166,7 +169,7 @@ pick AS MATERIALIZED (
 UPDATE live l SET claimed_by = $1, attempt = l.attempt + (p.orphaned_at IS NULL)::int,
        claimed_at = $2::bigint + (p.orphaned_at IS NOT NULL)::int -- so that a look-up can tell an orphan from a claim
   FROM pick p
- WHERE l.integration = p.integration AND l.id = p.id AND l.attempt = p.attempt
+ WHERE l.integration = ANY (ARRAY[p.integration]) AND l.id = ANY (ARRAY[p.id]) AND l.attempt = p.attempt
    AND l.claimed_by IS NOT DISTINCT FROM p.claimed_by -- of two that picked it one gets it
 RETURNING l.integration, l.id, l.due_at, l.cycle, l.attempt, l.max_attempts, p.orphaned_at
 
@@ -198,7 +201,7 @@ UPDATE live l
        claimed_by = CASE WHEN l.claimed_at > $2::bigint THEN 0 END,
        claimed_at = CASE WHEN l.claimed_at > $2::bigint THEN l.claimed_at END
   FROM untold u
- WHERE l.integration = u.integration AND l.id = u.id AND l.claimed_by = $1
+ WHERE l.integration = ANY (ARRAY[u.integration]) AND l.id = ANY (ARRAY[u.id]) AND l.claimed_by = $1
    AND l.claimed_at IN ($2::bigint, $2::bigint + 1)
 
 -- name: claimed_deliveries
@@ -207,7 +210,7 @@ SELECT d.id, d.integration, d.event_type, d.request_id, d.traceparent, d.tracest
        (SELECT a.id FROM audit a WHERE a.integration = g.integration AND a.target_id = g.name AND a.id > g.id
          ORDER BY a.target_id DESC, a.id DESC LIMIT 1)
   FROM unnest($1::int[], $2::bigint[], $3::int[], $4::text[]) AS g (integration, id, cycle, name)
-  JOIN delivery d ON d.integration = g.integration AND d.id = g.id
+  JOIN delivery d ON d.integration = ANY (ARRAY[g.integration]) AND d.id = ANY (ARRAY[g.id])
   LEFT JOIN cycle c ON c.integration = g.integration AND c.item = g.id AND c.cycle = g.cycle
 
 -- name: next_due_of
@@ -232,13 +235,13 @@ r AS MATERIALIZED (
               failure_detail, retryable, reach, retry_after_ms, span_id, http_status, headers, truncated, body)),
 gone AS (
     DELETE FROM live l USING r
-     WHERE l.integration = r.integration AND l.id = r.id AND l.claimed_by = $1 AND l.cycle = r.cycle
-       AND l.attempt = r.attempt AND r.due_at IS NULL
+     WHERE l.integration = ANY (ARRAY[r.integration]) AND l.id = ANY (ARRAY[r.id]) AND l.claimed_by = $1
+       AND l.cycle = r.cycle AND l.attempt = r.attempt AND r.due_at IS NULL
     RETURNING r.*, l.max_attempts),
 kept AS (
     UPDATE live l SET status = 'retrying', due_at = r.due_at, claimed_by = NULL, claimed_at = NULL FROM r
-     WHERE l.integration = r.integration AND l.id = r.id AND l.claimed_by = $1 AND l.cycle = r.cycle
-       AND l.attempt = r.attempt AND r.due_at IS NOT NULL
+     WHERE l.integration = ANY (ARRAY[r.integration]) AND l.id = ANY (ARRAY[r.id]) AND l.claimed_by = $1
+       AND l.cycle = r.cycle AND l.attempt = r.attempt AND r.due_at IS NOT NULL
     RETURNING r.*, l.max_attempts),
 won AS MATERIALIZED (SELECT * FROM gone UNION ALL SELECT * FROM kept),
 a AS (
@@ -263,21 +266,23 @@ SELECT id, cycle, attempt FROM won
 -- Which of these attempts are written, and are ours: the look-up after a commit nobody answered for.
 SELECT a.item, a.cycle, a.attempt
   FROM unnest($1::int[], $2::bigint[], $3::int[], $4::int[], $5::text[]) AS g (integration, item, cycle, attempt, span_id)
-  JOIN attempt a ON a.integration = g.integration AND a.item = g.item AND a.cycle = g.cycle AND a.attempt = g.attempt
+  JOIN attempt a ON a.integration = ANY (ARRAY[g.integration]) AND a.item = ANY (ARRAY[g.item]) AND a.cycle = g.cycle
+   AND a.attempt = g.attempt
  WHERE a.span_id = g.span_id
 
 -- name: claims_to_give_back
 SELECT l.integration, l.id, l.cycle, l.attempt, l.claimed_at
   FROM unnest($2::int[], $3::bigint[], $4::int[], $5::int[]) AS g (integration, id, cycle, attempt)
-  JOIN live l ON l.integration = g.integration AND l.id = g.id AND l.claimed_by = $1 AND l.cycle = g.cycle
-   AND l.attempt = g.attempt
+  JOIN live l ON l.integration = ANY (ARRAY[g.integration]) AND l.id = ANY (ARRAY[g.id]) AND l.claimed_by = $1
+   AND l.cycle = g.cycle AND l.attempt = g.attempt
 
 -- name: give_back
 -- By when it was claimed: run again, it must not undo a newer claim, which has the same attempt number.
 WITH alive AS MATERIALIZED (SELECT id FROM incarnation WHERE id = $1 FOR KEY SHARE)
 UPDATE live l SET claimed_by = NULL, claimed_at = NULL, attempt = l.attempt - 1
   FROM alive, unnest($2::int[], $3::bigint[], $4::bigint[]) AS g (integration, id, claimed_at)
- WHERE l.integration = g.integration AND l.id = g.id AND l.claimed_by = $1 AND l.claimed_at = g.claimed_at
+ WHERE l.integration = ANY (ARRAY[g.integration]) AND l.id = ANY (ARRAY[g.id]) AND l.claimed_by = $1
+   AND l.claimed_at = g.claimed_at
 
 -- name: set_aside
 -- By when it was claimed, as give_back. An orphan, whose attempt was not counted now, stays one.
@@ -449,12 +454,15 @@ UPDATE token SET revoked_at = coalesce(revoked_at, $1) WHERE token_id = $2 RETUR
 SELECT token_id, subject, permissions, created_at, expires_at, revoked_at FROM token WHERE digest = $1
 
 -- name: prune_keys
-DELETE FROM dedupe WHERE (integration, key) IN (
+WITH old AS MATERIALIZED (
     SELECT integration, key FROM dedupe WHERE item < $1 ORDER BY item LIMIT $2 FOR UPDATE SKIP LOCKED)
+DELETE FROM dedupe k USING old
+ WHERE k.integration = ANY (ARRAY[old.integration]) AND k.key = ANY (ARRAY[old.key])
 
 -- name: prune_answers
-DELETE FROM answer WHERE scope IN (
+WITH old AS MATERIALIZED (
     SELECT scope FROM answer WHERE created_at < $1 ORDER BY created_at LIMIT $2 FOR UPDATE SKIP LOCKED)
+DELETE FROM answer a USING old WHERE a.scope = ANY (ARRAY[old.scope])
 
 -- name: forget_resolved
 DELETE FROM dead WHERE id < $1 AND resolved_at IS NOT NULL
