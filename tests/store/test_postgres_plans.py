@@ -281,7 +281,9 @@ async def test_a_verb_finds_its_rows_by_an_index(process: Process, verb: str) ->
 
 
 @pytest.mark.parametrize(
-    ("name", "left"), [("never", None), ("empty", 0), ("few", 20), ("some", 300)], ids=lambda value: str(value)
+    ("name", "left"),
+    [("never", None), ("empty", 0), ("few", 20), ("some", 300)],
+    ids=lambda value: str(value),
 )
 async def test_a_plan_made_when_there_was_little_serves_when_there_is_much(
     postgres: Server, name: str, left: int | None
@@ -296,10 +298,10 @@ async def test_a_plan_made_when_there_was_little_serves_when_there_is_much(
     if left is not None:
         await connection.execute(rows(2_000) + "DROP TABLE given;")
         for table in GROWING:
-            oldest = f"SELECT ctid FROM {table} ORDER BY ctid OFFSET {left:d}"  # noqa: S608 - names of ours
-            await connection.execute(f"DELETE FROM {table} WHERE ctid IN ({oldest})")  # noqa: S608
+            oldest = f"SELECT ctid FROM {table} ORDER BY ctid OFFSET {left:d}"
+            await connection.execute(f"DELETE FROM {table} WHERE ctid IN ({oldest})")
         await connection.execute("ANALYZE")
-        await connection.execute("".join(f"DELETE FROM {table};" for table in GROWING))  # noqa: S608
+        await connection.execute("".join(f"DELETE FROM {table};" for table in GROWING))
     async with a_process(url) as process:
         for verb in VERBS.values():
             await verb(process)
