@@ -72,19 +72,24 @@ class Cluster:
         service.signal(signal.SIGCONT)
         until(lambda: _ended_leases(service) > before, ("it knows", service.log))
 
-    def kill_with_work_in_hand(self, service: Service) -> None:
-        """Kill it with something claimed and not recorded: it stands still while that is looked up."""
+    def kill_with_work_in_hand(self, *services: Service) -> Service:
+        """Kill one of them that has claimed something: each stands still while that is looked up.
+
+        Where there are more processes than lanes, not every one ever has something in hand.
+        """
         in_hand = "SELECT 1 FROM live l JOIN incarnation i ON i.id = l.claimed_by"
 
-        def stands_with_some() -> bool:
-            service.signal(signal.SIGSTOP)
-            if self.ask(f"{in_hand} WHERE i.process LIKE '% pid ' || $1 LIMIT 1", str(service.pid)):
-                return True
-            service.signal(signal.SIGCONT)
-            return False
+        def one_with_some() -> Service | None:
+            for service in services:
+                service.signal(signal.SIGSTOP)
+                if self.ask(f"{in_hand} WHERE i.process LIKE '% pid ' || $1 LIMIT 1", str(service.pid)):
+                    return service
+                service.signal(signal.SIGCONT)
+            return None
 
-        until(stands_with_some, f"{service.pid} has something in hand")
-        service.kill()
+        killed = until(one_with_some, f"one of {[service.pid for service in services]} has something in hand")
+        killed.kill()
+        return killed
 
     def stop(self) -> None:
         """Every process ends well when it is asked to."""

@@ -4,7 +4,7 @@ import asyncio
 import random
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from functools import partial
@@ -133,9 +133,9 @@ def holding_the_key(server: Server, key: str) -> Iterator[None]:
 
 def disturbances(cluster: Cluster, server: Server, chance: random.Random) -> list[Callable[[], object]]:
     """One of each kind, in any order, to different processes."""
-    killed, stalled = chance.sample(cluster.sending, 2)
+    stalled, *others = chance.sample(cluster.sending, len(cluster.sending))
     everything = [
-        partial(restart_with_work_in_hand, cluster, killed),
+        partial(restart_with_work_in_hand, cluster, others),
         partial(cluster.stall, stalled),
         partial(restart, chance.choice(cluster.called)),
         partial(crash, server),
@@ -157,9 +157,8 @@ def restart(service: Service) -> None:
     service.insist()
 
 
-def restart_with_work_in_hand(cluster: Cluster, service: Service) -> None:
-    cluster.kill_with_work_in_hand(service)
-    service.insist()
+def restart_with_work_in_hand(cluster: Cluster, services: Sequence[Service]) -> None:
+    cluster.kill_with_work_in_hand(*services).insist()
 
 
 def crash(server: Server) -> None:

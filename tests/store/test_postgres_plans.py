@@ -283,7 +283,7 @@ async def test_a_verb_finds_its_rows_by_an_index(process: Process, verb: str) ->
 @pytest.mark.parametrize(
     ("name", "left"),
     [("never", None), ("empty", 0), ("few", 20), ("some", 300)],
-    ids=lambda value: str(value),
+    ids=str,
 )
 async def test_a_plan_made_when_there_was_little_serves_when_there_is_much(
     postgres: Server, name: str, left: int | None
