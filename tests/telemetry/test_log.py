@@ -161,3 +161,11 @@ def test_a_value_cannot_forge_a_line_or_reach_the_terminal(form: Format, reason:
 
     assert said.count("\n") == 1
     assert "\x1b" not in said
+
+
+@pytest.mark.parametrize("reason", ["caf\u00e9 \x9b2J", "\udcff of a path"])
+def test_a_line_of_json_is_ascii_whatever_it_says(reason: str) -> None:
+    said = written(StoreFailed("accept", reason), form="json")
+
+    assert said.isascii()
+    assert json.loads(said)["reason"] == reason

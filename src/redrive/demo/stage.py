@@ -1,8 +1,8 @@
 """The stage: a real `redrive serve` as a process of its own, a token for it, and a client."""
 
 import asyncio
+import json
 import os
-import re
 import socket
 import sys
 from collections.abc import Callable, Iterator
@@ -16,7 +16,6 @@ from redrive.client import Client, ServiceUnreachable
 
 _USUAL_PORT = 8080
 _TRIES = 5
-_STARTED = re.compile(r'"address": "([0-9.:]+)".*"event": "started"')
 _REASON = "redrive: "  # how a command that cannot go on begins
 _START_SECONDS = 20.0
 _STOP_SECONDS = 15.0
@@ -106,8 +105,8 @@ class Stage:
         try:
             async with asyncio.timeout(_START_SECONDS):
                 while self._service.returncode is None:
-                    if (started := _STARTED.search(self.log.read_text("utf-8", "replace"))) is not None:
-                        return started[1]
+                    if (address := _address_in(self.log.read_text("utf-8", "replace"))) is not None:
+                        return address
                     await asyncio.sleep(0.05)
         except TimeoutError:
             raise CannotPlay(f"the service is not ready after {_START_SECONDS:g} s") from None
@@ -162,3 +161,13 @@ def _free_ports() -> Iterator[int]:
                 continue
             found: int = probe.getsockname()[1]
         yield found
+
+
+def _address_in(log: str) -> str | None:
+    """Where a service listens that says in its log that it started."""
+    *whole, _ = log.split("\n")  # what it is just writing ends without a line's end
+    for line in whole:
+        if line.startswith("{") and (said := json.loads(line))["event"] == "started":
+            address: str = said["address"]
+            return address
+    return None

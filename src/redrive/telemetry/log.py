@@ -26,6 +26,7 @@ Format = Literal["auto", "json", "console"]
 _NUMBERS: Final = {"debug": DEBUG, "info": INFO, "warning": WARNING, "error": ERROR}
 _MAX_FRAMES: Final = 20
 _encode: Final = msgspec.json.Encoder(enc_hook=str).encode
+_in_ascii: Final = json.JSONEncoder(default=str, separators=(",", ":")).encode
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,5 +250,5 @@ def _json(line: EventDict) -> str:
     try:
         text = _encode(line)
     except UnicodeEncodeError:  # half of a pair, as in a path that is not UTF-8
-        return json.dumps(line, default=str)
-    return text.decode() if text.isascii() else json.dumps(line, default=str)
+        return _in_ascii(line)
+    return text.decode() if text.isascii() else _in_ascii(line)
