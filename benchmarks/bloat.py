@@ -15,9 +15,7 @@ from tests.factories import DONE, a_claim, a_delivery, a_result, an_intake
 
 DELIVERIES, LONG, QUICK = 100_000, 1_000_000, 10_000
 BATCH: Final = 250
-RATE: Final = (
-    5_000  # deliveries a second: what autovacuum does in its pauses counts, so the time must be real
-)
+RATE: Final = 5_000  # deliveries a second: in real time, for autovacuum looks once a minute
 UNFINISHED: Final = 1_000  # at any time, beside what waits for its retry
 REFUSED_ONCE: Final = 10  # one in so many
 LOOKS: Final = 10

@@ -79,10 +79,8 @@ async def test_retries_that_fall_due_within_a_step_are_claimed_together(
 
     monkeypatch.setattr(harness.store, "claim", claim_and_count)
 
-    for seconds in (
-        9.996,
-        0.002,
-    ):  # to 10.002 s, for the poll before either is due; then the first is, since 1 ms
+    # The poll comes at 10.002 s, before either is due; at 10.004 s the first has been for 1 ms.
+    for seconds in (9.996, 0.002):
         harness.clock.move(seconds)
         [recovery_id] = await harness.deliver("good")
         await harness.status("good", recovery_id, Status.SUCCEEDED)  # by now a claim would have begun
