@@ -90,6 +90,71 @@ async def test_retries_that_fall_due_within_a_step_are_claimed_together(
     assert [len(ids) for ids in claimed] == [2]
 
 
+async def test_what_arrives_while_a_lane_is_claimed_from_starts_beside_it(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    integration = await harness.integration("busy")
+    claim, claiming, goes_on = harness.store.claim, asyncio.Event(), asyncio.Event()
+
+    async def claim_late(owner: int, wants: Mapping[Lane, int]) -> Claimed:
+        claiming.set()
+        await goes_on.wait()
+        return await claim(owner, wants)
+
+    monkeypatch.setattr(harness.store, "claim", claim_late)
+    harness.engine.worker.hear([integration.number])
+    await claiming.wait()
+
+    [recovery_id] = await harness.deliver("busy")
+
+    await harness.status("busy", recovery_id, Status.SUCCEEDED)
+    goes_on.set()
+
+
+async def test_a_lane_that_is_behind_keeps_no_room_for_what_arrives(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    integration = await harness.integration("behind", concurrency=16)
+    gate, wanted, claim = asyncio.Event(), [], harness.store.claim
+    harness.deliverer.scripts["/behind"] = _after(gate)
+    await harness.store.accept([an_intake(a_delivery(integration.number)) for _ in range(20)])
+
+    async def claim_and_note(owner: int, wants: Mapping[Lane, int]) -> Claimed:
+        wanted.append(sum(wants.values()))
+        return await claim(owner, wants)
+
+    monkeypatch.setattr(harness.store, "claim", claim_and_note)
+    harness.engine.worker.hear([integration.number])
+
+    await eventually(lambda: _when(harness.deliverer.sent("/behind") == 16))
+    assert wanted == [12, 4]
+    gate.set()
+
+
+async def test_what_fell_due_while_all_that_was_due_was_claimed_waits_for_its_step(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    integration = await harness.integration("busy")
+    claims, claim = [], harness.store.claim
+
+    async def claim_slowly(owner: int, wants: Mapping[Lane, int]) -> Claimed:
+        claims.append(wants)
+        await claim(owner, wants)
+        due = dict.fromkeys(wants, harness.clock.now() + timedelta(milliseconds=1))
+        harness.clock.move(0.002)
+        return Claimed((), due if len(claims) == 1 else {})
+
+    monkeypatch.setattr(harness.store, "claim", claim_slowly)
+    harness.engine.worker.hear([integration.number])
+    await eventually(lambda: _when(len(claims) == 1))
+    [recovery_id] = await harness.deliver("busy")
+    await harness.status("busy", recovery_id, Status.SUCCEEDED)  # by now another would have begun
+
+    assert len(claims) == 1
+    harness.clock.move(0.048)  # the step
+    await eventually(lambda: _when(len(claims) == 2))
+
+
 async def test_a_lane_that_waits_for_room_starts_when_others_turn_out_to_need_none(
     store: Store, clock: StandingClock
 ) -> None:

@@ -94,12 +94,17 @@ class Owned:
         """Something of this lane is due: look in time, if it is ours.
 
         What is to come is looked for at the end of its step of 50 ms: a claim costs a commit, so it should
-        find all that fell due meanwhile. What is accepted within that step may start before it.
+        find all that fell due meanwhile. What is accepted within that step, or while the claim is under way,
+        may start before it.
         """
         if self._owned is None or lane in self._owned:
-            look_at = at if at <= self.clock.now() else at + (self._first_step - at) % _STEP
+            look_at = at if at <= self.clock.now() else self.end_of_step(at)
             if self.lanes.due(lane, look_at):
                 self.wake.set()
+
+    def end_of_step(self, at: datetime) -> datetime:
+        """When to look for what falls due at *at*."""
+        return at + (self._first_step - at) % _STEP
 
     def made_room(self) -> None:
         """A place or a slot is free again: look whether a lane waits for one."""

@@ -205,9 +205,12 @@ class Worker:
             return
         for pace in self.lanes.collect(self.clock.now()):
             if room := self.lanes.allowance(pace, elapsed):
-                self.lanes.take(pace, room)
+                wanted = (
+                    room if pace.is_behind else room - room // 4
+                )  # the rest is for what arrives meanwhile
+                self.lanes.take(pace, wanted)
                 self.lanes.served(pace)
-                wants[pace] = room
+                wants[pace] = wanted
         if not wants:
             return
         self._asked_for = frozenset(pace.lane for pace in wants)
@@ -250,8 +253,10 @@ class Worker:
             self.lanes.refund(pace, count)
         self.owned.made_room()
         for lane, at in claimed.next_due.items():
+            pace = paces[lane]
+            pace.is_behind = not unused[pace]
             if at is not None:
-                self.owned.due(lane, at)
+                self.owned.due(lane, self.clock.now() if pace.is_behind else self.owned.end_of_step(at))
         return under_way
 
     async def _adopt_some(self) -> Sequence[Claim]:
