@@ -105,10 +105,11 @@ async def test_what_arrives_while_a_lane_is_claimed_from_starts_beside_it(
     harness.engine.worker.hear([integration.number])
     await claiming.wait()
 
-    [recovery_id] = await harness.deliver("busy")
-
-    await harness.status("busy", recovery_id, Status.SUCCEEDED)
-    goes_on.set()
+    try:
+        [recovery_id] = await harness.deliver("busy")
+        await harness.status("busy", recovery_id, Status.SUCCEEDED)
+    finally:
+        goes_on.set()  # or the harness could not close
 
 
 async def test_a_lane_that_is_behind_keeps_no_room_for_what_arrives(
