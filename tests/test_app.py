@@ -18,7 +18,7 @@ import uvicorn
 from redrive import app
 from redrive.config import Settings
 from redrive.engine.worker import Worker
-from redrive.server import CannotServe
+from redrive.server import CannotServe, listening
 from redrive.store import sqlite
 from redrive.store.port import StoreInconsistent, StoreUnavailable
 from redrive.store.sqlite.file import take_lock
@@ -149,6 +149,12 @@ def test_a_port_that_another_process_listens_on_meanwhile_is_told(settings: Sett
             CannotServe, match=r"cannot listen on 127\.0\.0\.1:\d+ \(Address already in use\)"
         ):
             app.serve(settings, ours)
+
+
+def test_an_address_of_another_machine_is_told_as_that() -> None:
+    expected = pytest.raises(CannotServe, match=r"choose another --host: this machine has no such address")
+    with expected, listening("192.0.2.1", 0):
+        pass
 
 
 DAMAGES = {

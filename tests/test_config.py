@@ -248,6 +248,9 @@ def test_a_database_url_that_names_neither_is_refused(database: str) -> None:
         ("/var/redrive.db", "sqlite:////var/redrive.db"),
         ("sqlite:data/redrive.db", "sqlite:///data/redrive.db"),
         ("sqlite:/var/redrive.db", "sqlite:////var/redrive.db"),
+        ("sqlite://redrive.db", "sqlite:///redrive.db"),
+        ("file:redrive.db", "sqlite:///redrive.db"),
+        ("file:///var/redrive.db", "sqlite:////var/redrive.db"),
     ],
 )
 def test_a_path_in_the_place_of_a_database_url_is_told_how_it_is_written(text: str, written: str) -> None:
@@ -257,7 +260,7 @@ def test_a_path_in_the_place_of_a_database_url_is_told_how_it_is_written(text: s
     assert load({"database": written}, {}).database == written
 
 
-@pytest.mark.parametrize("text", ["me:hunter2@db/x.db", "sqlite://x.db", "a?b.db", "a b.db"])
+@pytest.mark.parametrize("text", ["me:hunter2@db/x.db", "sqlite://me:hunter2@x.db", "a?b.db", "a b.db"])
 def test_what_may_be_no_path_is_not_repeated(text: str) -> None:
     [problem] = problems({"REDRIVE_DATABASE": text})
 

@@ -80,13 +80,19 @@ def test_a_signal_ends_the_demo_and_all_it_started(tmp_path: Path, number: signa
 
 def test_the_files_are_kept_where_the_person_wants_them(tmp_path: Path) -> None:
     kept = tmp_path / "kept"
+    told = []
 
-    for _ in range(2):  # the second time the integrations are there already
+    for _ in range(2):  # the second time the integrations are there already, and items
         with demo(tmp_path, "--once", "--data-dir", str(kept)) as process:
-            _, said = process.communicate(timeout=PATIENCE)
+            printed, said = process.communicate(timeout=PATIENCE)
         assert process.returncode == 0, said
+        assert f"what there was is kept in {kept}" in printed
+        told.append(set(re.findall(r"rec_\w+", printed)))
 
     assert (kept / "redrive.db").exists()
+    assert told[0] and told[1] and not told[0] & told[1], "each tells of its own"  # noqa: PT018
+    log = (kept / "serve.log").read_text("utf-8")
+    assert log.count('"event":"started"') == 2
 
 
 def test_a_demo_that_cannot_start_says_why(tmp_path: Path) -> None:
@@ -98,6 +104,7 @@ def test_a_demo_that_cannot_start_says_why(tmp_path: Path) -> None:
 
     assert process.returncode == 8
     assert said.startswith(f"redrive demo: cannot use {blocked}")
+    assert "\n   next: check --data-dir" in said
 
 
 @contextmanager

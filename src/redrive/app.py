@@ -137,6 +137,11 @@ def owner(settings: Settings) -> str | None:
     return sqlite.owner_of(_sqlite_path(settings).resolve())
 
 
+def must_have_a_place(settings: Settings) -> None:
+    """Raise StoreUnavailable when the SQLite file of *settings* cannot be where it should."""
+    sqlite.must_have_a_place(_sqlite_path(settings).absolute())
+
+
 def check_up(settings: Settings) -> list[tuple[str, bool, str]]:
     """What the PostgreSQL server has to say: about what, whether that is well, and how it is."""
     postgres = _postgres()

@@ -27,7 +27,8 @@ _PREFIX: Final = "REDRIVE_"
 _CONFIG: Final = "REDRIVE_CONFIG"
 _OTHER_VARIABLES: Final = (_CONFIG, "REDRIVE_URL", "REDRIVE_TOKEN")
 _SQLITE: Final = "sqlite:///"
-_FILE_PATH = re.compile(r"(?:sqlite:)?((?!//)[\w./-]+\.(?:db|sqlite3?))", re.ASCII)  # written as a path
+# Written as a path, or as other programs have it.
+_FILE_PATH = re.compile(r"(?:(?:sqlite|file):(?://)?)?((?!//)[\w./-]+\.(?:db|sqlite3?))", re.ASCII)
 _INTEGER = re.compile(r"0|-?[1-9][0-9]{0,17}", re.ASCII)
 _NUMBER = re.compile(r"-?(?:0|[1-9][0-9]{0,17})(?:\.[0-9]{1,18})?", re.ASCII)
 _NETWORK = re.compile(r"[0-9A-Fa-f:.]{1,64}(?:/[0-9]{1,3})?", re.ASCII)
@@ -92,9 +93,9 @@ def _flag(text: str) -> bool:
 def _database(text: str) -> str:
     if _POSTGRES.fullmatch(_text(text)):
         return text
-    if bare := _FILE_PATH.fullmatch(text):
-        raise ValueError(f"a file is written {_SQLITE}{bare[1]}")
     path = text.removeprefix(_SQLITE)
+    if path == text and (bare := _FILE_PATH.fullmatch(text)):
+        raise ValueError(f"a file is written {_SQLITE}{bare[1]}")
     # :memory: would not outlive the process; ? and # are where other programs put parameters
     if path in (text, "", ":memory:") or path.endswith("/") or "?" in path or "#" in path:
         raise ValueError

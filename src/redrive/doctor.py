@@ -27,13 +27,8 @@ def examine(settings: Settings) -> list[Finding]:
     """Look at everything without changing anything."""
     app.check_role(settings)
     path = settings.sqlite_path()
-    database = _server(settings) if path is None else _file(settings, path.absolute())
-    return [
-        Finding("role", True, settings.role),
-        *database,
-        _port(settings),
-        _open_files(settings),
-    ]
+    found = [*_server(settings), _port(settings)] if path is None else _file(settings, path.absolute())
+    return [Finding("role", True, settings.role), *found, _open_files(settings)]
 
 
 def _server(settings: Settings) -> list[Finding]:
@@ -45,15 +40,17 @@ def _server(settings: Settings) -> list[Finding]:
 
 
 def _file(settings: Settings, path: Path) -> list[Finding]:
-    """The database and, when there is a file, whether a service runs on it."""
-    if path.is_dir():
-        return [Finding("database", False, f"{path} is a directory; name a file in it")]
+    """The database, whether a service runs on it when there is a file, and the port."""
+    try:
+        app.must_have_a_place(settings)
+    except StoreUnavailable as error:
+        return [_unavailable(error), _port(settings)]
     if not path.exists():
         advice = "is this the directory that `redrive serve` runs in? (it makes one when it starts)"
-        return [Finding("database", False, f"there is no database at {path}; {advice}")]
+        return [Finding("database", False, f"there is no database at {path}; {advice}"), _port(settings)]
     if not path.stat().st_size:
         advice = "`redrive serve` makes a database of it, and `redrive restore` puts back a backup"
-        return [Finding("database", False, f"{path} is an empty file; {advice}")]
+        return [Finding("database", False, f"{path} is an empty file; {advice}"), _port(settings)]
 
     async def version() -> str:
         async with app.open_store(settings) as store:
@@ -63,7 +60,7 @@ def _file(settings: Settings, path: Path) -> list[Finding]:
         found = [Finding("SQLite", True, asyncio.run(version())), Finding("database", True, str(path))]
     except StoreUnavailable as error:
         found = [_unavailable(error)]
-    return [*found, _owner(settings)]
+    return [*found, *_service(settings)]
 
 
 def _unavailable(error: StoreUnavailable) -> Finding:
@@ -71,24 +68,32 @@ def _unavailable(error: StoreUnavailable) -> Finding:
     return Finding("database", False, f"{error}{advice}")
 
 
-def _owner(settings: Settings) -> Finding:
+def _service(settings: Settings) -> list[Finding]:
+    """Whoever runs on the file, and whether the port fits to that."""
     try:
         owner = app.owner(settings)
     except OSError as error:
-        return Finding("service", False, f"cannot read {error.filename}: {error.strerror}")
-    told = "none runs on this database" if owner is None else f"runs on this database ({owner})"
-    return Finding("service", True, told)
+        wrong = Finding("service", False, f"cannot read {error.filename}: {error.strerror}")
+        return [wrong, _port(settings)]
+    if owner is None:
+        return [Finding("service", True, "none runs on this database"), _port(settings, owned=False)]
+    return [Finding("service", True, f"runs on this database ({owner})"), _port(settings, owned=True)]
 
 
-def _port(settings: Settings) -> Finding:
+def _port(settings: Settings, *, owned: bool | None = None) -> Finding:
+    """*owned*: whether a service runs on the database, if that is known."""
     where = f"{settings.host}:{settings.port}"
     try:
         with listening(settings.host, settings.port):
-            return Finding("port", True, f"{where} is free")
+            elsewhere = "; the service that runs listens on another, or is stopping" if owned else ""
+            return Finding("port", True, f"{where} is free{elsewhere}")
     except CannotServe as error:
-        if _is_redrive(settings.host, settings.port):
-            return Finding("port", True, f"{where} is answered by a redrive service")
-        return Finding("port", False, str(error))
+        if not _is_redrive(settings.host, settings.port):
+            return Finding("port", False, str(error))
+    if owned is False:
+        advice = "stop it, or choose another --port"
+        return Finding("port", False, f"{where} is taken by a redrive service on another database; {advice}")
+    return Finding("port", True, f"{where} is answered by a redrive service")
 
 
 def _is_redrive(host: str, port: int) -> bool:

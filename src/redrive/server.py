@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import errno
 import signal
 import socket
 from collections.abc import Callable, Iterator
@@ -182,4 +183,6 @@ def _configured(application: Any) -> uvicorn.Config:
 
 
 def _cannot_listen(host: str, port: int, error: OSError, option: str = "--port") -> CannotServe:
+    if error.errno == errno.EADDRNOTAVAIL or isinstance(error, socket.gaierror):
+        option = "--host: this machine has no such address"
     return CannotServe(f"cannot listen on {host}:{port} ({error.strerror}); choose another {option}")

@@ -347,6 +347,29 @@ def test_a_directory_is_not_taken_for_a_database(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    "words", [("doctor",), ("migrate",), ("serve",), ("backup", "b.db"), ("restore", __file__)], ids=" ".join
+)
+def test_a_file_in_the_place_of_a_directory_and_a_link_to_nothing_are_told(
+    terminal: Terminal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]
+) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "link.db").symlink_to(tmp_path / "unmounted/redrive.db")
+    before = sorted(tmp_path.iterdir())
+
+    for place, why in {
+        "file/deep/redrive.db": f"cannot be: {tmp_path}/file is no directory",
+        "link.db": f"is a link to {tmp_path}/unmounted/redrive.db, which is not there",
+        "link.db/redrive.db": f"cannot be: {tmp_path}/link.db is no directory",
+    }.items():
+        monkeypatch.setenv("REDRIVE_DATABASE", f"sqlite:///{tmp_path}/{place}")
+        ended = terminal.run(*words)
+        assert f"{tmp_path}/{place} {why}" in " ".join((ended.out + ended.err).split())
+        assert ended.code == (6 if words == ("doctor",) else 8)
+
+    assert sorted(tmp_path.iterdir()) == before
+
+
 def test_doctor_says_what_to_do_about_a_file_that_is_no_database(
     terminal: Terminal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -406,9 +429,38 @@ def test_doctor_knows_a_service_when_it_answers(
     monkeypatch.setenv("REDRIVE_PORT", port)
     peer.answers.append(Canned(200, b'{"status":"ok","request_id":"req-1"}'))
 
-    findings = _findings(terminal, 0)
+    with _owned_by(tmp_path / "redrive-data/redrive.db", "redrive serve, pid 7"):
+        findings = _findings(terminal, 0)
 
     assert findings["port"] == f"127.0.0.1:{port} is answered by a redrive service"
+
+
+def test_doctor_tells_a_service_on_another_database_from_ours(
+    peer: Peer, terminal: Terminal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    terminal.run("migrate")
+    where = peer.url.removeprefix("http://")
+    monkeypatch.setenv("REDRIVE_PORT", where.rpartition(":")[2])
+    peer.answers.append(Canned(200, b'{"status":"ok","request_id":"req-1"}'))
+
+    findings = _findings(terminal, 6)
+
+    assert findings["service"] == "none runs on this database"
+    assert findings["port"].startswith(f"{where} is taken by a redrive service on another database; ")
+
+
+def test_doctor_says_when_the_service_of_this_database_listens_elsewhere(
+    terminal: Terminal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("REDRIVE_PORT", "0")
+    terminal.run("migrate")
+    with _owned_by(tmp_path / "redrive-data/redrive.db", "redrive serve, stopping, pid 7"):
+        findings = _findings(terminal, 0)
+
+    assert findings["service"] == "runs on this database (redrive serve, stopping, pid 7)"
+    assert findings["port"] == "127.0.0.1:0 is free; the service that runs listens on another, or is stopping"
 
 
 def test_doctor_looks_at_a_postgresql_server(

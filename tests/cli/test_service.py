@@ -310,6 +310,44 @@ def test_audit_events_of_an_item_are_listed_by_its_recovery_id(peer: Peer, termi
     assert peer.last.path.partition("?")[2] == "target_id=rec_1"
 
 
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--recovery-id", ""], "--recovery-id is empty"),
+        (
+            ["--recovery-id", "rec_1", "--target-id", "rec_1"],
+            "--target-id and --recovery-id ask for the same",
+        ),
+    ],
+    ids=["empty", "both"],
+)
+def test_an_item_of_the_audit_trail_is_named_once(terminal: Terminal, words: list[str], told: str) -> None:
+    ended = terminal.run("audit", "list", *words)
+
+    assert (ended.code, ended.out) == (2, "")
+    assert told in ended.err
+
+
+def test_the_table_of_audit_events_tells_one_attempt_from_another(peer: Peer, terminal: Terminal) -> None:
+    told = [
+        {"attempt": 2, "failure_code": "HTTP_503", "http_status": 503},
+        {"attempt": 1, "http_status": 200},
+        {"attempt": 3, "failure_code": "ECONNREFUSED", "http_status": None},
+        {"reason": "it is back"},
+        {"permission": "integration.recovery.view"},
+        {},
+    ]
+    events = [{"event_type": "made", "metadata": each} for each in told]
+    peer.answer({"events": events, "next_cursor": None, "total": 6})
+
+    _, *lines = terminal.run("audit", "list").out.splitlines()
+
+    assert [" ".join(line.replace("made", "").split()).strip("- ") for line in lines] == [
+        "attempt 2 HTTP_503", "attempt 1 HTTP_200", "attempt 3 ECONNREFUSED", "it is back",
+        "integration.recovery.view", "",
+    ]  # fmt: skip
+
+
 def test_audit_events_are_listed_with_every_filter(peer: Peer, terminal: Terminal) -> None:
     event = {
         "occurred_at": AT, "event_type": "platform.integration.recovery.replayed",
@@ -329,7 +367,7 @@ def test_audit_events_are_listed_with_every_filter(peer: Peer, terminal: Termina
         f"&target_id=rec_1&actor=ops&since={AT}&limit=9"
     )
     assert ended.out.splitlines()[1].split() == [
-        "2026-01-02", "03:04:05Z", "recovery.replayed", "billing", "rec_1", "dlq", ">", "replayed",
+        "2026-01-02", "03:04:05Z", "recovery.replayed", "billing", "rec_1", "dlq", ">", "replayed", "-",
         "success", "ops", "r-1",
     ]  # fmt: skip
 

@@ -1,10 +1,13 @@
 """One process owns a SQLite file; whoever does not need to own it works beside."""
 
+import signal
+import threading
 from collections.abc import Callable
 
 import pytest
 
 from tests.e2e.caller import INTEGRATIONS, Caller
+from tests.e2e.receiver import Answer, receiving
 from tests.e2e.service import Service
 from tests.e2e.waiting import until
 
@@ -22,6 +25,28 @@ def test_a_second_serve_on_the_same_file_refuses_to_start_and_names_the_holder(
     assert str(service.database) in second.err
     assert '"started"' not in second.err
     assert caller.get(INTEGRATIONS)["integrations"] == [], "the first goes on"
+
+
+@of_a_file
+def test_whoever_asks_while_the_owner_drains_is_told_that_it_is_stopping(
+    service: Service, caller: Caller
+) -> None:
+    gate = threading.Event()
+    with receiving(lambda _: Answer(200, after=gate)) as receiver:
+        caller.add("slow", receiver.url)
+        caller.delivered("slow", {})
+        until(lambda: receiver.unanswered() == 1, "one is in flight")
+
+        service.signal(signal.SIGTERM)
+        service.says("drain_started")
+        stopping = f"redrive serve, stopping, pid {service.pid}"
+        until(lambda: stopping in service.run("serve").err, "a second one is told")
+        doctor = service.run("doctor", "--output", "json").json()["findings"]
+        gate.set()
+
+        assert service.ended() == 0
+    [found] = [finding["detail"] for finding in doctor if finding["name"] == "service"]
+    assert found == f"runs on this database ({stopping})"
 
 
 @of_a_file

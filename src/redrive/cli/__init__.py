@@ -30,8 +30,9 @@ app.command(
     "redrive.cli.server:serve",
     help=(
         "Run the service until it is told to stop (SIGTERM or Ctrl-C).\n\n"
-        "It needs no other set-up. Every further setting is a REDRIVE_<NAME> variable or a line of "
-        "redrive.toml, such as REDRIVE_ALLOW_TARGETS=127.0.0.0/8."
+        "It needs no other set-up: a database that is not there is made. Its log goes to standard error. "
+        "Every further setting is a REDRIVE_<NAME> variable or a line of redrive.toml, such as "
+        "REDRIVE_ALLOW_TARGETS=127.0.0.0/8."
     ),
     help_epilogue="Example: redrive serve --port 8080 --data-dir /var/lib/redrive",
 )

@@ -27,12 +27,24 @@ def _change(row: Row) -> str | None:
     return str(after) if before in (None, after) else f"{before} > {after}"
 
 
+def _detail(row: Row) -> str | None:
+    """What tells one event from its neighbours: which attempt and how it ended, or why a person did it."""
+    facts = row.get("metadata") or {}
+    if "attempt" in facts:
+        answer = facts.get("http_status")
+        code = facts.get("failure_code") or (f"HTTP_{answer}" if answer else None)
+        return f"attempt {facts['attempt']}" + (f" {code}" if code else "")
+    told = facts.get("reason") or facts.get("permission")
+    return None if told is None else str(told)
+
+
 _COLUMNS = [
     Column("WHEN", lambda row: instant(row.get("occurred_at"))),
     Column("EVENT", lambda row: str(row.get("event_type")).removeprefix(_COMMON), fit=Fit.CUT),
     column("INTEGRATION", "integration_id", worth=2),
     column("TARGET", "target_id"),
-    Column("STATUS", _change, worth=5),
+    Column("STATUS", _change, worth=6),
+    Column("DETAIL", _detail, fit=Fit.CUT, worth=5),
     column("RESULT", "result", worth=1),
     Column("ACTOR", lambda row: (row.get("actor") or {}).get("id"), worth=3),
     column("REQUEST ID", "request_id", worth=4),
@@ -48,10 +60,8 @@ def list_(
         Parameter(help="Such as recovery.replayed, or just replayed."),
     ] = None,
     integration_id: Annotated[str | None, Parameter(help="Of one integration.")] = None,
-    target_id: Annotated[
-        str | None,
-        Parameter(name=["--target-id", "--recovery-id"], help="What it was done to, such as a recovery_id."),
-    ] = None,
+    target_id: Annotated[str | None, Parameter(help="What it was done to, of whatever kind.")] = None,
+    recovery_id: Annotated[str | None, Parameter(help="All that happened to one item.")] = None,
     actor: Annotated[str | None, Parameter(help="Who did it: a token's subject.")] = None,
     since: Annotated[
         str | None, Parameter(help="From this instant on (RFC 3339, or 2h: two hours ago).")
@@ -68,7 +78,7 @@ def list_(
         "request_id": request_id,
         "event_type": None if event_type is None else _event_type(event_type),
         "integration_id": integration_id,
-        "target_id": target_id,
+        "target_id": _target(target_id, recovery_id),
         "actor": actor,
         "since": moment(since, "--since"),
         "until": moment(until, "--until"),
@@ -81,6 +91,17 @@ def list_(
         else:
             print_page(client.audit_events(**query), "events", _COLUMNS, output)
     return ExitCode.OK
+
+
+def _target(target_id: str | None, recovery_id: str | None) -> str | None:
+    if recovery_id is None:
+        return target_id
+    if target_id is not None:
+        advice = "an item's recovery_id is what its events name as their target: give one of the two"
+        raise Stop(ExitCode.USAGE, "--target-id and --recovery-id ask for the same", advice)
+    if not recovery_id:
+        raise Stop(ExitCode.USAGE, "--recovery-id is empty", "`redrive queue list INTEGRATION` shows some")
+    return recovery_id
 
 
 def _event_type(text: str) -> str:

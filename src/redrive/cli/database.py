@@ -45,9 +45,13 @@ def name_of(chosen: "Settings") -> str:
 
 
 def must_exist(chosen: "Settings") -> None:
-    """End the command when the SQLite file that was chosen is not there."""
+    """End the command when the SQLite file that was chosen is not there, or cannot be."""
     path = chosen.sqlite_path()
     if path is not None and not path.exists():
+        from redrive import app
+
+        with on_this_machine():
+            app.must_have_a_place(chosen)
         advice = (
             "is this the directory that `redrive serve` runs in? --database and REDRIVE_DATA_DIR lead there"
         )
@@ -88,7 +92,7 @@ def on_this_machine() -> Iterator[None]:
     except BadSettings as error:
         problems = str(error).splitlines()
         what = "all of it" if len(problems) > 1 else "it"
-        raise Stop(ExitCode.USAGE, "; ".join(problems), f"correct {what} and start again") from error
+        raise Stop(ExitCode.USAGE, "; ".join(problems), f"correct {what} and run it again") from error
     except (StoreUnavailable, StoreInconsistent, StoreOwned) as error:
         known = error.advice if isinstance(error, StoreUnavailable) else ""
         advice = known or "`redrive doctor` looks at the database and says more"

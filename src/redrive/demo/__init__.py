@@ -27,7 +27,7 @@ def run(*, port: int | None = None, data_dir: Path | None = None, once: bool = F
     except asyncio.CancelledError:  # Ctrl-C: how a demo ends
         print("\nstopped: the service and the partners are gone")
     except CannotPlay as error:
-        print(f"redrive demo: {error}", file=sys.stderr)
+        print(f"redrive demo: {error}\n   next: {error.advice}", file=sys.stderr)
         return UNAVAILABLE
     return OK
 

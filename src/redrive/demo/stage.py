@@ -31,7 +31,13 @@ Result = TypeVar("Result")
 
 
 class CannotPlay(Exception):
-    """The demo cannot go on; the message says why."""
+    """The demo cannot go on; the message says why, and `advice` what to do."""
+
+    def __init__(
+        self, why: str, advice: str = "run it again; if that does not help, its log says more"
+    ) -> None:
+        super().__init__(why)
+        self.advice = advice
 
 
 class Stage:
@@ -45,13 +51,15 @@ class Stage:
         self.log = self.data_dir / "serve.log"
         self._port = port
         self._service: asyncio.subprocess.Process | None = None
+        self._said_before = 0  # bytes of the log that are an earlier service's
 
     async def __aenter__(self) -> Self:
         try:
             await self._begin()
         except OSError as error:
             await self._stop()
-            raise CannotPlay(f"cannot use {self.data_dir}: {error.strerror}") from error
+            advice = "check --data-dir and who may write there, or leave it out"
+            raise CannotPlay(f"cannot use {self.data_dir}: {error.strerror}", advice) from error
         except BaseException:
             await self._stop()
             raise
@@ -90,14 +98,18 @@ class Stage:
             if (address := await self._serve(port)) is not None:
                 break
         else:
-            raise CannotPlay(f"the service did not start: {self._last_words()}")
+            advice = (
+                "choose another --port or leave it out" if self._port else "make room for it and try again"
+            )
+            raise CannotPlay(f"the service did not start: {self._last_words()}", advice)
         self.url = f"http://{address}"
         self.token = await self._make_token()
         self.client = Client(self.url, self.token)
 
     async def _serve(self, port: int) -> str | None:
         """Start the service; the address it says it has, or None when it ended instead."""
-        with self.log.open("wb") as log:
+        with self.log.open("ab") as log:
+            self._said_before = log.tell()
             # A session of its own: Ctrl-C reaches the demo, and the demo alone stops the service.
             self._service = await self._redrive(
                 "serve", "--port", str(port), output=log, start_new_session=True
@@ -105,7 +117,7 @@ class Stage:
         try:
             async with asyncio.timeout(_START_SECONDS):
                 while self._service.returncode is None:
-                    if (address := _address_in(self.log.read_text("utf-8", "replace"))) is not None:
+                    if (address := _address_in(self._said())) is not None:
                         return address
                     await asyncio.sleep(0.05)
         except TimeoutError:
@@ -133,8 +145,11 @@ class Stage:
             **more,
         )  # fmt: skip
 
+    def _said(self) -> str:
+        return self.log.read_bytes()[self._said_before :].decode("utf-8", "replace")
+
     def _last_words(self) -> str:
-        lines = self.log.read_text("utf-8", "replace").strip().splitlines()
+        lines = self._said().strip().splitlines()
         reasons = [line.removeprefix(_REASON) for line in lines if line.startswith(_REASON)]
         return (reasons or lines or ["it said nothing"])[-1]
 

@@ -10,11 +10,12 @@ from time import monotonic
 from typing import Any, Final, TypeVar
 
 from redrive.client import ProblemError
-from redrive.clock import random_bytes
+from redrive.clock import SystemClock, random_bytes
 from redrive.demo.partners import PARTNERS, Partners
 from redrive.demo.platform import Platform
 from redrive.demo.screen import Screen
 from redrive.demo.stage import CannotPlay, Stage
+from redrive.domain.delivery import rfc3339
 
 MAX_ATTEMPTS = 3
 POLICY: Final = {"max_attempts": MAX_ATTEMPTS, "base_delay_seconds": 0.5, "jitter": 0.2}
@@ -37,6 +38,7 @@ class Story:
         self.stage = stage
         self.client = stage.client
         self.is_kept = is_kept
+        self._began = rfc3339(SystemClock().now())  # what is older is an earlier demo's
 
     async def tell(self, *, once: bool) -> None:
         """All of it; then stay, unless *once*."""
@@ -51,12 +53,18 @@ class Story:
             replayed, *waiting = await self._show_dead_letters()
             await self._replay(replayed)
             platform.rate_per_second = _QUIET_RATE
-            if not once:
+            if once:
+                self._end()
+            else:
                 await self._show_around(replayed, waiting[0])
                 await self._stay()
         finally:
             streaming.cancel()
             await asyncio.gather(streaming, return_exceptions=True)
+
+    def _end(self) -> None:
+        kept = f"; what there was is kept in {self.stage.data_dir}" if self.is_kept else ""
+        self.screen.plain(f"\nThat is the story{kept}. Without --once it stays, for you to play with.")
 
     def _introduce(self) -> None:
         kept = "" if self.is_kept else ", which go with the demo"
@@ -196,7 +204,8 @@ class Story:
 
         async def look() -> tuple[Item, ...] | None:
             listed = await self._ask(self.client.queue, integration_id, status=status)
-            found = tuple(item for item in reversed(listed["queue"]) if is_it(item))
+            mine = [item for item in reversed(listed["queue"]) if item["created_at"] >= self._began]
+            found = tuple(item for item in mine if is_it(item))
             return found if len(found) >= count else None
 
         return await self._wait(look, f"{integration_id} has no {count} items that are {status}")

@@ -9,15 +9,29 @@ from pathlib import Path
 from redrive.store.port import StoreOwned, StoreUnavailable
 
 
-def must_not_be_a_directory(path: Path) -> None:
-    """Raise StoreUnavailable when *path* is one."""
+def must_have_a_place(path: Path) -> None:
+    """Raise StoreUnavailable when no file can be at *path*, whatever is made of what is missing."""
     if path.is_dir():
         raise StoreUnavailable(f"{path} is a directory", fatal=True, advice="name a file in it")
+    if path.is_symlink() and not path.exists():
+        wrong = f"{path} is a link to {path.readlink()}, which is not there"
+        raise StoreUnavailable(wrong, fatal=True, advice="put back what it leads to, or remove the link")
+    for directory in path.parents:
+        if directory.is_dir():
+            return
+        if directory.is_symlink() or directory.exists():
+            wrong = f"{path} cannot be: {directory} is no directory"
+            raise StoreUnavailable(wrong, fatal=True, advice="check the path")
+
+
+def located(path: Path) -> Path:
+    """The file itself, by the one path that every alias of it leads to. As `must_have_a_place`."""
+    must_have_a_place(path.absolute())
+    return path.resolve()
 
 
 def create(path: Path) -> None:
     """Make what is missing of directory and file; nobody else may read either."""
-    must_not_be_a_directory(path)
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     with contextlib.suppress(FileExistsError), open(path, "xb", opener=_private):
         pass
@@ -44,11 +58,17 @@ def take_lock(path: Path, command: str) -> int:
         os.close(lock)
         raise StoreOwned(
             f"{path} is in use by {owner}: one process owns a SQLite database."
-            " Stop that one first or give this one another --database"
+            " Let that one end first or give this one another --database"
         ) from None
-    os.ftruncate(lock, 0)
-    os.pwrite(lock, f"{command}, pid {os.getpid()}\n".encode(), 0)
+    sign(lock, command)
     return lock
+
+
+def sign(lock: int, command: str) -> None:
+    """Say in a lock of ours what this process does with the file."""
+    signature = f"{command}, pid {os.getpid()}\n".encode()
+    os.pwrite(lock, signature, 0)
+    os.ftruncate(lock, len(signature))
 
 
 def owner_of(path: Path) -> str | None:

@@ -12,7 +12,7 @@ from redrive.store.migration import Migration, migrations, missing
 from redrive.store.port import StoreUnavailable
 from redrive.store.rows import to_ms
 from redrive.store.sqlite.connection import about, ask, connect, connect_to_read, translated
-from redrive.store.sqlite.file import alone, create, take_lock
+from redrive.store.sqlite.file import alone, create, located, take_lock
 
 _BOOK = """
 CREATE TABLE IF NOT EXISTS migration (
@@ -44,7 +44,7 @@ def upgrade(path: Path, clock: Clock) -> list[str]:
 
 def migrate(path: Path, clock: Clock) -> list[str]:
     """As `upgrade`, for whoever owns nothing yet: StoreOwned while a process counts on the old schema."""
-    path = path.resolve()
+    path = located(path)
     if steps := prepare(path, clock):
         return steps
     with _connected(path) as connection:

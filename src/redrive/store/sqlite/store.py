@@ -38,7 +38,7 @@ from redrive.store.port import (
 from redrive.store.rows import from_ms, to_ms, to_token
 from redrive.store.sqlite import operate, read, retention, work
 from redrive.store.sqlite.connection import ask, connect_to_read, translated
-from redrive.store.sqlite.file import identity, take_lock
+from redrive.store.sqlite.file import identity, located, sign, take_lock
 from redrive.store.sqlite.schema import check, prepare, upgrade
 from redrive.store.sqlite.work import SQL
 from redrive.store.sqlite.writer import Writer
@@ -67,7 +67,7 @@ class SqliteStore:
     @classmethod
     async def open(cls, path: Path, clock: Clock, *, readers: int = 2, migrates: bool = False) -> Self:
         """Open *path*, or make it. An older schema is refused, unless *migrates*: then `enter` sees to it."""
-        path = await asyncio.to_thread(path.resolve)  # an alias of the file must find the same lock
+        path = await asyncio.to_thread(located, path)  # an alias of the file must find the same lock
         made = await asyncio.to_thread(prepare, path, clock)
         if not migrates:
             await asyncio.to_thread(check, path)
@@ -108,8 +108,10 @@ class SqliteStore:
     def hint(self, number: int) -> None:
         """Nobody else listens."""
 
-    async def step_down(self, owner: int) -> None:
-        """Nobody else could take over."""
+    async def step_down(self, owner: int) -> None:  # noqa: ARG002 - as the port has it
+        """Nobody else could take over; whoever waits for the file is told that it will be free."""
+        if self._lock is not None:
+            sign(self._lock, "redrive serve, stopping")
 
     async def leave(self, owner: int) -> None:
         """Delete the incarnation and let go of the lock."""
