@@ -95,6 +95,21 @@ def test_the_files_are_kept_where_the_person_wants_them(tmp_path: Path) -> None:
     assert log.count('"event":"started"') == 2
 
 
+def test_a_database_that_somebody_works_with_is_left_alone(tmp_path: Path) -> None:
+    database = tmp_path / "redrive.db"
+    run = [sys.executable, "-m", "redrive", "migrate", "--database", f"sqlite:///{database}"]
+    subprocess.run(run, check=True, capture_output=True)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}
+
+    with demo(tmp_path, "--once", "--data-dir", str(tmp_path)) as process:
+        _, said = process.communicate(timeout=PATIENCE)
+
+    assert process.returncode == 8
+    told = f"redrive demo: {tmp_path} holds a database that no demo made\n   next: choose another"
+    assert said.startswith(told)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()} == before
+
+
 def test_a_demo_that_cannot_start_says_why(tmp_path: Path) -> None:
     blocked = tmp_path / "file"
     blocked.touch()

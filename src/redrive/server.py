@@ -6,10 +6,13 @@ import errno
 import signal
 import socket
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, Final, cast
 
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from redrive.clock import SystemClock
+from redrive.incoming import PATIENCE, Incoming, Patience
 
 IDLE_SECONDS: Final = 75  # how long an idle client's connection is kept
 HEARD: Final = (signal.SIGTERM, signal.SIGINT)
@@ -39,11 +42,19 @@ def listening(host: str, port: int, *, option: str = "--port") -> Iterator[socke
 class HttpServer:
     """Answers on *listener* from `start` until `close`."""
 
-    def __init__(self, application: Any, listener: socket.socket, *, option: str = "--port") -> None:
+    def __init__(
+        self,
+        application: Any,
+        listener: socket.socket,
+        *,
+        option: str = "--port",
+        patience: Patience = PATIENCE,
+    ) -> None:
         """*option* is where the port of *listener* was chosen."""
         self._listener = listener
+        self._patience = patience
         self._option = option
-        self._uvicorn = _Uvicorn(_configured(application))
+        self._uvicorn = _Uvicorn(_configured(application, patience))
         self._serving: asyncio.Task[None] | None = None
 
     def start(self) -> "asyncio.Task[None]":
@@ -71,11 +82,21 @@ class HttpServer:
             await asyncio.wait([self._serving])
 
     async def _serve(self) -> None:
+        watching = asyncio.create_task(self._watch())
         try:
             await self._uvicorn.serve(sockets=[self._listener])
         finally:
+            watching.cancel()
             for server in self._uvicorn.servers:  # uvicorn leaves them open when its own loop fails
                 server.close()
+
+    async def _watch(self) -> None:
+        """Cut off callers that take too long."""
+        loop, clock = asyncio.get_running_loop(), SystemClock()
+        while True:
+            await clock.sleep(self._patience.looks_every)
+            for connection in list(self._uvicorn.server_state.connections):
+                cast(Incoming, connection).look(loop.time())
 
 
 class Signals:
@@ -123,52 +144,11 @@ class _Uvicorn(uvicorn.Server):
         yield
 
 
-class _Protocol(HttpToolsProtocol):
-    """uvicorn's, but an answer leaves in one piece: its header and body apart cost a system call more."""
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        gathering = Gathering(cast(asyncio.Transport, transport), self.loop)  # uvloop's has its methods
-        super().connection_made(cast(asyncio.Transport, gathering))
-
-
-class Gathering:
-    """A transport that sends two things together that are written one right after the other."""
-
-    __slots__ = ("_held", "_loop", "_transport")
-
-    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
-        self._transport = transport
-        self._loop = loop
-        self._held = b""
-
-    def write(self, data: bytes) -> None:
-        """Hold *data* back for what follows at once: then both leave, else it does when this turn is over."""
-        if self._held:
-            self._held += data
-            self._send()  # now: whoever asked goes on while we answer others
-        else:
-            self._held = data
-            self._loop.call_soon(self._send)
-
-    def close(self) -> None:
-        """Send what was written, and close."""
-        self._send()
-        self._transport.close()
-
-    def _send(self) -> None:
-        held, self._held = self._held, b""
-        if held and not self._transport.is_closing():  # else whoever asked has gone meanwhile
-            self._transport.write(held)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._transport, name)
-
-
-def _configured(application: Any) -> uvicorn.Config:
+def _configured(application: Any, patience: Patience) -> uvicorn.Config:
     return uvicorn.Config(
         application,
         loop="none",
-        http=_Protocol,
+        http=cast(Any, partial(Incoming, patience=patience)),
         ws="none",
         lifespan="off",
         interface="asgi3",

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from http.client import HTTPResponse
-from typing import Any
+from typing import Any, Protocol, cast
 
 PATIENCE = 10.0  # a deadline for facts that come at once; reached only by a broken test
 Header = tuple[str, str]
@@ -91,9 +91,15 @@ def exchange(port: int, request: bytes, method: str = "GET") -> Reply:
         return read_reply(connection, method)
 
 
-def read_reply(connection: socket.socket, method: str = "GET") -> Reply:
+class Readable(Protocol):
+    """As much of a socket as an answer is read from."""
+
+    def makefile(self, mode: Any, /) -> Any: ...
+
+
+def read_reply(connection: Readable, method: str = "GET") -> Reply:
     """The next answer on *connection*."""
-    response = HTTPResponse(connection, method=method)
+    response = HTTPResponse(cast(socket.socket, connection), method=method)
     try:
         response.begin()
         return Reply(response.status, tuple(response.getheaders()), response.read())

@@ -43,6 +43,9 @@ class FakeApp:
         if self.is_down:
             raise CannotServe("the port is taken")
 
+    def owner(self, _settings: Settings) -> str | None:
+        return None
+
     def migrate(self, settings: Settings) -> list[str]:
         self.settings = settings
         return self.applied
@@ -113,6 +116,27 @@ def test_a_service_that_cannot_start_says_why(server: FakeApp, terminal: Termina
 
     assert (ended.code, ended.out) == (8, "")
     assert "the port is taken" in ended.err
+
+
+def test_a_service_whose_database_has_one_already_is_told_so_first(
+    terminal: Terminal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    terminal.run("migrate")
+    database = tmp_path / "redrive-data/redrive.db"
+    with socket.create_server(("127.0.0.1", 0)) as other, _owned_by(database, "redrive serve, pid 7"):
+        ended = terminal.run("serve", "--port", str(other.getsockname()[1]))
+
+    assert ended.code == 8
+    assert "next: redrive serve, pid 7, runs on this database already" in ended.err
+
+
+@pytest.mark.parametrize("place", ["", ".", "/"])
+def test_a_demo_fills_no_directory_by_accident(terminal: Terminal, place: str) -> None:
+    ended = terminal.run("demo", "--data-dir", place)
+
+    assert ended.code == 2
+    assert "names no directory of its own" in ended.err
 
 
 def test_demo_ends_as_the_demonstration_does(terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:

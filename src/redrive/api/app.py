@@ -6,7 +6,7 @@ from time import perf_counter
 from typing import Any
 
 from redrive.api import problems
-from redrive.api.call import Asked, Headers, Reply, Route, correlation
+from redrive.api.call import SECURITY_HEADERS, Asked, Headers, Reply, Route, correlation
 from redrive.domain.errors import Forbidden, MethodNotAllowed, PathNotFound, RedriveError
 from redrive.domain.integration import INTEGRATION_ID
 from redrive.engine.runtime import Engine
@@ -62,8 +62,7 @@ class Api:
             (b"content-length", b"%d" % len(reply.body)),
             (b"x-request-id", request_id.encode()),
             (b"traceparent", traceparent.encode()),
-            (b"cache-control", b"no-store"),
-            (b"x-content-type-options", b"nosniff"),
+            *SECURITY_HEADERS,
         ]
         await send({"type": "http.response.start", "status": reply.status, "headers": reply.headers})
         await send({"type": "http.response.body", "body": b"" if method == "HEAD" else reply.body})

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -13,6 +13,12 @@ from redrive.domain.trace import new_traceparent, parse_traceparent, parse_trace
 from redrive.engine.once import Key, Told
 from redrive.engine.runtime import Engine
 
+SECURITY_HEADERS: Final = (
+    (b"cache-control", b"no-store"),
+    (b"x-content-type-options", b"nosniff"),
+    (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
+    (b"referrer-policy", b"no-referrer"),
+)  # of every answer; nothing allows another origin to read one (CORS)
 REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}", re.ASCII)
 MIB = 1 << 20
 SMALL_BODY = 64 * 1024
@@ -161,13 +167,18 @@ def correlation(headers: Headers) -> tuple[str, str, str | None]:
     """Request id, traceparent, tracestate: the caller's where they are valid, else our own."""
     request_id = headers.once(b"x-request-id")
     if request_id is None or not REQUEST_ID.fullmatch(request_id):
-        request_id = f"req-{timed_bytes().hex()}"
+        request_id = new_request_id()
     given = headers.once(b"traceparent")
     traceparent = None if given is None else parse_traceparent(given)
     if traceparent is None:  # then its tracestate means nothing either
         return request_id, new_traceparent(unique_bytes(16), unique_bytes(8)), None
     state = headers.values.get(b"tracestate")
     return request_id, traceparent, None if state is None else parse_tracestate(state.decode("latin-1"))
+
+
+def new_request_id() -> str:
+    """One that sorts by when it was made."""
+    return f"req-{timed_bytes().hex()}"
 
 
 def _too_large(most: int) -> str:

@@ -42,7 +42,9 @@ def serve(
                 return supervisor.serve(chosen)
             app.serve(chosen)
     except CannotServe as error:
-        advice = f"`redrive doctor --port {chosen.port}` says more"
+        advice = f"`redrive doctor --host {chosen.host} --port {chosen.port}` says more"
+        if chosen.sqlite_path() is not None and (owner := app.owner(chosen)) is not None:
+            advice = f"{owner}, runs on this database already: is it the one you want?"
         raise Stop(ExitCode.UNAVAILABLE, str(error), advice) from error
     return ExitCode.OK
 
@@ -59,6 +61,9 @@ def demo(
 ) -> int:
     from redrive import demo as play
 
+    if data_dir is not None and not data_dir.name:
+        wrong = f"--data-dir: {str(data_dir)!r} names no directory of its own"
+        raise Stop(ExitCode.USAGE, wrong, "name one, or leave it out: then its files go with the demo")
     return play.run(port=port, data_dir=data_dir, once=once)
 
 

@@ -16,6 +16,7 @@ from redrive.client import Client, ServiceUnreachable
 
 _USUAL_PORT = 8080
 _TRIES = 5
+_MARK = "redrive-demo"  # stands in a directory whose database a demo made
 _REASON = "redrive: "  # how a command that cannot go on begins
 _START_SECONDS = 20.0
 _STOP_SECONDS = 15.0
@@ -92,19 +93,27 @@ class Stage:
             raise CannotPlay(f"the service is gone ({error}); its log is {self.log}") from error
 
     async def _begin(self) -> None:
-        self.data_dir.mkdir(parents=True, exist_ok=True)
+        self._make_room()
         ports = [self._port] if self._port else islice(_free_ports(), _TRIES)
         for port in ports:  # one that was free may be taken by the time the service gets there
             if (address := await self._serve(port)) is not None:
                 break
         else:
-            advice = (
-                "choose another --port or leave it out" if self._port else "make room for it and try again"
-            )
-            raise CannotPlay(f"the service did not start: {self._last_words()}", advice)
+            why = self._last_words()
+            culprit = "--port" if "--port" in why and "--database" not in why else "--data-dir"
+            raise CannotPlay(f"the service did not start: {why}", f"choose another {culprit} or leave it out")
         self.url = f"http://{address}"
         self.token = await self._make_token()
         self.client = Client(self.url, self.token)
+
+    def _make_room(self) -> None:
+        """A directory of our own: never a database that somebody works with."""
+        self.data_dir.mkdir(parents=True, exist_ok=True)
+        mark = self.data_dir / _MARK
+        if (self.data_dir / "redrive.db").exists() and not mark.exists():
+            wrong = f"{self.data_dir} holds a database that no demo made"
+            raise CannotPlay(wrong, "choose another --data-dir, or leave it out")
+        mark.touch()
 
     async def _serve(self, port: int) -> str | None:
         """Start the service; the address it says it has, or None when it ended instead."""
@@ -125,7 +134,8 @@ class Stage:
         return None
 
     async def _make_token(self) -> str:
-        words = "token create --subject demo --permission view --permission operate --permission deliver"
+        words = "token create --subject demo --expires-in 1d"
+        words += " --permission view --permission operate --permission deliver"
         process = await self._redrive(*words.split(), output=asyncio.subprocess.PIPE)
         printed, said = await process.communicate()
         if process.returncode != 0:

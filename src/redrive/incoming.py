@@ -1,0 +1,212 @@
+"""A caller's connection: uvicorn's protocol, with limits in size and in time, and only one way to read it.
+
+What two programs on the way could read differently is refused, never guessed at (RFC 9112 §11.2).
+"""
+
+import asyncio
+import sys
+from typing import Any, Final, cast
+
+from msgspec import Struct
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+
+from redrive.api import problems
+from redrive.api.call import SECURITY_HEADERS, new_request_id
+from redrive.domain.errors import Fault, InvalidPayload
+
+MAX_HEAD: Final = 32 * 1024
+MAX_HEADERS: Final = 100
+
+
+class Patience(Struct, frozen=True):
+    """How long a caller may take: to begin or send a request, and to read an answer. In seconds."""
+
+    for_a_request: float = 10.0
+    bytes_per_second: float = 16 * 1024  # each second's worth of these that came adds a second to it
+    at_most: float = 300.0
+    for_an_answer: float = 30.0  # without a byte of it being taken
+    looks_every: float = 1.0
+
+    def ends(self, since: float, received: int) -> float:
+        """When a request of which *received* bytes came *since* then has taken too long."""
+        return since + min(self.at_most, self.for_a_request + received / self.bytes_per_second)
+
+
+PATIENCE: Final = Patience()
+
+
+class Refused(Exception):
+    """A request that is not read any further; the message says why."""
+
+
+class Incoming(HttpToolsProtocol):
+    """One connection. Whoever owns the server calls `look` as often as the patience says.
+
+    An answer leaves in one piece: its header and body apart cost a system call more.
+    """
+
+    def __init__(self, *args: Any, patience: Patience, **more: Any) -> None:
+        super().__init__(*args, **more)
+        self._patience = patience
+        self._since: float | None = self.loop.time()  # a request is awaited, or under way, since then
+        self._received = 0  # bytes of it
+        self._is_in_head = self._is_in_body = False
+        self._head_size = self._head_received = 0
+        self._unread = 0  # bytes of answers, when we last saw some of them taken
+        self._unread_since = 0.0
+
+    def look(self, now: float) -> None:
+        """Cut the connection off when its caller takes too long."""
+        if self._since is not None and now > self._patience.ends(self._since, self._received):
+            self.transport.abort()
+            return
+        unread = self.transport.get_write_buffer_size()
+        if not unread or not self._unread or unread < self._unread:
+            self._unread, self._unread_since = unread, now
+        elif now - self._unread_since > self._patience.for_an_answer:
+            self.transport.abort()
+
+    # what asyncio tells
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """A caller is there."""
+        gathering = Gathering(cast(asyncio.Transport, transport), self.loop)  # uvloop's has its methods
+        super().connection_made(cast(asyncio.Transport, gathering))
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes of a request."""
+        if self._since is None:
+            self._since, self._received = self.loop.time(), 0
+        self._received += len(data)
+        if self._is_in_head:  # the parser keeps a line until it is whole
+            self._head_received += len(data)
+            if self._head_received > MAX_HEAD:
+                self._refuse(_TOO_LONG)
+                return
+        super().data_received(data)
+
+    # what llhttp tells
+
+    def on_message_begin(self) -> None:
+        """A request, perhaps right behind another one."""
+        if self._since is None:
+            self._since, self._received = self.loop.time(), 0
+        self._is_in_head = True
+        self._head_size = self._head_received = 0
+        super().on_message_begin()
+
+    def on_url(self, url: bytes) -> None:
+        """A piece of the request target."""
+        self._head_size += len(url)
+        super().on_url(url)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """A header, or a trailer, which counts with them."""
+        self._head_size += len(name) + len(value)
+        if self._head_size > MAX_HEAD:
+            raise Refused(_TOO_LONG)
+        super().on_header(name, value)
+        if len(self.headers) > MAX_HEADERS:
+            raise Refused(f"it has more than {MAX_HEADERS} headers")
+
+    def on_headers_complete(self) -> None:
+        """The header is whole: from here on uvicorn acts on it."""
+        self._is_in_head = False
+        if (why := ambiguity(self.headers, self.parser.get_http_version())) is not None:
+            raise Refused(why)
+        super().on_headers_complete()
+        self._is_in_body = True
+
+    def on_message_complete(self) -> None:
+        """The request is whole."""
+        self._since, self._is_in_body = None, False
+        super().on_message_complete()
+
+    def send_400_response(self, msg: str) -> None:
+        """As uvicorn calls it, while it handles the parser's error: which is what we tell."""
+        error = sys.exc_info()[1]
+        if error is not None:
+            msg = str(error.__context__ if isinstance(error.__context__, Refused) else error)
+        self._refuse(msg)
+
+    def _refuse(self, why: str) -> None:
+        """Answer with what is wrong, and read nothing more. The answer to what came before goes first."""
+        current = cast(RequestResponseCycle | None, self.cycle)  # None before the first
+        if self._is_in_body:
+            if self.pipeline or self.cycle.response_started:  # it waits for its turn, or was answered already
+                self.transport.abort()
+                return
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
+        elif current is not None and not current.response_complete:
+            current.keep_alive = False
+            self.transport.pause_reading()
+            return
+        error = InvalidPayload(Fault("", f"not a request we can read in one way only: {why}"))
+        reply = problems.reply(error, instance="", request_id=(request_id := new_request_id()))
+        headers = (
+            (b"content-type", reply.content_type),
+            (b"content-length", b"%d" % len(reply.body)),
+            (b"x-request-id", request_id.encode()),
+            (b"connection", b"close"),
+            *SECURITY_HEADERS,
+        )
+        head = b"".join(b"%b: %b\r\n" % header for header in headers)
+        self.transport.write(b"HTTP/1.1 400 Bad Request\r\n" + head + b"\r\n" + reply.body)
+        self.transport.close()
+
+
+def ambiguity(headers: list[tuple[bytes, bytes]], version: str) -> str | None:
+    """Why a header could be read in two ways; None when it could not. Names are in lower case."""
+    names = [name for name, _ in headers]
+    hosts = names.count(b"host")
+    if hosts > 1 or (not hosts and version != "1.0"):
+        return f"it has {hosts} Host headers, and needs one"
+    if names.count(b"content-length") > 1:
+        return "it has more than one Content-Length"
+    if b"transfer-encoding" in names:
+        if b"content-length" in names:
+            return "it has Content-Length and Transfer-Encoding"
+        if version == "1.0" or [value.lower() for name, value in headers if name == b"transfer-encoding"] != [
+            b"chunked"
+        ]:
+            return "the one Transfer-Encoding is chunked, and HTTP/1.1 has it"
+    if any(b"\r" in value or b"\n" in value for _, value in headers):
+        return "a header goes on in the next line"
+    return None
+
+
+class Gathering:
+    """A transport that sends two things together that are written one right after the other."""
+
+    __slots__ = ("_held", "_loop", "_transport")
+
+    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+        self._transport = transport
+        self._loop = loop
+        self._held = b""
+
+    def write(self, data: bytes) -> None:
+        """Hold *data* back for what follows at once: then both leave, else it does when this turn is over."""
+        if self._held:
+            self._held += data
+            self._send()  # now: whoever asked goes on while we answer others
+        else:
+            self._held = data
+            self._loop.call_soon(self._send)
+
+    def close(self) -> None:
+        """Send what was written, and close."""
+        self._send()
+        self._transport.close()
+
+    def _send(self) -> None:
+        held, self._held = self._held, b""
+        if held and not self._transport.is_closing():  # else whoever asked has gone meanwhile
+            self._transport.write(held)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+
+_TOO_LONG: Final = f"its header is longer than {MAX_HEAD} bytes"
