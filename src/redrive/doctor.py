@@ -27,7 +27,12 @@ def examine(settings: Settings) -> list[Finding]:
     """Look at everything without changing anything."""
     app.check_role(settings)
     path = settings.sqlite_path()
-    found = [*_server(settings), _port(settings)] if path is None else _file(settings, path.absolute())
+    if path is None:
+        found = [*_server(settings), _port(settings, holder=None)]
+    else:
+        database = _file(settings, path.absolute())
+        service, holder = _service(settings) if database[-1].ok else ([], "")
+        found = [*database, *service, _port(settings, holder=holder)]
     return [Finding("role", True, settings.role), *found, _open_files(settings)]
 
 
@@ -40,27 +45,26 @@ def _server(settings: Settings) -> list[Finding]:
 
 
 def _file(settings: Settings, path: Path) -> list[Finding]:
-    """The database, whether a service runs on it when there is a file, and the port."""
+    """The database; the last finding says whether it can be used."""
     try:
         app.must_have_a_place(settings)
     except StoreUnavailable as error:
-        return [_unavailable(error), _port(settings)]
+        return [_unavailable(error)]
     if not path.exists():
         advice = "is this the directory that `redrive serve` runs in? (it makes one when it starts)"
-        return [Finding("database", False, f"there is no database at {path}; {advice}"), _port(settings)]
+        return [Finding("database", False, f"there is no database at {path}; {advice}")]
     if not path.stat().st_size:
         advice = "`redrive serve` makes a database of it, and `redrive restore` puts back a backup"
-        return [Finding("database", False, f"{path} is an empty file; {advice}"), _port(settings)]
+        return [Finding("database", False, f"{path} is an empty file; {advice}")]
 
     async def version() -> str:
         async with app.open_store(settings) as store:
             return str(store.describe()["version"])
 
     try:
-        found = [Finding("SQLite", True, asyncio.run(version())), Finding("database", True, str(path))]
+        return [Finding("SQLite", True, asyncio.run(version())), Finding("database", True, str(path))]
     except StoreUnavailable as error:
-        found = [_unavailable(error)]
-    return [*found, *_service(settings)]
+        return [_unavailable(error)]
 
 
 def _unavailable(error: StoreUnavailable) -> Finding:
@@ -68,32 +72,37 @@ def _unavailable(error: StoreUnavailable) -> Finding:
     return Finding("database", False, f"{error}{advice}")
 
 
-def _service(settings: Settings) -> list[Finding]:
-    """Whoever runs on the file, and whether the port fits to that."""
+def _service(settings: Settings) -> tuple[list[Finding], str]:
+    """Whether a service runs on the file; and who holds it, empty when nobody does."""
     try:
-        owner = app.owner(settings)
+        holder = app.owner(settings) or ""
     except OSError as error:
-        wrong = Finding("service", False, f"cannot read {error.filename}: {error.strerror}")
-        return [wrong, _port(settings)]
-    if owner is None:
-        return [Finding("service", True, "none runs on this database"), _port(settings, owned=False)]
-    return [Finding("service", True, f"runs on this database ({owner})"), _port(settings, owned=True)]
+        return [Finding("service", False, f"cannot read {error.filename}: {error.strerror}")], ""
+    if not holder:
+        told = "none runs on this database"
+    elif holder.startswith("redrive serve"):
+        told = f"runs on this database ({holder})"
+    else:
+        told = f"none runs on this database; {holder}, works on it"
+    return [Finding("service", True, told)], holder
 
 
-def _port(settings: Settings, *, owned: bool | None = None) -> Finding:
-    """*owned*: whether a service runs on the database, if that is known."""
+def _port(settings: Settings, *, holder: str | None) -> Finding:
+    """*holder*: who holds the database, empty when nobody does; None when that is not known."""
     where = f"{settings.host}:{settings.port}"
+    runs = bool(holder) and str(holder).startswith("redrive serve")
     try:
         with listening(settings.host, settings.port):
-            elsewhere = "; the service that runs listens on another, or is stopping" if owned else ""
+            elsewhere = "; the service that runs listens on another, or is stopping" if runs else ""
             return Finding("port", True, f"{where} is free{elsewhere}")
     except CannotServe as error:
         if not _is_redrive(settings.host, settings.port):
             return Finding("port", False, str(error))
-    if owned is False:
-        advice = "stop it, or choose another --port"
-        return Finding("port", False, f"{where} is taken by a redrive service on another database; {advice}")
-    return Finding("port", True, f"{where} is answered by a redrive service")
+    if holder is None or runs:
+        perhaps = ", perhaps on another database" if runs else ""
+        return Finding("port", True, f"{where} is answered by a redrive service{perhaps}")
+    advice = "stop it, or choose another --port"
+    return Finding("port", False, f"{where} is taken by a redrive service on another database; {advice}")
 
 
 def _is_redrive(host: str, port: int) -> bool:

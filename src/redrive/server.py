@@ -163,6 +163,9 @@ def _configured(application: Any, patience: Patience) -> uvicorn.Config:
 
 
 def _cannot_listen(host: str, port: int, error: OSError, option: str = "--port") -> CannotServe:
-    if error.errno == errno.EADDRNOTAVAIL or isinstance(error, socket.gaierror):
-        option = "--host: this machine has no such address"
-    return CannotServe(f"cannot listen on {host}:{port} ({error.strerror}); choose another {option}")
+    advice = f"choose another {option}"
+    if error.errno == errno.EADDRNOTAVAIL:
+        advice = "choose another --host: this machine has no such address"
+    elif isinstance(error, socket.gaierror):
+        advice = "--host is an address of this machine, such as 127.0.0.1 or 0.0.0.0"
+    return CannotServe(f"cannot listen on {host}:{port} ({error.strerror}); {advice}")

@@ -456,7 +456,9 @@ def test_doctor_knows_a_service_when_it_answers(
     with _owned_by(tmp_path / "redrive-data/redrive.db", "redrive serve, pid 7"):
         findings = _findings(terminal, 0)
 
-    assert findings["port"] == f"127.0.0.1:{port} is answered by a redrive service"
+    assert (
+        findings["port"] == f"127.0.0.1:{port} is answered by a redrive service, perhaps on another database"
+    )
 
 
 def test_doctor_tells_a_service_on_another_database_from_ours(

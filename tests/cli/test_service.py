@@ -316,7 +316,7 @@ def test_audit_events_of_an_item_are_listed_by_its_recovery_id(peer: Peer, termi
         (["--recovery-id", ""], "--recovery-id is empty"),
         (
             ["--recovery-id", "rec_1", "--target-id", "rec_1"],
-            "--target-id and --recovery-id ask for the same",
+            "--target-id and --recovery-id both name the target",
         ),
     ],
     ids=["empty", "both"],

@@ -10,6 +10,7 @@ import pytest
 from msgspec.structs import replace
 
 from redrive.delivery.port import OwnFault, Request
+from redrive.domain.ids import recovery_id as recovery_id_of
 from redrive.domain.integration import Defaults
 from redrive.domain.item import Status
 from redrive.domain.outcome import Failed, Outcome, Reach
@@ -130,6 +131,62 @@ async def test_a_lane_that_is_behind_keeps_no_room_for_what_arrives(
     await eventually(lambda: _when(harness.deliverer.sent("/behind") == 16))
     assert wanted == [12, 4]
     gate.set()
+
+
+async def test_a_lane_that_is_behind_starts_nothing_that_just_arrived(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    integration = await harness.integration("behind", concurrency=4)
+    claim, claims, goes_on = harness.store.claim, 0, asyncio.Event()
+    older = [a_delivery(integration.number) for _ in range(8)]
+    await harness.store.accept([an_intake(delivery) for delivery in older])
+
+    async def claim_late(owner: int, wants: Mapping[Lane, int]) -> Claimed:
+        nonlocal claims
+        claims += 1
+        if claims == 2:  # by now what was claimed first has gone, and made room
+            await eventually(lambda: _when(harness.deliverer.sent("/behind") == 3))
+            await goes_on.wait()
+        return await claim(owner, wants)
+
+    monkeypatch.setattr(harness.store, "claim", claim_late)
+    harness.engine.worker.hear([integration.number])
+    await eventually(lambda: _when(claims == 2))
+
+    recovery_ids = await harness.deliver("behind", 4)
+    goes_on.set()
+
+    for recovery_id in recovery_ids:
+        await harness.status("behind", recovery_id, Status.SUCCEEDED)
+    sent = [request.headers for request in harness.deliverer.requests]
+    order = [dict(headers)["webhook-id"] for headers in sent]
+    assert set(order[:8]) == {recovery_id_of(delivery.id) for delivery in older}
+
+
+async def test_a_claim_that_found_just_what_was_due_leaves_its_lane_free(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    integration = await harness.integration("exact", concurrency=4, base_delay_seconds=60.0)
+    harness.deliverer.scripts["/exact"] = lambda _: answered(503)
+    [later] = await harness.deliver("exact")
+    await harness.status("exact", later, Status.RETRYING)
+    harness.deliverer.scripts["/exact"] = lambda _: answered(200)
+    claim, found = harness.store.claim, []
+
+    async def claim_and_count(owner: int, wants: Mapping[Lane, int]) -> Claimed:
+        answer = await claim(owner, wants)
+        found.append((sum(wants.values()), len(answer.claims)))
+        return answer
+
+    monkeypatch.setattr(harness.store, "claim", claim_and_count)
+    await harness.store.accept([an_intake(a_delivery(integration.number)) for _ in range(3)])
+    harness.engine.worker.hear([integration.number])
+    await eventually(lambda: _when(harness.deliverer.sent("/exact") == 4))
+
+    [recovery_id] = await harness.deliver("exact")
+
+    await harness.status("exact", recovery_id, Status.SUCCEEDED)
+    assert found == [(3, 3)]
 
 
 async def test_what_fell_due_while_all_that_was_due_was_claimed_waits_for_its_step(
@@ -455,7 +512,7 @@ async def test_a_claim_is_given_back_although_the_store_fails_at_first(
 
 @pytest.mark.parametrize("store", ["sqlite"], indirect=True)  # PostgreSQL tells all of them the time
 async def test_a_process_whose_clock_lies_behind_still_makes_new_ids(
-    store: Store, clock: StandingClock
+    store: Store, clock: StandingClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = Harness(store, clock)
     await before.engine.start()
@@ -463,7 +520,9 @@ async def test_a_process_whose_clock_lies_behind_still_makes_new_ids(
     first = await before.deliver("early", 20)
     await before.die()
 
-    after = Harness(store, StandingClock(NOW - timedelta(hours=1)))
+    behind = StandingClock(NOW - timedelta(hours=1))
+    monkeypatch.setattr(store, "clock", behind)
+    after = Harness(store, behind)
     await after.engine.start()
     second = await after.deliver("early", 20)
 

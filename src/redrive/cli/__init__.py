@@ -30,7 +30,7 @@ app.command(
     "redrive.cli.server:serve",
     help=(
         "Run the service until it is told to stop (SIGTERM or Ctrl-C).\n\n"
-        "It needs no other set-up: a database that is not there is made. Its log goes to standard error. "
+        "It needs no other set-up: a SQLite file that is not there is made. Its log goes to standard error. "
         "Every further setting is a REDRIVE_<NAME> variable or a line of redrive.toml, such as "
         "REDRIVE_ALLOW_TARGETS=127.0.0.0/8."
     ),

@@ -34,7 +34,7 @@ def _detail(row: Row) -> str | None:
         answer = facts.get("http_status")
         code = facts.get("failure_code") or (f"HTTP_{answer}" if answer else None)
         return f"attempt {facts['attempt']}" + (f" {code}" if code else "")
-    told = facts.get("reason") or facts.get("permission")
+    told = facts.get("reason", facts.get("permission"))  # a person's verb has the one, a denial the other
     return None if told is None else str(told)
 
 
@@ -98,7 +98,7 @@ def _target(target_id: str | None, recovery_id: str | None) -> str | None:
         return target_id
     if target_id is not None:
         advice = "an item's recovery_id is what its events name as their target: give one of the two"
-        raise Stop(ExitCode.USAGE, "--target-id and --recovery-id ask for the same", advice)
+        raise Stop(ExitCode.USAGE, "--target-id and --recovery-id both name the target", advice)
     if not recovery_id:
         raise Stop(ExitCode.USAGE, "--recovery-id is empty", "`redrive queue list INTEGRATION` shows some")
     return recovery_id

@@ -92,7 +92,9 @@ def on_this_machine() -> Iterator[None]:
     except BadSettings as error:
         problems = str(error).splitlines()
         what = "all of it" if len(problems) > 1 else "it"
-        raise Stop(ExitCode.USAGE, "; ".join(problems), f"correct {what} and run it again") from error
+        raise Stop(
+            ExitCode.USAGE, "; ".join(problems), f"correct {what} and run the command again"
+        ) from error
     except (StoreUnavailable, StoreInconsistent, StoreOwned) as error:
         known = error.advice if isinstance(error, StoreUnavailable) else ""
         advice = known or "`redrive doctor` looks at the database and says more"

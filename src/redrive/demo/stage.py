@@ -34,9 +34,7 @@ Result = TypeVar("Result")
 class CannotPlay(Exception):
     """The demo cannot go on; the message says why, and `advice` what to do."""
 
-    def __init__(
-        self, why: str, advice: str = "run it again; if that does not help, its log says more"
-    ) -> None:
+    def __init__(self, why: str, advice: str = "run it again; with --data-dir its log is kept") -> None:
         super().__init__(why)
         self.advice = advice
 

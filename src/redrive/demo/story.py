@@ -38,10 +38,11 @@ class Story:
         self.stage = stage
         self.client = stage.client
         self.is_kept = is_kept
-        self._began = rfc3339(SystemClock().now())  # what is older is an earlier demo's
+        self._began = ""
 
     async def tell(self, *, once: bool) -> None:
         """All of it; then stay, unless *once*."""
+        self._began = rfc3339(SystemClock().now())  # as the service writes instants: what is less is older
         self._introduce()
         await self._add_integrations()
         platform = Platform(self.stage)

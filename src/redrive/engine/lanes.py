@@ -28,7 +28,7 @@ class Pace:
     refilled_at: float = 0.0
     suspended_until: float = 0.0
     next_due: datetime | None = field(default=None)
-    is_behind: bool = False  # the last claim found as much as it asked for
+    is_behind: bool = False  # the last claim left something that was due
 
     def configure(self, concurrency: int, rate_per_second: float | None, *, sends: bool) -> None:
         """Take over what the integration says now; one that starts to send again ramps up from one.

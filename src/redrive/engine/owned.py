@@ -106,6 +106,10 @@ class Owned:
         """When to look for what falls due at *at*."""
         return at + (self._first_step - at) % _STEP
 
+    def falls_due_now(self, at: datetime | None) -> bool:
+        """Whether what falls due at *at*, by the store's clock, need not wait for the end of a step."""
+        return at is not None and at <= self.clock.now() + _STEP
+
     def made_room(self) -> None:
         """A place or a slot is free again: look whether a lane waits for one."""
         if self.lanes.is_waiting:

@@ -80,7 +80,7 @@ class Worker:
         if (lane := self.owned.lane_of(number, item_id)) is None:
             return None
         pace = self.lanes.pace(lane)
-        if pace.next_due is not None and pace.next_due <= self.clock.now():
+        if pace.is_behind or (pace.next_due is not None and pace.next_due <= self.clock.now()):
             return None  # older work first
         if not self.lanes.allowance(pace, self.clock.elapsed()):
             return None
@@ -205,9 +205,7 @@ class Worker:
             return
         for pace in self.lanes.collect(self.clock.now()):
             if room := self.lanes.allowance(pace, elapsed):
-                wanted = (
-                    room if pace.is_behind else room - room // 4
-                )  # the rest is for what arrives meanwhile
+                wanted = _share(pace, room)
                 self.lanes.take(pace, wanted)
                 self.lanes.served(pace)
                 wants[pace] = wanted
@@ -254,7 +252,7 @@ class Worker:
         self.owned.made_room()
         for lane, at in claimed.next_due.items():
             pace = paces[lane]
-            pace.is_behind = not unused[pace]
+            pace.is_behind = not unused[pace] and self.owned.falls_due_now(at)
             if at is not None:
                 self.owned.due(lane, self.clock.now() if pace.is_behind else self.owned.end_of_step(at))
         return under_way
@@ -284,3 +282,11 @@ class Worker:
 
     def _is_stopping(self) -> bool:
         return self.stopping  # asked again after an await: it may have changed
+
+
+def _share(pace: Pace, room: int) -> int:
+    """How much of a lane's room to claim for: three quarters, so that what arrives meanwhile can start.
+
+    All of it when more waits than that, and of room for three or less.
+    """
+    return room if pace.is_behind else room - room // 4

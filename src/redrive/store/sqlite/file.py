@@ -10,7 +10,10 @@ from redrive.store.port import StoreOwned, StoreUnavailable
 
 
 def must_have_a_place(path: Path) -> None:
-    """Raise StoreUnavailable when no file can be at *path*, whatever is made of what is missing."""
+    """Raise StoreUnavailable unless there is a file at *path*, or one can be made there.
+
+    None is made through a link to what is not there: that is a disk that was not mounted, or a mistake.
+    """
     if path.is_dir():
         raise StoreUnavailable(f"{path} is a directory", fatal=True, advice="name a file in it")
     if path.is_symlink() and not path.exists():
@@ -101,7 +104,8 @@ def _lock_of(path: Path) -> str:
 
 
 def _name(lock: int) -> str:
-    return os.pread(lock, 64, 0).decode("ascii", "replace").strip() or "another process"
+    first, _, _ = os.pread(lock, 64, 0).decode("ascii", "replace").partition("\n")
+    return first.strip() or "another process"
 
 
 def _private(path: str, flags: int) -> int:

@@ -1,6 +1,7 @@
 """SqliteStore: the port's verbs over one writer thread and a few readers."""
 
 import asyncio
+import contextlib
 import os
 import threading
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -111,7 +112,8 @@ class SqliteStore:
     async def step_down(self, owner: int) -> None:  # noqa: ARG002 - as the port has it
         """Nobody else could take over; whoever waits for the file is told that it will be free."""
         if self._lock is not None:
-            sign(self._lock, "redrive serve, stopping")
+            with contextlib.suppress(OSError):  # it is only told: no reason not to leave
+                sign(self._lock, "redrive serve, stopping")
 
     async def leave(self, owner: int) -> None:
         """Delete the incarnation and let go of the lock."""
