@@ -132,6 +132,14 @@ async def test_a_lane_that_is_behind_keeps_no_room_for_what_arrives(
     assert wanted == [12, 4]
     gate.set()
 
+    await eventually(
+        lambda: _when(harness.deliverer.sent("/behind") == 20 and not harness.engine.worker.in_flight)
+    )
+    wanted.clear()
+    [recovery_id] = await harness.deliver("behind")
+    await harness.status("behind", recovery_id, Status.SUCCEEDED)
+    assert wanted == [], "it is behind no more: what arrives starts at once"
+
 
 async def test_a_lane_that_is_behind_starts_nothing_that_just_arrived(
     harness: Harness, monkeypatch: pytest.MonkeyPatch
