@@ -76,8 +76,9 @@ async def test_who_does_not_go_on_is_cut_off(name: str) -> None:
 
 async def test_who_does_not_take_the_answer_is_cut_off() -> None:
     async with serving(SHORT) as (reader, writer, server):
-        reader._transport.pause_reading()  # type: ignore[attr-defined]
         writer.write(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        await reader.readuntil(b"\r\n\r\n")
+        reader._transport.pause_reading()  # type: ignore[attr-defined]
         await eventually(lambda: _has_no_caller(server))
 
 
