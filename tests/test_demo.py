@@ -91,8 +91,21 @@ def test_the_files_are_kept_where_the_person_wants_them(tmp_path: Path) -> None:
 
     assert (kept / "redrive.db").exists()
     assert told[0] and told[1] and not told[0] & told[1], "each tells of its own"  # noqa: PT018
-    log = (kept / "serve.log").read_text("utf-8")
-    assert log.count('"event":"started"') == 2
+    logs = [log.read_text("utf-8") for log in kept.glob("serve-*.log")]
+    assert [log.count('"event":"started"') for log in logs] == [1, 1]
+
+
+def test_a_second_demo_in_the_same_place_does_not_play_on_the_first_ones_service(tmp_path: Path) -> None:
+    with demo(tmp_path, "--data-dir", "kept") as first:
+        _until(first, "REDRIVE_TOKEN")
+        with demo(tmp_path, "--once", "--data-dir", "kept") as second:
+            printed, said = second.communicate(timeout=PATIENCE)
+        first.send_signal(signal.SIGINT)
+        first.communicate(timeout=PATIENCE)
+
+    assert (second.returncode, printed) == (8, "")
+    assert f"{tmp_path}/kept/redrive.db is in use by redrive serve, pid " in said
+    assert "\n   next: choose another --data-dir, or leave it out\n" in said
 
 
 def test_a_database_that_somebody_works_with_is_left_alone(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """`redrive backup` and `redrive restore`: what they say and how they end."""
 
 import fcntl
+import os
 from pathlib import Path
 
 import pytest
@@ -100,6 +101,44 @@ def test_the_database_is_no_backup_of_itself(terminal: Terminal) -> None:
     assert (made.code, restored.code) == (5, 5)
     assert "is the database itself" in made.err
     assert subjects(terminal) == {"before"}
+
+
+@pytest.mark.usefixtures("home")
+@pytest.mark.parametrize("suffix", [".lock", "-wal", "-shm", "-journal"])
+def test_no_part_of_the_database_is_replaced_by_a_backup(terminal: Terminal, suffix: str) -> None:
+    part = Path(f"{PLACE}{suffix}")
+    part.write_bytes(b"in use")
+
+    ended = terminal.run("backup", f"{PLACE}{suffix}", "--force")
+
+    assert (ended.code, ended.out) == (5, "")
+    assert f"{part.resolve()} is a part of the database" in ended.err
+    assert part.read_bytes() == b"in use"
+
+
+def test_nothing_but_a_file_is_taken_for_one_or_replaced(
+    terminal: Terminal, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    terminal.run("backup", "a.db")
+    os.mkfifo(home / "pipe.db")
+    monkeypatch.setenv("REDRIVE_PORT", "0")
+    (home / "loop.db").symlink_to(home / "loop.db")
+    for name, why in {
+        "pipe.db": f"{home}/pipe.db is no regular file",
+        "loop.db": f"{home}/loop.db is a link to {home}/loop.db, which is not there",
+    }.items():
+        made = terminal.run("backup", name, "--force")
+        monkeypatch.setenv("REDRIVE_DATABASE", f"sqlite:///{home}/{name}")
+        others = [terminal.run(*words) for words in (["restore", "a.db"], ["serve"], ["migrate"])]
+        doctor = terminal.run("doctor")
+        monkeypatch.delenv("REDRIVE_DATABASE")
+
+        for ended in (made, *others):
+            assert (ended.code, why in ended.err) == (8, True), ended
+        assert (doctor.code, why in " ".join(doctor.out.split())) == (6, True)
+
+    assert (home / "pipe.db").is_fifo()
+    assert (home / "loop.db").is_symlink()
 
 
 @pytest.mark.usefixtures("home")

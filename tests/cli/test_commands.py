@@ -226,7 +226,7 @@ def test_a_demo_whose_port_is_taken_says_so() -> None:
 
     assert ended.returncode == 8
     assert f"cannot listen on 127.0.0.1:{port} (Address already in use)" in ended.stderr
-    assert "\n   next: choose another --port or leave it out\n" in ended.stderr
+    assert "\n   next: choose another --port, or leave it out: then a free one is taken\n" in ended.stderr
 
 
 def test_the_status_line_of_the_demo_fits_a_terminal() -> None:

@@ -362,6 +362,7 @@ def test_doctor_leaves_an_empty_file_as_it_is(
 def test_a_directory_is_not_taken_for_a_database(
     terminal: Terminal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...], code: int
 ) -> None:
+    monkeypatch.setenv("REDRIVE_PORT", "0")
     monkeypatch.setenv("REDRIVE_DATABASE", f"sqlite:///{tmp_path}")
 
     ended = terminal.run(*words)
@@ -377,6 +378,7 @@ def test_a_directory_is_not_taken_for_a_database(
 def test_a_file_in_the_place_of_a_directory_and_a_link_to_nothing_are_told(
     terminal: Terminal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]
 ) -> None:
+    monkeypatch.setenv("REDRIVE_PORT", "0")
     (tmp_path / "file").touch()
     (tmp_path / "link.db").symlink_to(tmp_path / "unmounted/redrive.db")
     before = sorted(tmp_path.iterdir())
@@ -442,6 +444,36 @@ def test_doctor_says_who_owns_the_database_and_the_port(
     assert findings["service"] == "runs on this database (redrive serve, pid 7)"
     assert "Address already in use" in findings["port"]
     assert findings["SQLite"][0].isdigit()
+
+
+@pytest.mark.parametrize("kind", ["a directory", "a link to nothing"])
+def test_doctor_finds_a_lock_that_nobody_can_take(
+    terminal: Terminal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("REDRIVE_PORT", "0")
+    terminal.run("migrate")
+    lock = tmp_path / "redrive-data/redrive.db.lock"
+    lock.unlink(missing_ok=True)
+    if kind == "a directory":
+        lock.mkdir()
+    else:
+        lock.symlink_to(tmp_path / "unmounted/lock")
+
+    assert _findings(terminal, 6)["service"].startswith(f"cannot read {lock}: ")
+
+
+def test_doctor_says_of_a_database_that_another_command_holds_that_no_service_runs(
+    terminal: Terminal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("REDRIVE_PORT", "0")
+    terminal.run("migrate")
+    with _owned_by(tmp_path / "redrive-data/redrive.db", "redrive copy, pid 7"):
+        findings = _findings(terminal, 0)
+
+    assert findings["service"] == "none runs on this database; redrive copy, pid 7, works on it"
+    assert findings["port"] == "127.0.0.1:0 is free"
 
 
 def test_doctor_knows_a_service_when_it_answers(

@@ -43,7 +43,9 @@ def restore(
     database: Database = DATABASE,
 ) -> int:
     chosen = _of_sqlite(database)
-    if not file.exists():
+    with on_this_machine():
+        is_there = file.exists()
+    if not is_there:
         raise Stop(ExitCode.NOT_FOUND, f"there is no {file.absolute()}", "`redrive backup` makes a backup")
     from redrive import app
     from redrive.store.transfer import Occupied

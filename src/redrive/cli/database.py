@@ -46,8 +46,7 @@ def name_of(chosen: "Settings") -> str:
 
 def must_exist(chosen: "Settings") -> None:
     """End the command when the SQLite file that was chosen is not there, or cannot be."""
-    path = chosen.sqlite_path()
-    if path is not None and not path.exists():
+    if is_missing(chosen):
         from redrive import app
 
         with on_this_machine():
@@ -58,13 +57,19 @@ def must_exist(chosen: "Settings") -> None:
         raise Stop(ExitCode.NOT_FOUND, f"there is no database at {name_of(chosen)}", advice)
 
 
+def is_missing(chosen: "Settings") -> bool:
+    """Whether a SQLite file was chosen that is not there; ends the command when nobody can tell."""
+    path = chosen.sqlite_path()
+    with on_this_machine():
+        return path is not None and not path.exists()
+
+
 def ask_store(
     database: str | None, question: "Callable[[Store], Awaitable[Answer]]", *, may_make: bool = False
 ) -> Answer:
     """Open the database beside whoever runs on it, and answer *question*; only with *may_make* create it."""
     chosen = settings(database=database)
-    path = chosen.sqlite_path()
-    is_new = path is not None and not path.exists()
+    is_new = is_missing(chosen)
     if not may_make:
         must_exist(chosen)
 

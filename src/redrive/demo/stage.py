@@ -43,14 +43,13 @@ class Stage:
     """Starts the service, and stops it whatever happens. `url` and `token` are for whoever wants to look."""
 
     def __init__(self, port: int | None, data_dir: Path) -> None:
-        self.data_dir = data_dir.resolve()
+        self.data_dir = data_dir.absolute()
         self.url = ""
         self.token = ""
         self.client = Client("http://127.0.0.1")
-        self.log = self.data_dir / "serve.log"
+        self.log = self.data_dir / f"serve-{os.getpid()}.log"  # another demo may be at work here
         self._port = port
         self._service: asyncio.subprocess.Process | None = None
-        self._said_before = 0  # bytes of the log that are an earlier service's
 
     async def __aenter__(self) -> Self:
         try:
@@ -92,14 +91,17 @@ class Stage:
 
     async def _begin(self) -> None:
         self._make_room()
-        ports = [self._port] if self._port else islice(_free_ports(), _TRIES)
+        ports, why = ([self._port] if self._port else islice(_free_ports(), _TRIES)), "no port is free"
         for port in ports:  # one that was free may be taken by the time the service gets there
             if (address := await self._serve(port)) is not None:
                 break
-        else:
             why = self._last_words()
-            culprit = "--port" if "--port" in why and "--database" not in why else "--data-dir"
-            raise CannotPlay(f"the service did not start: {why}", f"choose another {culprit} or leave it out")
+            if not why.startswith("cannot listen"):
+                advice = "choose another --data-dir, or leave it out"
+                raise CannotPlay(f"the service did not start: {why}", advice)
+        else:
+            advice = "choose another --port, or leave it out: then a free one is taken"
+            raise CannotPlay(f"the service did not start: {why}", advice)
         self.url = f"http://{address}"
         self.token = await self._make_token()
         self.client = Client(self.url, self.token)
@@ -115,8 +117,7 @@ class Stage:
 
     async def _serve(self, port: int) -> str | None:
         """Start the service; the address it says it has, or None when it ended instead."""
-        with self.log.open("ab") as log:
-            self._said_before = log.tell()
+        with self.log.open("wb") as log:
             # A session of its own: Ctrl-C reaches the demo, and the demo alone stops the service.
             self._service = await self._redrive(
                 "serve", "--port", str(port), output=log, start_new_session=True
@@ -154,7 +155,7 @@ class Stage:
         )  # fmt: skip
 
     def _said(self) -> str:
-        return self.log.read_bytes()[self._said_before :].decode("utf-8", "replace")
+        return self.log.read_text("utf-8", "replace")
 
     def _last_words(self) -> str:
         lines = self._said().strip().splitlines()

@@ -12,7 +12,7 @@ import apsw
 
 from redrive.store.port import StoreUnavailable
 from redrive.store.sqlite.connection import about, ask, connect, connect_to_read, translated
-from redrive.store.sqlite.file import located, take_lock
+from redrive.store.sqlite.file import LOCK, located, take_lock
 from redrive.store.sqlite.schema import must_be_ours, recognise
 from redrive.store.transfer import Occupied, Tell
 
@@ -27,7 +27,7 @@ def back_up(path: Path, to: Path, tell: Tell, *, replaces: bool) -> None:
 
     Raises Occupied when there is something that must stay, StoreUnavailable when the copy is not sound.
     """
-    path, to = located(path).resolve(strict=True), to.resolve()
+    path, to = located(path).resolve(strict=True), located(to)
     _must_be_free(to, path, replaces=replaces)
     to.parent.stat()  # one that is missing is told by its own name
     with _draft_of(to) as draft:
@@ -41,7 +41,7 @@ def restore(path: Path, backup: Path, now: datetime, tell: Tell) -> Path | None:
 
     Raises StoreOwned while a service runs on it, StoreUnavailable when the backup is not sound.
     """
-    path, backup = located(path), backup.resolve(strict=True)
+    path, backup = located(path), located(backup).resolve(strict=True)
     must_be_ours(backup)  # before anything is made where it should go
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     lock = take_lock(path, "redrive restore")
@@ -60,6 +60,8 @@ def restore(path: Path, backup: Path, now: datetime, tell: Tell) -> Path | None:
 def _must_be_free(to: Path, path: Path, *, replaces: bool) -> None:
     if to.exists() and to.samefile(path):
         raise Occupied(f"{to} is the database itself")
+    if to in [Path(f"{path}{suffix}") for suffix in (LOCK, *BESIDE)]:
+        raise Occupied(f"{to} is a part of the database")
     if to.exists() and not replaces:
         raise Occupied(f"{to} exists")
     if used := [f"{to}{suffix}" for suffix in BESIDE if Path(f"{to}{suffix}").exists()]:

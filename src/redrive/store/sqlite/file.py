@@ -1,12 +1,17 @@
 """The file itself: made for its owner's eyes only, locked by one process, recognised again."""
 
 import contextlib
+import errno
 import fcntl
 import os
+import stat
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Final
 
 from redrive.store.port import StoreOwned, StoreUnavailable
+
+LOCK: Final = ".lock"
 
 
 def must_have_a_place(path: Path) -> None:
@@ -16,6 +21,8 @@ def must_have_a_place(path: Path) -> None:
     """
     if path.is_dir():
         raise StoreUnavailable(f"{path} is a directory", fatal=True, advice="name a file in it")
+    if path.exists() and not path.is_file():
+        raise StoreUnavailable(f"{path} is no regular file", fatal=True, advice="check the path")
     if path.is_symlink() and not path.exists():
         wrong = f"{path} is a link to {path.readlink()}, which is not there"
         raise StoreUnavailable(wrong, fatal=True, advice="put back what it leads to, or remove the link")
@@ -79,8 +86,12 @@ def owner_of(path: Path) -> str | None:
     try:
         lock = os.open(_lock_of(path), os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
+        if Path(_lock_of(path)).is_symlink():
+            raise  # a link to nothing, which nobody can lock
         return None
     try:
+        if not stat.S_ISREG(os.fstat(lock).st_mode):
+            raise OSError(errno.EINVAL, "no regular file", _lock_of(path))
         fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return _name(lock)
@@ -100,7 +111,7 @@ def identity(path: Path) -> tuple[int, int] | None:
 
 
 def _lock_of(path: Path) -> str:
-    return f"{path}.lock"
+    return f"{path}{LOCK}"
 
 
 def _name(lock: int) -> str:
