@@ -51,7 +51,7 @@ class Incoming(HttpToolsProtocol):
         self._since: float | None = self.loop.time()  # a request is awaited, or under way, since then
         self._received = 0  # bytes of it
         self._is_in_head = self._is_in_body = False
-        self._head_size = self._head_received = 0
+        self._head_received = 0
         self._unread = 0  # bytes of answers, when we last saw some of them taken
         self._unread_since = 0.0
 
@@ -84,6 +84,8 @@ class Incoming(HttpToolsProtocol):
                 self._refuse(_TOO_LONG)
                 return
         super().data_received(data)
+        if self._is_in_body and len(self.headers) > MAX_HEADERS:
+            self._refuse(_TOO_MANY)
 
     # what llhttp tells
 
@@ -92,33 +94,21 @@ class Incoming(HttpToolsProtocol):
         if self._since is None:
             self._since, self._received = self.loop.time(), 0
         self._is_in_head = True
-        self._head_size = self._head_received = 0
+        self._head_received = 0
         super().on_message_begin()
-
-    def on_url(self, url: bytes) -> None:
-        """A piece of the request target."""
-        self._head_size += len(url)
-        super().on_url(url)
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        """A header, or a trailer, which counts with them."""
-        self._head_size += len(name) + len(value)
-        if self._head_size > MAX_HEAD:
-            raise Refused(_TOO_LONG)
-        super().on_header(name, value)
-        if len(self.headers) > MAX_HEADERS:
-            raise Refused(f"it has more than {MAX_HEADERS} headers")
 
     def on_headers_complete(self) -> None:
         """The header is whole: from here on uvicorn acts on it."""
         self._is_in_head = False
-        if (why := ambiguity(self.headers, self.parser.get_http_version())) is not None:
+        if (why := what_is_wrong(self.url, self.headers, self.parser.get_http_version())) is not None:
             raise Refused(why)
         super().on_headers_complete()
         self._is_in_body = True
 
     def on_message_complete(self) -> None:
         """The request is whole."""
+        if len(self.headers) > MAX_HEADERS:  # trailers are added to them
+            raise Refused(_TOO_MANY)
         self._since, self._is_in_body = None, False
         super().on_message_complete()
 
@@ -156,23 +146,26 @@ class Incoming(HttpToolsProtocol):
         self.transport.close()
 
 
-def ambiguity(headers: list[tuple[bytes, bytes]], version: str) -> str | None:
-    """Why a header could be read in two ways; None when it could not. Names are in lower case."""
-    names = [name for name, _ in headers]
+def what_is_wrong(url: bytes, headers: list[tuple[bytes, bytes]], version: str) -> str | None:
+    """Why a header is not acted on: too large, or to be read in two ways. Names are in lower case."""
+    if len(headers) > MAX_HEADERS:
+        return _TOO_MANY
+    names, values = [name for name, _ in headers], b"".join([value for _, value in headers])
+    if len(url) + len(b"".join(names)) + len(values) > MAX_HEAD:
+        return _TOO_LONG
     hosts = names.count(b"host")
-    if hosts > 1 or (not hosts and version != "1.0"):
+    if hosts != 1 and (hosts or version != "1.0"):
         return f"it has {hosts} Host headers, and needs one"
+    if b"\n" in values or b"\r" in values:
+        return "a header goes on in the next line"
     if names.count(b"content-length") > 1:
         return "it has more than one Content-Length"
     if b"transfer-encoding" in names:
         if b"content-length" in names:
             return "it has Content-Length and Transfer-Encoding"
-        if version == "1.0" or [value.lower() for name, value in headers if name == b"transfer-encoding"] != [
-            b"chunked"
-        ]:
+        codings = [value.lower() for name, value in headers if name == b"transfer-encoding"]
+        if version == "1.0" or codings != [b"chunked"]:
             return "the one Transfer-Encoding is chunked, and HTTP/1.1 has it"
-    if any(b"\r" in value or b"\n" in value for _, value in headers):
-        return "a header goes on in the next line"
     return None
 
 
@@ -210,3 +203,4 @@ class Gathering:
 
 
 _TOO_LONG: Final = f"its header is longer than {MAX_HEAD} bytes"
+_TOO_MANY: Final = f"it has more than {MAX_HEADERS} headers"

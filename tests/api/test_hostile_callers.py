@@ -216,5 +216,4 @@ def test_no_answer_is_a_page_that_does_anything(service: Service, path: str) -> 
     reply = service.admin.get(path)
 
     assert reply.header("content-security-policy") == "default-src 'none'; frame-ancestors 'none'"
-    assert reply.header("referrer-policy") == "no-referrer"
     assert reply.header("x-content-type-options") == "nosniff"
