@@ -245,6 +245,8 @@ async def _engine(
             settings.drain_seconds,
             settings.history_days,
             settings.audit_days,
+            settings.auth_failures_per_minute,
+            settings.calls_per_second,
         ),
         allow_http=settings.allow_http,
         sends=settings.role != "api",

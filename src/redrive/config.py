@@ -219,6 +219,16 @@ class Settings:
         _integer(1, 1_000_000),
         "How many deliveries may wait for their commit; further ones are answered 429.",
     ] = 10_000
+    auth_failures_per_minute: Annotated[
+        int,
+        _integer(1, 1_000_000),
+        "Tokens an address may show that are not valid; further unknown ones from there are answered 429.",
+    ] = 100
+    calls_per_second: Annotated[
+        int,
+        _integer(0, 1_000_000),
+        "Calls one token's subject may make to a process; further ones are answered 429. 0: no limit.",
+    ] = 0
     workers: Annotated[
         int, _integer(1, 256), "How many processes `redrive serve` starts on this machine (PostgreSQL)."
     ] = 1

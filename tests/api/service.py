@@ -33,6 +33,7 @@ from tests.api.wire import Caller, Header, Reply
 VIEW, OPERATE, DELIVER = Permission.VIEW, Permission.OPERATE, Permission.DELIVER
 EVERYTHING = (VIEW, OPERATE, DELIVER)
 AT_ONCE = Defaults(base_delay_seconds=0.01, max_delay_seconds=0.05)
+PATIENT = Limits(drain_seconds=5, auth_failures_per_minute=1_000_000)
 NEVER = 0.001  # per second: an integration this slow sends nothing while a test lasts
 INTEGRATIONS = "/platform/integrations"
 EVENTS = "/platform/audit/events"
@@ -43,10 +44,17 @@ _numbers = count(1)
 class Service:
     """Wired as `redrive serve` wires it, in a thread; may be stopped and started on the same storage."""
 
-    def __init__(self, storage: Storage, receiver: Receiver, defaults: Defaults = AT_ONCE) -> None:
+    def __init__(
+        self,
+        storage: Storage,
+        receiver: Receiver,
+        defaults: Defaults = AT_ONCE,
+        limits: Limits = PATIENT,
+    ) -> None:
         self.storage = storage
         self.receiver = receiver
         self.defaults = defaults
+        self.limits = limits
         self.port = 0
         self.start()
         self.admin = self.caller(*EVERYTHING, subject="admin")
@@ -121,7 +129,7 @@ class Service:
         tools = Tools(self.store, self.store.clock, chance, unique_bytes, bus)
         self._resolver = SystemResolver()
         self._deliverer = HttpDeliverer(guard, self._resolver, clock)
-        self.engine = Engine(tools, self._deliverer, self.defaults, Limits(drain_seconds=5), allow_http=True)
+        self.engine = Engine(tools, self._deliverer, self.defaults, self.limits, allow_http=True)
         await self.engine.start()
         self._server = HttpServer(Api(self.engine, routes(self.metrics)), listener)
         self._server.start()

@@ -1,6 +1,7 @@
 """Who may call what: 401 before 403 before 400 before 404 before 409, on every route."""
 
 import itertools
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 
 import pytest
@@ -8,12 +9,15 @@ import pytest
 from redrive.api.routes import routes
 from redrive.clock import SystemClock
 from redrive.domain.access import Permission
+from redrive.engine.runtime import Limits
 from redrive.telemetry.metrics import Metrics
 from tests.api.loops import until
-from tests.api.service import DELIVER, INTEGRATIONS, OPERATE, VIEW, Partner, Service
+from tests.api.receiver import Receiver
+from tests.api.service import DELIVER, EVENTS, INTEGRATIONS, OPERATE, VIEW, Partner, Service
 from tests.api.shapes import EVENT, PROBLEM
+from tests.api.storage import Storage
 from tests.api.test_system import count
-from tests.api.wire import JSON, Caller
+from tests.api.wire import JSON, Caller, a_request, every_reply
 
 DENIED = "platform.integration.access_denied"
 ROUTES = [route for route in routes(Metrics()) if route.permission is not None]
@@ -150,6 +154,40 @@ def test_a_revoked_token_is_refused_within_seconds(service: Service) -> None:
     service.run(service.store.revoke_token(token.token_id, SystemClock().now()))
 
     until(lambda: caller.get(INTEGRATIONS).status == 401)
+
+
+@pytest.fixture
+def limited(receiver: Receiver, new_storage: Callable[[], Storage]) -> Iterator[Service]:
+    service = Service(
+        new_storage(), receiver, limits=Limits(auth_failures_per_minute=10, calls_per_second=30)
+    )
+    yield service
+    service.stop()
+
+
+def test_guesses_end_in_429_and_known_callers_go_on(limited: Service) -> None:
+    assert limited.admin.get(EVENTS).status == 200
+    guesses = [Caller(lambda: limited.port, f"guess-{n}").get(EVENTS) for n in range(40)]
+    refused = guesses[-1]
+
+    assert guesses[0].status == 401
+    assert (refused.status, refused.error_code) == (429, "INT-429-RATE-LIMITED")
+    assert 1 <= int(str(refused.header("retry-after"))) <= 6
+    assert limited.admin.get(EVENTS).status == 200, "it shares its address with whoever guesses"
+    assert limited.nobody.get(EVENTS).status == 401, "that was no guess"
+
+
+def test_one_that_calls_too_often_is_told_and_others_are_answered(limited: Service) -> None:
+    busy, other = limited.caller(VIEW, subject="busy"), limited.caller(VIEW, subject="other")
+    call = a_request("GET", EVENTS, None, (("Authorization", f"Bearer {busy.token}"),))
+    last = a_request("GET", "/healthz", None, (("Connection", "close"),))
+
+    replies = every_reply(limited.port, call * 200 + last)
+
+    statuses = [reply.status for reply in replies]
+    assert (statuses[0], statuses[-1]) == (200, 200)
+    assert 429 in statuses
+    assert other.get(EVENTS).status == 200
 
 
 def test_an_expired_token_is_refused(service: Service) -> None:

@@ -1,13 +1,11 @@
 """What comes in over a connection: refused whole when two programs could read it differently, and cut off."""
 
-import io
-import socket
 from contextlib import suppress
 
 import pytest
 
 from tests.api.service import EVENTS, INTEGRATIONS, Partner, Service
-from tests.api.wire import JSON, PATIENCE, Reply, a_request, read_reply
+from tests.api.wire import JSON, Reply, a_request, every_reply
 
 BODY = b'{"event_type": "made", "payload": 1}'
 LENGTH = b"Content-Length: %d\r\n" % len(BODY)
@@ -84,29 +82,9 @@ def send(
     head = (
         b"POST " + target + b" " + version + b"\r\nAuthorization: Bearer " + str(service.admin.token).encode()
     )
-    return until_closed(service, head + b"\r\nContent-Type: application/json\r\n" + lines + b"\r\n" + body)
-
-
-def until_closed(service: Service, request: bytes) -> list[Reply]:
-    """Every answer to *request*, also when several come at once."""
-    replies = []
-    with socket.create_connection(("127.0.0.1", service.port), timeout=PATIENCE) as connection:
-        with suppress(BrokenPipeError, ConnectionResetError):
-            connection.sendall(request)
-        stream = Stream(connection.makefile("rb", buffering=0))
-        while stream.peek(1):
-            replies.append(read_reply(stream))
-    return replies
-
-
-class Stream(io.BufferedReader):
-    """What comes in, read by one HTTPResponse after the other: none closes it or reads past its answer."""
-
-    def makefile(self, _mode: str) -> "Stream":
-        return self
-
-    def close(self) -> None:
-        pass
+    return every_reply(
+        service.port, head + b"\r\nContent-Type: application/json\r\n" + lines + b"\r\n" + body
+    )
 
 
 @pytest.mark.parametrize("name", UNREADABLE)
@@ -147,7 +125,7 @@ NOT_HTTP = {
 def test_what_is_not_http_is_answered_once_or_cut_off(service: Service, name: str) -> None:
     replies = []
     with suppress(ConnectionResetError):  # what was still on its way when we closed
-        replies = until_closed(service, NOT_HTTP[name])
+        replies = every_reply(service.port, NOT_HTTP[name])
 
     assert [reply.status for reply in replies] in ([400], [] if len(NOT_HTTP[name]) > 500_000 else [400])
     assert service.nobody.get("/healthz").status == 200
@@ -169,7 +147,7 @@ def test_a_call_before_one_that_cannot_be_read_is_answered_first(service: Servic
         "POST", partner.deliveries, BODY, (JSON, ("Authorization", f"Bearer {service.admin.token}"))
     )
 
-    replies = until_closed(service, good + b"nonsense\r\n\r\n" + good)
+    replies = every_reply(service.port, good + b"nonsense\r\n\r\n" + good)
 
     assert [reply.status for reply in replies] == [202]
     assert len(partner.items()) == 1
@@ -182,7 +160,7 @@ def test_calls_one_right_behind_the_other_are_each_answered_in_turn(
     calls = [a_request("POST", partner.deliveries, BODY, (JSON, token)) for _ in range(50)]
     calls.append(a_request("GET", "/healthz", None, (("Connection", "close"),)))
 
-    replies = until_closed(service, b"".join(calls))
+    replies = every_reply(service.port, b"".join(calls))
 
     assert [reply.status for reply in replies] == [202] * 50 + [200]
     assert len({reply.json().get("recovery_id") for reply in replies}) == 51
@@ -192,7 +170,7 @@ def test_calls_one_right_behind_the_other_are_each_answered_in_turn(
 def test_another_protocol_is_not_switched_to(service: Service, protocol: str) -> None:
     headers = (("Connection", "Upgrade, close"), ("Upgrade", protocol), ("HTTP2-Settings", "AAMAAABk"))
 
-    replies = until_closed(service, a_request("GET", "/healthz", None, headers))
+    replies = every_reply(service.port, a_request("GET", "/healthz", None, headers))
 
     assert [reply.status for reply in replies] == [200]
 

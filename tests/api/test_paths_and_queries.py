@@ -84,9 +84,8 @@ def test_an_integration_id_that_breaks_its_grammar_is_400(
         method, f"{INTEGRATIONS}/{integration_id}{rest}", b"{}" if method == "POST" else None, JSON
     )
 
-    assert reply.status == 400
-    if reply.header("content-type") == "application/problem+json":  # else the HTTP parser refused it
-        assert (reply.error_code, reply.pointers) == (INVALID, ["integration_id"])
+    where = "integration_id" if integration_id.isascii() else ""  # no path at all may hold that
+    assert (reply.error_code, reply.pointers) == (INVALID, [where])
 
 
 @pytest.mark.parametrize("recovery_id", ["REC_1", "rec.1", "x" * 65, "%72ec", "rec%201", "a%2Fb", "~"])

@@ -1,5 +1,6 @@
 """A client that can send anything: what it is told, byte for byte, over a socket of its own."""
 
+import io
 import json
 import socket
 from collections.abc import Callable, Iterable
@@ -95,6 +96,28 @@ class Readable(Protocol):
     """As much of a socket as an answer is read from."""
 
     def makefile(self, mode: Any, /) -> Any: ...
+
+
+def every_reply(port: int, request: bytes) -> list[Reply]:
+    """Every answer to *request* until the connection is closed, also when several come at once."""
+    replies = []
+    with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE) as connection:
+        with suppress(BrokenPipeError, ConnectionResetError):
+            connection.sendall(request)
+        stream = Stream(connection.makefile("rb", buffering=0))
+        while stream.peek(1):
+            replies.append(read_reply(stream))
+    return replies
+
+
+class Stream(io.BufferedReader):
+    """What comes in, read by one HTTPResponse after the other: none closes it or reads past its answer."""
+
+    def makefile(self, _mode: str) -> "Stream":
+        return self
+
+    def close(self) -> None:
+        pass
 
 
 def read_reply(connection: Readable, method: str = "GET") -> Reply:

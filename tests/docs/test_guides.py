@@ -8,6 +8,9 @@ import pytest
 
 from redrive.cli import app
 from redrive.config import SETTINGS
+from redrive.engine.runtime import Limits
+from redrive.incoming import MAX_HEAD, MAX_HEADERS, PATIENCE
+from redrive.server import IDLE_SECONDS
 
 DOCS = Path(__file__).parents[2] / "docs"
 GUIDES = sorted((DOCS / "guides").glob("*.md"))
@@ -25,6 +28,20 @@ def test_its_commands_are_understood(guide: Path) -> None:
     for line in commands:
         words = shlex.split(line, comments=True)
         app.parse_args(words[words.index("redrive") + 1 :], exit_on_error=False, print_error=False)
+
+
+def test_the_limits_that_callers_are_told_are_those_in_force() -> None:
+    told = (DOCS / "guides" / "behind-a-proxy.md").read_text("utf-8")
+
+    for limit in (
+        f"{MAX_HEAD // 1024} KiB, {MAX_HEADERS} headers",
+        f"{PATIENCE.for_a_request:.0f} seconds, and a second more for each {PATIENCE.bytes_per_second // 1024:.0f} KiB",
+        f"{ {5: 'five'}[PATIENCE.at_most / 60] } minutes at most",
+        f"{PATIENCE.for_an_answer:.0f} seconds without a byte",
+        f"kept for {IDLE_SECONDS} seconds",
+        f"{Limits().auth_failures_per_minute} a minute (`auth_failures_per_minute`)",
+    ):
+        assert limit in told
 
 
 @every_guide

@@ -90,8 +90,9 @@ class Harness:
         self.clock = clock
         self.deliverer = Deliverer()
         self.events: list[Event] = []
+        self.tools = Tools(store, clock, lambda: 0.5, unique_bytes, self.events.append)
         self.engine = Engine(
-            Tools(store, clock, lambda: 0.5, unique_bytes, self.events.append),
+            self.tools,
             self.deliverer,
             Defaults(),
             Limits(slots=slots),

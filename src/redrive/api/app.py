@@ -54,7 +54,7 @@ class Api:
                 traceparent=traceparent,
                 tracestate=tracestate,
             )
-            reply = await self._run(route, asked)
+            reply = await self._run(route, asked, _address(scope))
         except Exception as error:  # noqa: BLE001 - the edge: each becomes a problem, and ours are reported
             reply = self._problem(error, raw_path, request_id)
         reply.headers += [
@@ -70,14 +70,17 @@ class Api:
             RequestHandled(method, template, reply.status, perf_counter() - started, request_id)
         )
 
-    async def _run(self, route: Route, asked: Asked) -> Reply:
-        """401, then 403, then whatever the handler finds."""
+    async def _run(self, route: Route, asked: Asked, address: str) -> Reply:
+        """401, then 429, then 403, then whatever the handler finds."""
         if route.permission is not None:
             token = _bearer(asked.headers)
             access = self.engine.access
             asked.principal = access.known(token) if token else None
             if asked.principal is None:
-                asked.principal = await access.principal(token) if token else access.refuse("missing")
+                if not token:
+                    access.refuse("missing")
+                asked.principal = await access.principal(token, address)
+            access.admit(asked.principal)
             try:
                 asked.call.require(route.permission)
             except Forbidden as error:
@@ -118,6 +121,12 @@ class Api:
         # The raw path is matched: what is percent-encoded stays so, and then breaks an id's grammar.
         pattern = re.compile(_PARAMETER.sub(r"(?P<\1>[^/]+)", route.path.replace(".", r"\.")))
         self._table.append((pattern, route.path, {route.method: route}))
+
+
+def _address(scope: Scope) -> str:
+    """The other end of the connection: a caller's, or a proxy's."""
+    client = scope.get("client")
+    return str(client[0]) if client else ""
 
 
 def _bearer(headers: Headers) -> str | None:

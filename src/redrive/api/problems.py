@@ -1,5 +1,6 @@
 """Errors as RFC 9457 problems; the only place that picks status codes."""
 
+from math import ceil
 from typing import Any
 
 from redrive.api.call import Reply, encode
@@ -72,7 +73,8 @@ def reply(error: RedriveError, *, instance: str, request_id: str) -> Reply:
     if isinstance(error, errors.MethodNotAllowed):
         headers.append((b"allow", ", ".join(error.allowed).encode()))
     if isinstance(error, RETRYABLE):
-        headers.append((b"retry-after", b"1"))
+        after = ceil(error.after) if isinstance(error, errors.RateLimited) else 1
+        headers.append((b"retry-after", b"%d" % after))
     if isinstance(error, errors.TooLarge):
         headers.append((b"connection", b"close"))  # the rest of the body is not read
     body = encode(document(error, instance=instance, request_id=request_id))

@@ -111,9 +111,14 @@ class IdempotencyKeyReused(RedriveError):
 
 
 class RateLimited(RedriveError):
-    """More is arriving than can be stored; try again after Retry-After seconds."""
+    """More is arriving than can be taken; try again after Retry-After seconds."""
 
     code = "INT-429-RATE-LIMITED"
+
+    def __init__(self, detail: str = "", *, after: float = 1.0) -> None:
+        """*after*: seconds."""
+        self.after = after
+        super().__init__(detail)
 
 
 class DependencyUnavailable(RedriveError):

@@ -5,8 +5,9 @@ from datetime import datetime
 from typing import NoReturn
 
 from redrive.domain.access import Call, Principal
-from redrive.domain.errors import Unauthenticated
+from redrive.domain.errors import RateLimited, Unauthenticated
 from redrive.engine.audited import of_denial
+from redrive.engine.brake import Buckets
 from redrive.engine.tools import Tools
 from redrive.store.port import Token
 from redrive.telemetry.events import AuditWritten, AuthenticationFailed
@@ -18,12 +19,16 @@ REMEMBERED = 1_000
 class Access:
     """Says who calls."""
 
-    def __init__(self, tools: Tools) -> None:
+    def __init__(self, tools: Tools, *, failures_per_minute: int, calls_per_second: int) -> None:
+        """0 calls a second: as many as come."""
         self.store = tools.store
         self.clock = tools.clock
         self.next_id = tools.next_id
         self.announce = tools.announce
         self._known: dict[str, tuple[float, datetime | None, Principal]] = {}
+        self._good: dict[bytes, None] = {}  # digests of tokens that were valid lately, the oldest first
+        self._failures = Buckets(failures_per_minute / 60, failures_per_minute)
+        self._calls = Buckets(calls_per_second, calls_per_second) if calls_per_second else None
 
     def known(self, token: str) -> Principal | None:
         """The principal of a token that was looked up a moment ago, without waiting."""
@@ -34,19 +39,40 @@ class Access:
             return None
         return entry[2]
 
-    async def principal(self, token: str) -> Principal:
-        """The principal of *token*, or Unauthenticated; StoreUnavailable when nobody can say."""
+    async def principal(self, token: str, address: str) -> Principal:
+        """The principal of *token*, or Unauthenticated; StoreUnavailable when nobody can say.
+
+        RateLimited for a token nobody has seen from an *address* that has shown too many wrong ones. Others
+        from there go on: it may be a proxy's.
+        """
         if (known := self.known(token)) is not None:
             return known
-        found = await self.store.token(hashlib.sha256(token.encode()).digest())
+        digest, now = hashlib.sha256(token.encode()).digest(), self.clock.elapsed()
+        if digest not in self._good and (seconds := self._failures.seconds_to_next(address, now)):
+            self.announce(AuthenticationFailed("braked"))
+            raise RateLimited("too many tokens from there were not valid", after=seconds)
+        found = await self.store.token(digest)
         if (why := self._refusal(found)) is not None or found is None:
             self._known.pop(token, None)
+            self._good.pop(digest, None)
+            self._failures.take(address, now)
             self.refuse(why or "unknown")
+        self._good[digest] = None
+        if len(self._good) > REMEMBERED:
+            del self._good[next(iter(self._good))]
         principal = Principal(found.subject, "token", found.token_id, found.permissions)
         if len(self._known) >= REMEMBERED:
             self._known.clear()
         self._known[token] = (self.clock.elapsed() + TRUSTED_SECONDS, found.expires_at, principal)
         return principal
+
+    def admit(self, principal: Principal) -> None:
+        """Count a call of *principal*; RateLimited when it has made too many."""
+        if self._calls is not None:
+            now = self.clock.elapsed()
+            if seconds := self._calls.seconds_to_next(principal.id, now):
+                raise RateLimited(f"{principal.id} calls more often than it may", after=seconds)
+            self._calls.take(principal.id, now)
 
     def refuse(self, why: str) -> NoReturn:
         """Count a call without a valid token, and refuse it."""

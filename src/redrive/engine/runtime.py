@@ -36,6 +36,8 @@ class Limits:
     drain_seconds: float = 65.0
     history_days: int = 0  # 0: for ever
     audit_days: int = 0
+    auth_failures_per_minute: int = 100
+    calls_per_second: int = 0
 
 
 class Engine:
@@ -57,7 +59,11 @@ class Engine:
         self.announce = tools.announce
         self.limits = limits
         self.health = Health(tools.clock, tools.announce)
-        self.access = Access(tools)
+        self.access = Access(
+            tools,
+            failures_per_minute=limits.auth_failures_per_minute,
+            calls_per_second=limits.calls_per_second,
+        )
         self.catalogue = Catalogue(tools, defaults, allow_http=allow_http)
         self.worker = Worker(tools, deliverer, self.catalogue, self.health, slots=limits.slots)
         self.membership = Membership(tools, self.catalogue, self.worker, self.health)
