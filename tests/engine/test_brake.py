@@ -1,14 +1,17 @@
 """How often something may happen for each of many."""
 
+import hashlib
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from redrive.domain.access import Permission
 from redrive.domain.errors import RateLimited, Unauthenticated
 from redrive.engine import brake
-from redrive.engine.access import Access
+from redrive.engine.access import TRUSTED_SECONDS, Access
 from redrive.engine.brake import Buckets
-from redrive.store.port import Store
+from redrive.store.port import Store, Token
 from tests.engine.clock import StandingClock
 from tests.engine.conftest import Harness
 
@@ -72,6 +75,24 @@ async def test_who_shows_too_many_wrong_tokens_is_heard_no_more_and_others_are(h
     assert told == [Unauthenticated] * 10 + [RateLimited] * 2
     assert elsewhere is Unauthenticated
     assert later == [Unauthenticated, RateLimited]
+
+
+async def test_a_token_that_was_valid_lately_is_looked_up_whatever_others_show(harness: Harness) -> None:
+    access = Access(harness.tools, failures_per_minute=1, calls_per_second=0)
+    now, tokens = harness.clock.now(), ("known", "new")
+    for name in tokens:
+        token = Token(name, name, frozenset(Permission), now, None, None)
+        await harness.store.add_token(token, hashlib.sha256(name.encode()).digest())
+    await access.principal("known", "192.0.2.1")
+    assert await wrong(access, "guess") is Unauthenticated
+    harness.clock.move(TRUSTED_SECONDS)  # it must be looked up again
+
+    assert (await access.principal("known", "192.0.2.1")).id == "known"
+    assert await wrong(access, "new") is RateLimited, "nobody can tell it from a guess"
+    await harness.store.revoke_token("known", harness.clock.now())
+    harness.clock.move(TRUSTED_SECONDS)
+    assert await wrong(access, "known") is Unauthenticated
+    assert await wrong(access, "known") is RateLimited, "it is a guess like any other now"
 
 
 async def test_a_caller_calls_as_often_as_it_may(store: Store, clock: StandingClock) -> None:
