@@ -35,8 +35,10 @@ def test_the_limits_that_callers_are_told_are_those_in_force() -> None:
 
     for limit in (
         f"{MAX_HEAD // 1024} KiB, {MAX_HEADERS} headers",
-        f"{PATIENCE.for_a_request:.0f} seconds, and a second more for each "
-        f"{PATIENCE.bytes_per_second // 1024:.0f} KiB that came; {PATIENCE.at_most:.0f} seconds at most",
+        (
+            f"{PATIENCE.for_a_request:.0f} seconds, and a second more for each "
+            f"{PATIENCE.bytes_per_second // 1024:.0f} KiB that came; {PATIENCE.at_most:.0f} seconds at most"
+        ),
         f"{PATIENCE.for_an_answer:.0f} seconds without a byte",
         f"kept for {IDLE_SECONDS} seconds",
         f"{Limits().auth_failures_per_minute} a minute (`auth_failures_per_minute`)",
