@@ -21,11 +21,16 @@ POST = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\n"
 MUCH = 64 * 1024 * 1024  # more than the system's buffers take
 
 
+may_go_on = asyncio.Event()
+
+
 async def answer(scope: Any, receive: Any, send: Any) -> None:
     """Take the whole body, then answer; with much to a GET."""
     while (await receive()).get("more_body"):
         pass
-    body = bytes(MUCH if scope["method"] == "GET" else 2)
+    if scope["path"] == "/waits":
+        await may_go_on.wait()
+    body = bytes(MUCH) if scope["method"] == "GET" else b"ok"
     head = [(b"content-length", str(len(body)).encode())]
     await send({"type": "http.response.start", "status": 200, "headers": head})
     await send({"type": "http.response.body", "body": body})
@@ -93,6 +98,18 @@ async def test_who_takes_its_time_within_what_is_allowed_is_answered() -> None:
     assert answered.startswith(b"HTTP/1.1 200 OK")
 
 
+async def test_a_request_that_waits_for_the_answer_before_it_is_not_slow() -> None:
+    async with serving(LONG) as (reader, writer, server):
+        writer.write(POST.replace(b" / ", b" /waits ") + b"123456789" + POST + b"half")
+        [connection] = await eventually(lambda: _waiting(server))
+        connection.look(1e12)
+        may_go_on.set()
+        writer.write(b"other")
+        answered = [await reader.readuntil(b"\r\n\r\nok") for _ in range(2)]
+
+    assert [answer.startswith(b"HTTP/1.1 200 OK") for answer in answered] == [True, True]
+
+
 @given(st.floats(0, 1e9), st.integers(0, 1 << 40), st.integers(0, 1 << 20))
 def test_what_comes_gives_time_to_what_is_to_come_up_to_a_limit(
     since: float, received: int, more: int
@@ -101,6 +118,11 @@ def test_what_comes_gives_time_to_what_is_to_come_up_to_a_limit(
 
     assert since + PATIENCE.for_a_request <= ends <= later <= since + PATIENCE.at_most
     assert later - ends <= more / PATIENCE.bytes_per_second + 1e-6
+
+
+async def _waiting(server: HttpServer) -> list[Any] | None:
+    """The connections on which a request waits for its turn."""
+    return [one for one in server._uvicorn.server_state.connections if getattr(one, "pipeline", None)] or None
 
 
 async def _has_no_caller(server: HttpServer) -> bool | None:

@@ -57,6 +57,8 @@ class Incoming(HttpToolsProtocol):
 
     def look(self, now: float) -> None:
         """Cut the connection off when its caller takes too long."""
+        if self.pipeline:  # a request waits for the answer before it: nothing is read meanwhile
+            self._since = None if self._since is None else now
         if self._since is not None and now > self._patience.ends(self._since, self._received):
             self.transport.abort()
             return
