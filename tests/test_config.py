@@ -64,6 +64,7 @@ def test_a_named_file_must_exist() -> None:
 def test_every_kind_of_value_is_read_alike_from_the_environment_and_from_toml() -> None:
     environ = {
         "REDRIVE_ALLOW_TARGETS": "127.0.0.0/8, fd00::/8",
+        "REDRIVE_ALLOW_TARGETS_OF": "billing=10.0.0.0/8,crm=fd00::/8",
         "REDRIVE_ALLOW_PORTS": "8443,9443",
         "REDRIVE_ALLOW_HTTP": "true",
         "REDRIVE_JITTER": "0.5",
@@ -76,6 +77,7 @@ def test_every_kind_of_value_is_read_alike_from_the_environment_and_from_toml() 
     Path("redrive.toml").write_text(
         """
         allow_targets = ["127.0.0.0/8", "fd00::/8"]
+        allow_targets_of = ["billing=10.0.0.0/8", "crm=fd00::/8"]
         allow_ports = [8443, "9443"]
         allow_http = true
         jitter = 0.5
@@ -92,6 +94,7 @@ def test_every_kind_of_value_is_read_alike_from_the_environment_and_from_toml() 
     assert from_file == from_environ
     assert from_file == Settings(
         allow_targets=(ip_network("127.0.0.0/8"), ip_network("fd00::/8")),
+        allow_targets_of=(("billing", ip_network("10.0.0.0/8")), ("crm", ip_network("fd00::/8"))),
         allow_ports=(8443, 9443),
         allow_http=True,
         jitter=0.5,
@@ -101,6 +104,15 @@ def test_every_kind_of_value_is_read_alike_from_the_environment_and_from_toml() 
         retryable_network_codes=("EPIPE", "ECONNRESET"),
         log_level="debug",
     )
+
+
+@pytest.mark.parametrize(
+    "text", ["10.0.0.0/8", "Billing=10.0.0.0/8", "billing=", "billing=10.0.0.1/8", "=::/0"]
+)
+def test_a_range_of_an_integration_names_both(text: str) -> None:
+    [problem] = problems({"REDRIVE_ALLOW_TARGETS_OF": text})
+
+    assert "such as billing=10.0.0.0/8" in problem
 
 
 def test_an_empty_list_setting_allows_none() -> None:

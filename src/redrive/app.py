@@ -20,6 +20,7 @@ from redrive.api.call import Route
 from redrive.api.routes import routes
 from redrive.clock import Clock, SystemClock, chance, unique_bytes
 from redrive.config import BadSettings, Settings
+from redrive.delivery.addresses import Network
 from redrive.delivery.guard import Guard
 from redrive.delivery.http import HttpDeliverer
 from redrive.delivery.names import SystemResolver, is_local
@@ -224,6 +225,7 @@ async def _engine(
 ) -> Engine:
     guard = Guard(
         allow_targets=settings.allow_targets,
+        allow_targets_of=_by_integration(settings.allow_targets_of),
         allow_ports=frozenset(settings.allow_ports),
         allow_http=settings.allow_http,
         is_local=is_local,
@@ -251,6 +253,13 @@ async def _engine(
         allow_http=settings.allow_http,
         sends=settings.role != "api",
     )
+
+
+def _by_integration(pairs: Sequence[tuple[str, Network]]) -> dict[str, list[Network]]:
+    ranges: dict[str, list[Network]] = {}
+    for integration_id, network in pairs:
+        ranges.setdefault(integration_id, []).append(network)
+    return ranges
 
 
 def _signals(engine: Engine, server: HttpServer, leash: int | None) -> Signals:

@@ -14,7 +14,7 @@ from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, NamedTuple, get_args, get_type_hints
 
-from redrive.domain.integration import MAX_ATTEMPTS, MAX_TIMEOUT_SECONDS, Defaults, is_line
+from redrive.domain.integration import INTEGRATION_ID, MAX_ATTEMPTS, MAX_TIMEOUT_SECONDS, Defaults, is_line
 from redrive.domain.outcome import RETRYABLE_NETWORK_CODES
 
 Network = IPv4Network | IPv6Network
@@ -108,6 +108,13 @@ def _network(text: str) -> Network:
     return ip_network(text)
 
 
+def _network_of(text: str) -> tuple[str, Network]:
+    integration_id, _, network = text.partition("=")
+    if not INTEGRATION_ID.fullmatch(integration_id):
+        raise ValueError(f"{text!r} does not begin with an integration_id and =")
+    return integration_id, _network(network)
+
+
 def _integer(low: int, high: int) -> Kind:
     def read(text: str) -> int:
         if not _INTEGER.fullmatch(text) or not low <= int(text) <= high:
@@ -151,6 +158,7 @@ _DATABASE = Kind(
     _database,
 )
 _NETWORKS = _list("ranges such as 10.0.0.0/8", _network)
+_NETWORKS_OF = _list("ranges, each of an integration, such as billing=10.0.0.0/8", _network_of)
 _PORTS = _list("ports", _integer(1, 65535).read)
 _CODES = _list(f"codes among {' '.join(RETRYABLE_NETWORK_CODES)}", _choice(RETRYABLE_NETWORK_CODES).read)
 _DELAY = _number(0.001, 86_400)
@@ -180,6 +188,11 @@ class Settings:
     ] = 0
     allow_targets: Annotated[
         tuple[Network, ...], _NETWORKS, "Private ranges deliveries may go to, on every port."
+    ] = ()
+    allow_targets_of: Annotated[
+        tuple[tuple[str, Network], ...],
+        _NETWORKS_OF,
+        "Private ranges that deliveries of one integration may go to, on every port.",
     ] = ()
     allow_ports: Annotated[
         tuple[int, ...], _PORTS, "Ports deliveries may go to besides 443 (and 80 with allow_http)."

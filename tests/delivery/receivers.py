@@ -175,8 +175,10 @@ def a_request(
     headers: tuple[tuple[str, str], ...] = (("Content-Type", "application/json"),),
     body: bytes = b"{}",
     timeout_seconds: float = PATIENCE,
+    integration_id: str = "billing",
 ) -> Request:
-    return Request(method, Target(scheme, host, port, path), headers, body, timeout_seconds)
+    target = Target(scheme, host, port, path)
+    return Request(method, target, headers, body, timeout_seconds, integration_id)
 
 
 def a_free_port() -> int:

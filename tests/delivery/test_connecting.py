@@ -9,12 +9,14 @@ import socket
 import ssl
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from ipaddress import ip_network
 from itertools import count
 
 import pytest
 import trustme
 
 from redrive.delivery import names as names_module
+from redrive.delivery.guard import Guard
 from redrive.delivery.http import HttpDeliverer
 from redrive.delivery.names import SystemResolver, is_local
 from redrive.delivery.port import OwnFault
@@ -117,6 +119,48 @@ async def test_a_port_is_judged_before_the_name_is_looked_up(names: Names) -> No
 
     assert the_failure(outcome).code == "BLOCKED_ADDRESS"
     assert names.asked == []
+
+
+async def test_a_range_of_one_integration_is_no_others(names: Names) -> None:
+    guard = Guard(allow_targets_of={"inside": [ip_network("127.0.0.0/8")]}, is_local=is_local)
+    async with a_deliverer(names, guard) as deliverer, playing(answering(OK)) as partner:
+        for host in ("127.0.0.1", "partner.test"):
+            inside, outside, again = [
+                await deliverer.send(a_request(partner.port, host=host, integration_id=name))
+                for name in ("inside", "outside", "inside")
+            ]
+            assert isinstance(inside, Succeeded)
+            assert the_failure(outside).code == "BLOCKED_ADDRESS", "a kept connection is not for everybody"
+            assert isinstance(again, Succeeded)
+
+    assert (partner.connections, len(partner.requests)) == (2, 4)
+
+
+async def test_a_connection_that_was_led_elsewhere_is_refused(
+    names: Names, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with a_deliverer(names) as deliverer, playing(answering(OK)) as partner:
+        connect = deliverer._loop.sock_connect
+        port = a_free_port()
+
+        class Leading:
+            """The loop, on a machine that has its own idea of where things are."""
+
+            async def sock_connect(self, peer: socket.socket, _: tuple[str, int]) -> None:
+                await connect(peer, ("127.0.0.1", partner.port))
+
+            def __getattr__(self, name: str) -> object:
+                return getattr(loop, name)
+
+        loop = deliverer._loop
+        monkeypatch.setattr(deliverer, "_loop", Leading())
+        outcome = the_failure(await deliverer.send(a_request(port)))
+
+    assert outcome.code == "BLOCKED_ADDRESS"
+    assert (
+        outcome.detail == f"the connection to 127.0.0.1 port {port} was led to 127.0.0.1 port {partner.port}"
+    )
+    assert partner.requests == []
 
 
 async def test_our_own_listener_is_refused() -> None:

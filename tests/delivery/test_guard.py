@@ -138,6 +138,22 @@ def test_a_literal_that_is_no_address_is_refused_on_any_port(host: str) -> None:
     assert guard.judge_port(target(host, 9000)) is not None
 
 
+def test_a_range_of_one_integration_opens_nothing_that_is_never_open() -> None:
+    guard = Guard(
+        allow_targets=[ip_network("10.0.0.0/8")],
+        allow_targets_of={"inside": [ip_network("0.0.0.0/0")]},
+        is_local=lambda _: False,
+    )
+    guard.protect([("10.0.0.7", 8080)])
+    inside, other = guard.of("inside"), guard.of("other")
+
+    assert guard.of("another") is other is guard
+    assert [allows(one, "192.168.0.1", 9000) for one in (inside, other)] == [True, False]
+    assert [allows(one, "10.1.1.1", 9000) for one in (inside, other)] == [True, True]
+    assert [allows(one, "169.254.169.254", 80) for one in (inside, other)] == [False, False]
+    assert [allows(one, "10.0.0.7", 8080) for one in (inside, other)] == [False, False]
+
+
 @pytest.mark.parametrize(
     ("listener", "address", "refused"),
     [

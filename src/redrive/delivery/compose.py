@@ -36,7 +36,14 @@ def compose(
         headers.append(("tracestate", delivery.tracestate))
     headers += (("X-Request-Id", claim.request_id), _USER_AGENT)
     headers += _own(integration.headers, delivery.headers)
-    return Request(integration.method, target, tuple(headers), delivery.payload, timeout_seconds)
+    return Request(
+        integration.method,
+        target,
+        tuple(headers),
+        delivery.payload,
+        timeout_seconds,
+        integration.integration_id,
+    )
 
 
 def _proof(integration: Integration, webhook_id: str, timestamp: int, body: bytes) -> Headers:

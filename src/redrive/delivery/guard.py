@@ -1,6 +1,6 @@
 """Which addresses and ports a delivery may go to: a judgement, made for every connection."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
 from ipaddress import IPv6Address, ip_address
 
@@ -11,13 +11,15 @@ from redrive.domain.target import Target
 class Guard:
     """The operator's rules. A verdict is None, or a sentence that says why not.
 
-    `is_local` tells whether an address is one of this machine's own.
+    `is_local` tells whether an address is one of this machine's own. *allow_targets_of* has ranges that are
+    allowed to one integration: its rules are those of the guard that `of` gives.
     """
 
     def __init__(
         self,
         *,
         allow_targets: Sequence[Network] = (),
+        allow_targets_of: Mapping[str, Sequence[Network]] = {},
         allow_ports: frozenset[int] = frozenset(),
         allow_http: bool = False,
         is_local: Callable[[str], bool],
@@ -27,10 +29,26 @@ class Guard:
         self._is_local = is_local
         self._listeners: frozenset[tuple[Address, int]] = frozenset()
         self._port_verdict = lru_cache(maxsize=4096)(self._judge_port)  # asked for every request
+        self._of = {
+            integration_id: Guard(
+                allow_targets=(*allow_targets, *ranges),
+                allow_ports=allow_ports,
+                allow_http=allow_http,
+                is_local=is_local,
+            )
+            for integration_id, ranges in allow_targets_of.items()
+        }
+
+    def of(self, integration_id: str) -> "Guard":
+        """The one that judges for an integration: the same one for all that have no ranges of their own."""
+        return self._of.get(integration_id, self)
 
     def protect(self, listeners: Iterable[tuple[str, int]]) -> None:
         """Never deliver to *listeners*, our own; 0.0.0.0 or :: is any address of this machine."""
+        listeners = list(listeners)
         self._listeners = frozenset((ip_address(host), port) for host, port in listeners)
+        for guard in self._of.values():
+            guard.protect(listeners)
 
     def judge_port(self, target: Target) -> str | None:
         """The verdict before a name is resolved: None when some address may be allowed on this port."""
@@ -53,7 +71,7 @@ class Guard:
         if any(is_special(face) for face in faces):
             return (
                 f"{text} is a private, reserved or translated address; "
-                "REDRIVE_ALLOW_TARGETS can allow its range"
+                "REDRIVE_ALLOW_TARGETS can allow its range, REDRIVE_ALLOW_TARGETS_OF to one integration"
             )
         return None
 

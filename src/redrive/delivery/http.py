@@ -6,6 +6,7 @@ import ssl
 from collections import deque
 from collections.abc import Callable
 from functools import cache, partial
+from ipaddress import ip_address
 from typing import Final
 
 from redrive.clock import Clock
@@ -22,7 +23,7 @@ from redrive.domain.target import Target
 MAX_KEPT_HEADERS: Final = 16 * 1024
 _IDLE_SECONDS: Final = 30.0
 _DEFAULT_PORTS: Final = {"https": 443, "http": 80}
-_Origin = tuple[str, str, int]
+_Origin = tuple[Guard, str, str, int]  # whose verdict it was made under, too: others may not go there
 
 
 class HttpDeliverer:
@@ -46,15 +47,16 @@ class HttpDeliverer:
     async def send(self, request: Request, leaving: Callable[[], None] = lambda: None) -> Outcome:
         """Make one HTTP exchange, never a second. A remote failure is a value and never raises."""
         target, timeout_seconds = request.target, request.timeout_seconds
-        if (why := self._guard.judge_port(target)) is not None:
+        guard = self._guard.of(request.integration_id)
+        if (why := guard.judge_port(target)) is not None:
             return blocked(why)
         head = _head(request)
         deadline = self._loop.time() + timeout_seconds
-        connection = self._take((target.scheme, target.host, target.port))
+        connection = self._take((guard, target.scheme, target.host, target.port))
         if connection is None:
             try:
                 async with asyncio.timeout_at(deadline):
-                    connection = await self._open(target, deadline)
+                    connection = await self._open(guard, target, deadline)
             except OSError as error:  # TimeoutError, gaierror and SSLError are among them
                 return failure(error, target, sent=False, timeout_seconds=timeout_seconds)
         try:
@@ -88,33 +90,34 @@ class HttpDeliverer:
             connection.abort()
         return None
 
-    async def _open(self, target: Target, deadline: float) -> Connection:
+    async def _open(self, guard: Guard, target: Target, deadline: float) -> Connection:
         """A new connection to the first address that takes one, each given its share of the time."""
         if is_literal(target.host):
             addresses = [target.host]
         else:
-            addresses = list(await vetted(self._names, self._guard, target.host, target.port))
+            addresses = list(await vetted(self._names, guard, target.host, target.port))
         first: OSError | None = None
         for at, address in enumerate(addresses):
             share = (deadline - self._loop.time()) / (len(addresses) - at)
             try:
                 async with asyncio.timeout(share):
-                    return await self._connect(target, address)
+                    return await self._connect(guard, target, address)
             except OSError as error:
                 first = first or error
         assert first is not None  # noqa: S101 - there is an address, or vetted() raised
         raise first
 
-    async def _connect(self, target: Target, address: str) -> Connection:
+    async def _connect(self, guard: Guard, target: Target, address: str) -> Connection:
         """To the very address that was judged: a literal, so that no resolver has another say."""
-        if (why := self._guard.judge(address, target.port)) is not None:
+        if (why := guard.judge(address, target.port)) is not None:
             raise Refused(why)
-        origin = (target.scheme, target.host, target.port)
+        origin = (guard, target.scheme, target.host, target.port)
         family = socket.AF_INET6 if ":" in address else socket.AF_INET
         peer = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
         connection = Connection(self._loop, partial(self._keep, origin))
         try:
             await self._loop.sock_connect(peer, (address, target.port))
+            _must_be_at(peer, address, target.port)
             await self._loop.create_connection(
                 lambda: connection,
                 sock=peer,
@@ -151,6 +154,13 @@ class HttpDeliverer:
                 kept.popleft().abort()
         self._idle = {origin: kept for origin, kept in self._idle.items() if kept}
         self._sweeper = self._loop.call_later(_IDLE_SECONDS, self._sweep)
+
+
+def _must_be_at(peer: socket.socket, address: str, port: int) -> None:
+    """Refuse a connection that something on this machine led elsewhere."""
+    host, at, *_ = peer.getpeername()
+    if ip_address(host) != ip_address(address) or at != port:
+        raise Refused(f"the connection to {address} port {port} was led to {host} port {at}")
 
 
 @cache

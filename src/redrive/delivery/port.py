@@ -10,13 +10,17 @@ from redrive.domain.target import Target
 
 
 class Request(Struct, frozen=True):
-    """One request, complete: exactly these headers and bytes are sent. The timeout is for all of it."""
+    """One request, complete: exactly these headers and bytes are sent. The timeout is for all of it.
+
+    `integration_id`: whose it is, and so where it may go.
+    """
 
     method: str
     target: Target
     headers: tuple[tuple[str, str], ...]
     body: bytes
     timeout_seconds: float
+    integration_id: str = ""
 
 
 class OwnFault(Exception):
