@@ -16,7 +16,7 @@ from tests.engine.conftest import eventually
 
 DEADLINE = 10.0  # for facts that come at once; reached only by a broken test
 SHORT = Patience(for_a_request=0.05, bytes_per_second=1e9, at_most=0.1, for_an_answer=0.05, looks_every=0.01)
-LONG = Patience(for_a_request=1e6, at_most=1e6, for_an_answer=1e6, looks_every=0.01)
+LONG = Patience(for_a_request=1e6, at_most=1e6, for_an_answer=1e6, looks_every=1e6)
 POST = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\n"
 MUCH = 64 * 1024 * 1024  # more than the system's buffers take
 
@@ -87,6 +87,24 @@ async def test_who_does_not_take_the_answer_is_cut_off() -> None:
         await eventually(lambda: _has_no_caller(server))
 
 
+async def test_who_takes_some_of_the_answer_is_not_cut_off() -> None:
+    async with serving(LONG) as (reader, writer, server):
+        writer.write(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        await reader.readuntil(b"\r\n\r\n")
+        [connection] = server._uvicorn.server_state.connections
+        look, now = connection.look, 0.0  # type: ignore[union-attr]
+        for _ in range(10):
+            look(now)
+            await reader.readexactly(4 * 1024 * 1024)
+            now += 2 * LONG.for_an_answer
+            await eventually(lambda: _has_taken_more(connection))
+            look(now)
+        assert not connection.transport.is_closing()
+
+        look(now + 2 * LONG.for_an_answer)
+        assert connection.transport.is_closing()
+
+
 async def test_who_takes_its_time_within_what_is_allowed_is_answered() -> None:
     async with serving(LONG) as (reader, writer, _):
         for byte in POST + b"123456789":
@@ -118,6 +136,11 @@ def test_what_comes_gives_time_to_what_is_to_come_up_to_a_limit(
 
     assert since + PATIENCE.for_a_request <= ends <= later <= since + PATIENCE.at_most
     assert later - ends <= more / PATIENCE.bytes_per_second + 1e-6
+
+
+async def _has_taken_more(connection: Any) -> bool | None:
+    transport = connection.transport
+    return transport.written - transport.get_write_buffer_size() > connection._taken or None
 
 
 async def _waiting(server: HttpServer) -> list[Any] | None:

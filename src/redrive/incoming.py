@@ -16,6 +16,8 @@ from redrive.domain.errors import Fault, InvalidPayload
 
 MAX_HEAD: Final = 32 * 1024
 MAX_HEADERS: Final = 100
+MAX_PIPELINED: Final = 100  # requests that wait for the answer to one before
+MAX_UNWANTED: Final = 1 << 20  # of a body, when the request was answered without it
 
 
 class Patience(Struct, frozen=True):
@@ -51,9 +53,12 @@ class Incoming(HttpToolsProtocol):
         self._since: float | None = self.loop.time()  # a request is awaited, or under way, since then
         self._received = 0  # bytes of it
         self._is_in_head = self._is_in_body = False
-        self._head_received = 0
-        self._unread = 0  # bytes of answers, when we last saw some of them taken
-        self._unread_since = 0.0
+        self._has_begun = self._has_brought = False  # in the bytes being read: a request, a piece of a body
+        self._unparsed = 0  # bytes of a header, of trailers or between chunks: the parser keeps them
+        self._unwanted = 0  # bytes of a body whose request was answered without it
+        self._before: RequestResponseCycle | None = None  # the request before the one being read
+        self._taken = 0  # bytes of answers, when we last looked
+        self._taken_at = 0.0
 
     def look(self, now: float) -> None:
         """Cut the connection off when its caller takes too long."""
@@ -63,9 +68,10 @@ class Incoming(HttpToolsProtocol):
             self.transport.abort()
             return
         unread = self.transport.get_write_buffer_size()
-        if not unread or not self._unread or unread < self._unread:
-            self._unread, self._unread_since = unread, now
-        elif now - self._unread_since > self._patience.for_an_answer:
+        taken = cast(Gathering, self.transport).written - unread
+        if not unread or taken != self._taken:
+            self._taken, self._taken_at = taken, now
+        elif now - self._taken_at > self._patience.for_an_answer:
             self.transport.abort()
 
     # what asyncio tells
@@ -76,18 +82,28 @@ class Incoming(HttpToolsProtocol):
         super().connection_made(cast(asyncio.Transport, gathering))
 
     def data_received(self, data: bytes) -> None:
-        """Bytes of a request."""
+        """Bytes of a request, or of several."""
         if self._since is None:
             self._since, self._received = self.loop.time(), 0
         self._received += len(data)
-        if self._is_in_head:  # the parser keeps a line until it is whole
-            self._head_received += len(data)
-            if self._head_received > MAX_HEAD:
-                self._refuse(_TOO_LONG)
-                return
+        self._has_begun = self._has_brought = False
         super().data_received(data)
-        if self._is_in_body and len(self.headers) > MAX_HEADERS:
-            self._refuse(_TOO_MANY)
+        if self._is_in_head or self._is_in_body:
+            self._unparsed = 0 if self._has_begun or self._has_brought else self._unparsed + len(data)
+            if self._unparsed > MAX_HEAD:
+                self._refuse(_TOO_LONG)
+        if self._is_in_body and self.cycle.response_complete:
+            self._unwanted += len(data)
+            if self._unwanted > MAX_UNWANTED:
+                self.transport.close()
+
+    def eof_received(self) -> bool:  # type: ignore[override]  # uvicorn's gives None: close
+        """The caller sends no more. What it asked for is answered; it may be listening still."""
+        current = cast(RequestResponseCycle | None, self.cycle)
+        if self._is_in_head or self._is_in_body or current is None or current.response_complete:
+            return False
+        current.keep_alive = False
+        return True
 
     # what llhttp tells
 
@@ -95,21 +111,37 @@ class Incoming(HttpToolsProtocol):
         """A request, perhaps right behind another one."""
         if self._since is None:
             self._since, self._received = self.loop.time(), 0
-        self._is_in_head = True
-        self._head_received = 0
+        self._is_in_head = self._has_begun = True
         super().on_message_begin()
 
     def on_headers_complete(self) -> None:
         """The header is whole: from here on uvicorn acts on it."""
         self._is_in_head = False
-        if (why := what_is_wrong(self.url, self.headers, self.parser.get_http_version())) is not None:
+        why = what_is_wrong(self.url, self.headers, self.parser.get_http_version())
+        if why is None and len(self.pipeline) >= MAX_PIPELINED:
+            why = "too many requests wait for the answer to one before"
+        upgrades = self.parser.should_upgrade()
+        if why is None and upgrades and has_body(self.headers):
+            # The parser takes what follows for another protocol's. Java's HttpClient asks for h2c by itself.
+            why = "it asks for another protocol and has a body; ask for HTTP/1.1 alone"
+        if why is not None:
             raise Refused(why)
+        self._before = self.cycle
         super().on_headers_complete()
-        self._is_in_body = True
+        self._is_in_body, self._unparsed, self._unwanted = True, 0, 0
+        self.headers = []  # trailers: they are no headers, and nobody looks at them
+        if upgrades:
+            self.cycle.keep_alive = False
+            self.transport.pause_reading()
+
+    def on_body(self, body: bytes) -> None:
+        """A piece of it."""
+        self._has_brought = True
+        super().on_body(body)
 
     def on_message_complete(self) -> None:
         """The request is whole."""
-        if len(self.headers) > MAX_HEADERS:  # trailers are added to them
+        if len(self.headers) > MAX_HEADERS:
             raise Refused(_TOO_MANY)
         self._since, self._is_in_body = None, False
         super().on_message_complete()
@@ -118,19 +150,23 @@ class Incoming(HttpToolsProtocol):
         """As uvicorn calls it, while it handles the parser's error: which is what we tell."""
         error = sys.exc_info()[1]
         if error is not None:
-            msg = str(error.__context__ if isinstance(error.__context__, Refused) else error)
+            msg = str(error.__context__ or error)  # what a callback of ours raised comes wrapped
         self._refuse(msg)
 
     def _refuse(self, why: str) -> None:
         """Answer with what is wrong, and read nothing more. The answer to what came before goes first."""
         current = cast(RequestResponseCycle | None, self.cycle)  # None before the first
-        if self._is_in_body:
-            if self.pipeline or self.cycle.response_started:  # it waits for its turn, or was answered already
-                self.transport.abort()
+        if self._is_in_body and self.pipeline:  # it waits for its turn, which never comes
+            self.pipeline.popleft()
+            current = self._before
+        elif self._is_in_body:
+            if self.cycle.response_started:
+                self.transport.close()
                 return
             self.cycle.disconnected = True
             self.cycle.message_event.set()
-        elif current is not None and not current.response_complete:
+            current = None
+        if current is not None and not current.response_complete:
             current.keep_alive = False
             self.transport.pause_reading()
             return
@@ -155,9 +191,14 @@ def what_is_wrong(url: bytes, headers: list[tuple[bytes, bytes]], version: str) 
     names, values = [name for name, _ in headers], b"".join([value for _, value in headers])
     if len(url) + len(b"".join(names)) + len(values) > MAX_HEAD:
         return _TOO_LONG
+    if not url.startswith(b"/") or b"#" in url:
+        return "its target is no path"
     hosts = names.count(b"host")
     if hosts != 1 and (hosts or version != "1.0"):
         return f"it has {hosts} Host headers, and needs one"
+    host = headers[names.index(b"host")][1] if hosts else b"-"
+    if not host or b"," in host:
+        return "its Host names none, or several"
     if b"\n" in values or b"\r" in values:
         return "a header goes on in the next line"
     if names.count(b"content-length") > 1:
@@ -171,15 +212,25 @@ def what_is_wrong(url: bytes, headers: list[tuple[bytes, bytes]], version: str) 
     return None
 
 
-class Gathering:
-    """A transport that sends two things together that are written one right after the other."""
+def has_body(headers: list[tuple[bytes, bytes]]) -> bool:
+    """Whether a header says that a body follows."""
+    found = dict(headers)
+    return b"transfer-encoding" in found or found.get(b"content-length", b"0").strip(b"0") != b""
 
-    __slots__ = ("_held", "_loop", "_transport")
+
+class Gathering:
+    """A transport that sends two things together that are written one right after the other.
+
+    `written`: bytes that were handed to it and left for the transport's own buffer, or the caller.
+    """
+
+    __slots__ = ("_held", "_loop", "_transport", "written")
 
     def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
         self._transport = transport
         self._loop = loop
         self._held = b""
+        self.written = 0
 
     def write(self, data: bytes) -> None:
         """Hold *data* back for what follows at once: then both leave, else it does when this turn is over."""
@@ -198,6 +249,7 @@ class Gathering:
     def _send(self) -> None:
         held, self._held = self._held, b""
         if held and not self._transport.is_closing():  # else whoever asked has gone meanwhile
+            self.written += len(held)
             self._transport.write(held)
 
     def __getattr__(self, name: str) -> Any:

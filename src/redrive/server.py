@@ -153,6 +153,7 @@ def _configured(application: Any, patience: Patience) -> uvicorn.Config:
         lifespan="off",
         interface="asgi3",
         log_config=None,
+        log_level="critical",  # what callers do wrong they are told; it is no news to us
         access_log=False,
         proxy_headers=False,
         server_header=False,

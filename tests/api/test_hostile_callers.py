@@ -1,11 +1,14 @@
 """What comes in over a connection: refused whole when two programs could read it differently, and cut off."""
 
+import asyncio
+import socket
 from contextlib import suppress
 
 import pytest
 
+from redrive.incoming import MAX_PIPELINED
 from tests.api.service import EVENTS, INTEGRATIONS, Partner, Service
-from tests.api.wire import JSON, Reply, a_request, every_reply
+from tests.api.wire import JSON, PATIENCE, Reply, a_request, every_reply, read_reply
 
 BODY = b'{"event_type": "made", "payload": 1}'
 LENGTH = b"Content-Length: %d\r\n" % len(BODY)
@@ -41,6 +44,10 @@ UNREADABLE = {
     "chunked behind a vertical tab": (HOST + b"Transfer-Encoding: \x0bchunked\r\n", chunks()),
     "no host": (LENGTH, BODY),
     "two hosts": (HOST + b"Host: other.test\r\n" + LENGTH, BODY),
+    "an empty host": (b"Host:\r\n" + LENGTH, BODY),
+    "a list of hosts": (b"Host: redrive.test, other.test\r\n" + LENGTH, BODY),
+    "another protocol": (HOST + b"Connection: Upgrade\r\nUpgrade: h2c\r\n" + LENGTH, BODY),
+    "another protocol, in chunks": (HOST + b"Connection: Upgrade\r\nUpgrade: x\r\n" + CHUNKED, chunks()),
     "a space before the colon": (b"Host : redrive.test\r\n" + LENGTH, BODY),
     "a length with a space before the colon": (HOST + b"Content-Length : 36\r\n", BODY),
     "a line that goes on": (HOST + b"X-Note: one\r\n two\r\n" + LENGTH, BODY),
@@ -112,6 +119,8 @@ NOT_HTTP = {
     "a path that is not ASCII": "GET /ä HTTP/1.1\r\nHost: a\r\n\r\n".encode(),
     "a target with a space": b"GET /health z HTTP/1.1\r\nHost: a\r\n\r\n",
     "a target without a slash": b"GET healthz HTTP/1.1\r\nHost: a\r\n\r\n",
+    "a target that names a host": b"GET http://other.test/healthz HTTP/1.1\r\nHost: a\r\n\r\n",
+    "a target with a fragment": b"GET /healthz#x HTTP/1.1\r\nHost: a\r\n\r\n",
     "a long target": b"GET /" + b"a" * 40_000 + b" HTTP/1.1\r\nHost: a\r\n\r\n",
     "a target without end": b"GET /" + b"a" * 700_000,
     "a header without end": b"GET /healthz HTTP/1.1\r\nHost: a\r\nX-Note: " + b"n" * 700_000,
@@ -151,6 +160,101 @@ def test_a_call_before_one_that_cannot_be_read_is_answered_first(service: Servic
 
     assert [reply.status for reply in replies] == [202]
     assert len(partner.items()) == 1
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_calls_before_one_whose_body_cannot_be_read_are_answered_all(
+    service: Service, partner: Partner, count: int
+) -> None:
+    token = ("Authorization", f"Bearer {service.admin.token}")
+    good = a_request("POST", partner.deliveries, BODY, (JSON, token))
+    bad = a_request("POST", partner.deliveries, None, (JSON, token, ("Transfer-Encoding", "chunked")))
+
+    replies = every_reply(service.port, good * count + bad + chunks(size=b"zz") + good)
+
+    assert [reply.status for reply in replies] == [202] * count
+    assert len(partner.items()) == count
+
+
+def test_more_calls_than_may_wait_are_answered_as_far_as_they_may(service: Service) -> None:
+    replies = every_reply(service.port, a_request("GET", "/healthz", None, ()) * 500)
+
+    assert {reply.status for reply in replies} == {200}
+    assert 1 <= len(replies) <= 1 + MAX_PIPELINED
+
+
+def test_a_header_in_two_pieces_before_a_large_body_is_no_long_one(service: Service, quiet: Partner) -> None:
+    body = b'{"event_type": "made", "payload": "' + b"x" * 200_000 + b'"}'
+    request = a_request(
+        "POST", quiet.deliveries, body, (JSON, ("Authorization", f"Bearer {service.admin.token}"))
+    )
+    with socket.create_connection(("127.0.0.1", service.port), timeout=PATIENCE) as connection:
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for piece in (request[:1], request[1:20], request[20:]):
+            connection.sendall(piece)
+            service.run(asyncio.sleep(0))  # so that it is read apart
+
+        assert read_reply(connection).status == 202
+
+
+def test_what_follows_a_call_that_asks_for_another_protocol_is_no_call(service: Service) -> None:
+    headers = (("Connection", "Upgrade"), ("Upgrade", "h2c"))
+    call = a_request("GET", "/healthz", None, headers) + a_request("GET", "/readyz", None, ())
+
+    assert [reply.json()["status"] for reply in every_reply(service.port, call)] == ["ok"]
+
+
+def test_trailers_are_no_headers(service: Service, quiet: Partner) -> None:
+    call = a_request(
+        "POST", quiet.deliveries, None, (JSON, ("Transfer-Encoding", "chunked"), ("Connection", "close"))
+    )
+    trailer = f"Authorization: Bearer {service.admin.token}\r\n".encode()
+
+    [reply] = every_reply(service.port, call + chunks(rest=b"0\r\n" + trailer + b"\r\n"))
+
+    assert reply.status == 401
+
+
+@pytest.mark.parametrize(
+    "begun", [b"0\r\nX-A: ", b"0\r\nX-A", b"24;x="], ids=["trailer", "its name", "chunk extension"]
+)
+def test_what_has_no_end_between_and_behind_chunks_is_cut_off(
+    service: Service, quiet: Partner, begun: bytes
+) -> None:
+    token = ("Authorization", f"Bearer {service.admin.token}")
+    call = a_request("POST", quiet.deliveries, None, (JSON, token, ("Transfer-Encoding", "chunked")))
+    with socket.create_connection(("127.0.0.1", service.port), timeout=PATIENCE) as connection:
+        connection.sendall(call + chunks(rest=begun))
+
+        with pytest.raises((BrokenPipeError, ConnectionResetError)):
+            send_without_end(connection)
+
+
+def send_without_end(connection: socket.socket) -> None:
+    for _ in range(10_000):
+        connection.sendall(b"a" * 10_000)
+
+
+def test_a_caller_that_sends_no_more_is_answered(service: Service, partner: Partner) -> None:
+    call = a_request(
+        "POST", partner.deliveries, BODY, (JSON, ("Authorization", f"Bearer {service.admin.token}"))
+    )
+    with socket.create_connection(("127.0.0.1", service.port), timeout=PATIENCE) as connection:
+        connection.sendall(call)
+        connection.shutdown(socket.SHUT_WR)
+
+        assert read_reply(connection).status == 202
+
+
+def test_a_body_that_nobody_wants_ends_with_its_connection(service: Service, quiet: Partner) -> None:
+    call = a_request("POST", quiet.deliveries, None, (JSON, ("Content-Length", "99999999999")))
+    with socket.create_connection(("127.0.0.1", service.port), timeout=PATIENCE) as connection:
+        connection.sendall(call)
+        refused = read_reply(connection)
+        with pytest.raises((BrokenPipeError, ConnectionResetError)):
+            send_without_end(connection)
+
+    assert refused.status == 401
 
 
 def test_calls_one_right_behind_the_other_are_each_answered_in_turn(

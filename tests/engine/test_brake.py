@@ -1,5 +1,6 @@
 """How often something may happen for each of many."""
 
+import asyncio
 import hashlib
 
 import pytest
@@ -11,7 +12,7 @@ from redrive.domain.errors import RateLimited, Unauthenticated
 from redrive.engine import brake
 from redrive.engine.access import TRUSTED_SECONDS, Access
 from redrive.engine.brake import Buckets
-from redrive.store.port import Store, Token
+from redrive.store.port import Store, StoreUnavailable, Token
 from tests.engine.clock import StandingClock
 from tests.engine.conftest import Harness
 
@@ -93,6 +94,31 @@ async def test_a_token_that_was_valid_lately_is_looked_up_whatever_others_show(h
     harness.clock.move(TRUSTED_SECONDS)
     assert await wrong(access, "known") is Unauthenticated
     assert await wrong(access, "known") is RateLimited, "it is a guess like any other now"
+
+
+async def test_guesses_at_the_same_time_are_braked_as_well(harness: Harness) -> None:
+    access = Access(harness.tools, failures_per_minute=10, calls_per_second=0)
+
+    told = await asyncio.gather(*(wrong(access, f"guess-{n}") for n in range(50)))
+
+    assert sorted(told, key=str).count(Unauthenticated) == 10
+
+
+async def test_a_store_that_is_away_counts_as_no_guess(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    access = Access(harness.tools, failures_per_minute=1, calls_per_second=0)
+
+    async def away(_: bytes) -> None:
+        raise StoreUnavailable("it is away")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(harness.store, "token", away)
+        for _ in range(3):
+            with pytest.raises(StoreUnavailable):
+                await access.principal("token", "192.0.2.1")
+
+    assert await wrong(access, "guess") is Unauthenticated
 
 
 async def test_a_caller_calls_as_often_as_it_may(store: Store, clock: StandingClock) -> None:

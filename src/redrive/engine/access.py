@@ -26,7 +26,7 @@ class Access:
         self.next_id = tools.next_id
         self.announce = tools.announce
         self._known: dict[str, tuple[float, datetime | None, Principal]] = {}
-        self._good: dict[bytes, None] = {}  # digests of tokens that were valid lately, the oldest first
+        self._good: dict[bytes, None] = {}  # digests of tokens that were valid, by their last use
         self._failures = Buckets(failures_per_minute / 60, failures_per_minute)
         self._calls = Buckets(calls_per_second, calls_per_second) if calls_per_second else None
 
@@ -48,15 +48,27 @@ class Access:
         if (known := self.known(token)) is not None:
             return known
         digest, now = hashlib.sha256(token.encode()).digest(), self.clock.elapsed()
-        if digest not in self._good and (seconds := self._failures.seconds_to_next(address, now)):
-            self.announce(AuthenticationFailed("braked"))
-            raise RateLimited("too many tokens from there were not valid", after=seconds)
-        found = await self.store.token(digest)
+        may_be_guessed = digest not in self._good
+        if may_be_guessed:
+            if seconds := self._failures.seconds_to_next(address, now):
+                self.announce(AuthenticationFailed("braked"))
+                raise RateLimited("too many tokens from there were not valid", after=seconds)
+            self._failures.take(address, now)  # before it is looked up: others are at the same time
+        try:
+            found = await self.store.token(digest)
+        except BaseException:
+            if may_be_guessed:
+                self._failures.give_back(address, now)
+            raise
         if (why := self._refusal(found)) is not None or found is None:
             self._known.pop(token, None)
             self._good.pop(digest, None)
-            self._failures.take(address, now)
+            if not may_be_guessed:
+                self._failures.take(address, now)
             self.refuse(why or "unknown")
+        if may_be_guessed:
+            self._failures.give_back(address, now)
+        self._good.pop(digest, None)  # the order is that of the last use
         self._good[digest] = None
         if len(self._good) > REMEMBERED:
             del self._good[next(iter(self._good))]

@@ -17,18 +17,20 @@ class Buckets:
 
     def take(self, key: str, now: float) -> None:
         """Take one of *key*'s, or what is left of it."""
-        left = max(0.0, self._now(key, now) - 1.0)
-        if len(self._left) >= MOST_KEPT:
-            self._forget_the_full(now)
+        self._keep(key, max(0.0, self._now(key, now) - 1.0), now)
+
+    def give_back(self, key: str, now: float) -> None:
+        """Undo a `take`."""
+        self._keep(key, min(self._burst, self._now(key, now) + 1.0), now)
+
+    def _keep(self, key: str, left: float, now: float) -> None:
+        self._left.pop(key, None)  # the order is that of the last use
         self._left[key] = (left, now)
+        if len(self._left) > MOST_KEPT:
+            del self._left[next(iter(self._left))]
 
     def _now(self, key: str, now: float) -> float:
         if (kept := self._left.get(key)) is None:
             return self._burst
         left, at = kept
         return min(self._burst, left + (now - at) * self._per_second)
-
-    def _forget_the_full(self, now: float) -> None:
-        self._left = {key: kept for key, kept in self._left.items() if self._now(key, now) < self._burst}
-        if len(self._left) >= MOST_KEPT:  # as many have had theirs at once: nobody is told apart any more
-            self._left.clear()
