@@ -117,6 +117,7 @@ async def test_who_takes_its_time_within_what_is_allowed_is_answered() -> None:
 
 
 async def test_a_request_that_waits_for_the_answer_before_it_is_not_slow() -> None:
+    may_go_on.clear()
     async with serving(LONG) as (reader, writer, server):
         writer.write(POST.replace(b" / ", b" /waits ") + b"123456789" + POST + b"half")
         [connection] = await eventually(lambda: _waiting(server))
@@ -128,6 +129,20 @@ async def test_a_request_that_waits_for_the_answer_before_it_is_not_slow() -> No
     assert [answer.startswith(b"HTTP/1.1 200 OK") for answer in answered] == [True, True]
 
 
+@pytest.mark.parametrize("bad", [b"nonsense\r\n\r\n", POST.replace(b"9", b"9, 9")], ids=["line", "header"])
+async def test_what_cannot_be_read_takes_no_time_from_the_answer_before_it(bad: bytes) -> None:
+    may_go_on.clear()
+    async with serving(LONG) as (reader, writer, server):
+        writer.write(POST.replace(b" / ", b" /waits ") + b"123456789" + bad)
+        [connection] = await eventually(lambda: _ending(server))
+        connection.look(1e12)
+        may_go_on.set()
+        answered = await reader.read()
+
+    assert answered.startswith(b"HTTP/1.1 200 OK")
+    assert answered.endswith(b"\r\n\r\nok")
+
+
 @given(st.floats(0, 1e9), st.integers(0, 1 << 40), st.integers(0, 1 << 20))
 def test_what_comes_gives_time_to_what_is_to_come_up_to_a_limit(
     since: float, received: int, more: int
@@ -136,6 +151,12 @@ def test_what_comes_gives_time_to_what_is_to_come_up_to_a_limit(
 
     assert since + PATIENCE.for_a_request <= ends <= later <= since + PATIENCE.at_most
     assert later - ends <= more / PATIENCE.bytes_per_second + 1e-6
+
+
+async def _ending(server: HttpServer) -> list[Any] | None:
+    """The connections that end with the answer that is awaited on them."""
+    connections: list[Any] = list(server._uvicorn.server_state.connections)
+    return [one for one in connections if one.cycle is not None and not one.cycle.keep_alive] or None
 
 
 async def _has_taken_more(connection: Any) -> bool | None:

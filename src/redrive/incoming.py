@@ -158,7 +158,7 @@ class Incoming(HttpToolsProtocol):
         current = cast(RequestResponseCycle | None, self.cycle)  # None before the first
         if self._is_in_body and self.pipeline:  # it waits for its turn, which never comes
             self.pipeline.popleft()
-            current = self._before
+            self.cycle = current = cast(RequestResponseCycle, self._before)
         elif self._is_in_body:
             if self.cycle.response_started:
                 self.transport.close()
@@ -169,6 +169,7 @@ class Incoming(HttpToolsProtocol):
         if current is not None and not current.response_complete:
             current.keep_alive = False
             self.transport.pause_reading()
+            self._since, self._is_in_head, self._is_in_body = None, False, False  # it is awaited no more
             return
         error = InvalidPayload(Fault("", f"not a request we can read in one way only: {why}"))
         reply = problems.reply(error, instance="", request_id=(request_id := new_request_id()))
