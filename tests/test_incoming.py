@@ -21,28 +21,29 @@ POST = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\n"
 MUCH = 64 * 1024 * 1024  # more than the system's buffers take
 
 
-may_go_on = asyncio.Event()
+def answering(may_go_on: asyncio.Event) -> Any:
+    """An application that takes the whole body and then answers; with much to a GET, late at /waits."""
 
+    async def answer(scope: Any, receive: Any, send: Any) -> None:
+        while (await receive()).get("more_body"):
+            pass
+        if scope["path"] == "/waits":
+            await may_go_on.wait()
+        body = bytes(MUCH) if scope["method"] == "GET" else b"ok"
+        head = [(b"content-length", str(len(body)).encode())]
+        await send({"type": "http.response.start", "status": 200, "headers": head})
+        await send({"type": "http.response.body", "body": body})
 
-async def answer(scope: Any, receive: Any, send: Any) -> None:
-    """Take the whole body, then answer; with much to a GET."""
-    while (await receive()).get("more_body"):
-        pass
-    if scope["path"] == "/waits":
-        await may_go_on.wait()
-    body = bytes(MUCH) if scope["method"] == "GET" else b"ok"
-    head = [(b"content-length", str(len(body)).encode())]
-    await send({"type": "http.response.start", "status": 200, "headers": head})
-    await send({"type": "http.response.body", "body": body})
+    return answer
 
 
 @asynccontextmanager
 async def serving(
-    patience: Patience,
+    patience: Patience, may_go_on: asyncio.Event | None = None
 ) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter, HttpServer]]:
     """A connection to a real server."""
     listener = socket.create_server(("127.0.0.1", 0))
-    server = HttpServer(answer, listener, patience=patience)
+    server = HttpServer(answering(may_go_on or asyncio.Event()), listener, patience=patience)
     server.start()
     try:
         async with asyncio.timeout(DEADLINE):
@@ -117,8 +118,8 @@ async def test_who_takes_its_time_within_what_is_allowed_is_answered() -> None:
 
 
 async def test_a_request_that_waits_for_the_answer_before_it_is_not_slow() -> None:
-    may_go_on.clear()
-    async with serving(LONG) as (reader, writer, server):
+    may_go_on = asyncio.Event()
+    async with serving(LONG, may_go_on) as (reader, writer, server):
         writer.write(POST.replace(b" / ", b" /waits ") + b"123456789" + POST + b"half")
         [connection] = await eventually(lambda: _waiting(server))
         connection.look(1e12)
@@ -131,8 +132,8 @@ async def test_a_request_that_waits_for_the_answer_before_it_is_not_slow() -> No
 
 @pytest.mark.parametrize("bad", [b"nonsense\r\n\r\n", POST.replace(b"9", b"9, 9")], ids=["line", "header"])
 async def test_what_cannot_be_read_takes_no_time_from_the_answer_before_it(bad: bytes) -> None:
-    may_go_on.clear()
-    async with serving(LONG) as (reader, writer, server):
+    may_go_on = asyncio.Event()
+    async with serving(LONG, may_go_on) as (reader, writer, server):
         writer.write(POST.replace(b" / ", b" /waits ") + b"123456789" + bad)
         [connection] = await eventually(lambda: _ending(server))
         connection.look(1e12)

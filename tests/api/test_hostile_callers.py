@@ -151,6 +151,14 @@ def test_what_is_refused_is_told_in_words_and_under_an_id(service: Service) -> N
     assert (reply.header("connection"), reply.header("cache-control")) == ("close", "no-store")
 
 
+def test_a_call_that_asks_for_another_protocol_is_told_what_to_do(service: Service) -> None:
+    lines, body = UNREADABLE["another protocol"]
+
+    [reply] = send(service, b"/healthz", lines, body)
+
+    assert reply.json()["detail"].endswith("ask for HTTP/1.1 alone")
+
+
 def test_a_call_before_one_that_cannot_be_read_is_answered_first(service: Service, partner: Partner) -> None:
     good = a_request(
         "POST", partner.deliveries, BODY, (JSON, ("Authorization", f"Bearer {service.admin.token}"))
