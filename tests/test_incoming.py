@@ -4,7 +4,7 @@ import asyncio
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from hypothesis import given
@@ -84,7 +84,7 @@ async def test_who_does_not_take_the_answer_is_cut_off() -> None:
     async with serving(SHORT) as (reader, writer, server):
         writer.write(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
         await reader.readuntil(b"\r\n\r\n")
-        reader._transport.pause_reading()  # type: ignore[attr-defined]
+        cast(asyncio.Transport, writer.transport).pause_reading()
         await eventually(lambda: _has_no_caller(server))
 
 
@@ -92,17 +92,16 @@ async def test_who_takes_some_of_the_answer_is_not_cut_off() -> None:
     async with serving(LONG) as (reader, writer, server):
         writer.write(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
         await reader.readuntil(b"\r\n\r\n")
-        [connection] = server._uvicorn.server_state.connections
-        look, now = connection.look, 0.0  # type: ignore[union-attr]
+        [connection], now = connections(server), 0.0
         for _ in range(10):
-            look(now)
+            connection.look(now)
             await reader.readexactly(4 * 1024 * 1024)
             now += 2 * LONG.for_an_answer
             await eventually(lambda: _has_taken_more(connection))
-            look(now)
+            connection.look(now)
         assert not connection.transport.is_closing()
 
-        look(now + 2 * LONG.for_an_answer)
+        connection.look(now + 2 * LONG.for_an_answer)
         assert connection.transport.is_closing()
 
 
@@ -154,10 +153,18 @@ def test_what_comes_gives_time_to_what_is_to_come_up_to_a_limit(
     assert later - ends <= more / PATIENCE.bytes_per_second + 1e-6
 
 
+def connections(server: HttpServer) -> list[Any]:
+    return list(server._uvicorn.server_state.connections)
+
+
 async def _ending(server: HttpServer) -> list[Any] | None:
     """The connections that end with the answer that is awaited on them."""
-    connections: list[Any] = list(server._uvicorn.server_state.connections)
-    return [one for one in connections if one.cycle is not None and not one.cycle.keep_alive] or None
+    return [one for one in connections(server) if one.cycle is not None and not one.cycle.keep_alive] or None
+
+
+async def _waiting(server: HttpServer) -> list[Any] | None:
+    """The connections on which a request waits for its turn."""
+    return [one for one in connections(server) if one.pipeline] or None
 
 
 async def _has_taken_more(connection: Any) -> bool | None:
@@ -165,13 +172,8 @@ async def _has_taken_more(connection: Any) -> bool | None:
     return transport.written - transport.get_write_buffer_size() > connection._taken or None
 
 
-async def _waiting(server: HttpServer) -> list[Any] | None:
-    """The connections on which a request waits for its turn."""
-    return [one for one in server._uvicorn.server_state.connections if getattr(one, "pipeline", None)] or None
-
-
 async def _has_no_caller(server: HttpServer) -> bool | None:
-    return not server._uvicorn.server_state.connections or None
+    return not connections(server) or None
 
 
 class Recorded(asyncio.Transport):

@@ -12,6 +12,7 @@ from redrive.server import CannotServe, listening
 from redrive.store.port import StoreUnavailable
 
 FILES_BESIDE_SLOTS = 256  # connections of callers, the database's own, and whatever Python has open
+_SERVICE = "redrive serve"  # how one that holds the file signs its lock
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +32,7 @@ def examine(settings: Settings) -> list[Finding]:
         found = [*_server(settings), _port(settings, holder=None)]
     else:
         database = _file(settings, path.absolute())
-        service, holder = _service(settings) if database[-1].ok else ([], "")
+        service, holder = _service(settings) if database[-1].ok else ([], None)
         found = [*database, *service, _port(settings, holder=holder)]
     return [Finding("role", True, settings.role), *found, _open_files(settings)]
 
@@ -72,15 +73,15 @@ def _unavailable(error: StoreUnavailable) -> Finding:
     return Finding("database", False, f"{error}{advice}")
 
 
-def _service(settings: Settings) -> tuple[list[Finding], str]:
-    """Whether a service runs on the file; and who holds it, empty when nobody does."""
+def _service(settings: Settings) -> tuple[list[Finding], str | None]:
+    """Whether a service runs on the file; and who holds it, as `_port` wants it."""
     try:
         holder = app.owner(settings) or ""
     except OSError as error:
-        return [Finding("service", False, f"cannot read {error.filename}: {error.strerror}")], ""
+        return [Finding("service", False, f"cannot read {error.filename}: {error.strerror}")], None
     if not holder:
         told = "none runs on this database"
-    elif holder.startswith("redrive serve"):
+    elif holder.startswith(_SERVICE):
         told = f"runs on this database ({holder})"
     else:
         told = f"none runs on this database; {holder}, works on it"
@@ -90,7 +91,7 @@ def _service(settings: Settings) -> tuple[list[Finding], str]:
 def _port(settings: Settings, *, holder: str | None) -> Finding:
     """*holder*: who holds the database, empty when nobody does; None when that is not known."""
     where = f"{settings.host}:{settings.port}"
-    runs = bool(holder) and str(holder).startswith("redrive serve")
+    runs = holder is not None and holder.startswith(_SERVICE)
     try:
         with listening(settings.host, settings.port):
             elsewhere = "; the service that runs listens on another, or is stopping" if runs else ""

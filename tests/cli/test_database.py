@@ -119,11 +119,8 @@ def test_a_service_that_cannot_start_says_why(server: FakeApp, terminal: Termina
 
 
 def test_a_service_whose_database_has_one_already_is_told_so_first(
-    terminal: Terminal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    terminal: Terminal, database: Path
 ) -> None:
-    monkeypatch.chdir(tmp_path)
-    terminal.run("migrate")
-    database = tmp_path / "redrive-data/redrive.db"
     with socket.create_server(("127.0.0.1", 0)) as other, _owned_by(database, "redrive serve, pid 7"):
         ended = terminal.run("serve", "--port", str(other.getsockname()[1]))
 
@@ -262,6 +259,15 @@ def test_making_a_token_says_when_it_made_the_database_too(
 
 
 @pytest.fixture
+def database(terminal: Terminal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Of this version, where commands look for one; no port is taken."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("REDRIVE_PORT", "0")
+    terminal.run("migrate")
+    return tmp_path / "redrive-data/redrive.db"
+
+
+@pytest.fixture
 def old_database(terminal: Terminal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Made by an older version: this one has a schema step more."""
     monkeypatch.chdir(tmp_path)
@@ -285,6 +291,17 @@ def test_an_older_database_must_be_migrated_first(terminal: Terminal, words: tup
     assert "run `redrive migrate`" in before.err
     assert migrated.out.startswith("applied 9999_more.sql to ")
     assert after.code == (3 if "revoke" in words else 0), after.err
+
+
+@pytest.mark.usefixtures("old_database")
+def test_doctor_does_not_take_the_service_of_a_database_it_cannot_use_for_anothers(
+    peer: Peer, terminal: Terminal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    where = peer.url.removeprefix("http://")
+    monkeypatch.setenv("REDRIVE_PORT", where.rpartition(":")[2])
+    peer.answers.append(Canned(200, b'{"status":"ok","request_id":"req-1"}'))
+
+    assert _findings(terminal, 6)["port"] == f"{where} is answered by a redrive service"
 
 
 @pytest.mark.usefixtures("old_database")
@@ -429,11 +446,8 @@ def test_the_database_of_another_program_is_refused_and_left_as_it_is(
 
 
 def test_doctor_says_who_owns_the_database_and_the_port(
-    terminal: Terminal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    terminal: Terminal, database: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.chdir(tmp_path)
-    terminal.run("migrate")
-    database = tmp_path / "redrive-data/redrive.db"
     with socket.create_server(("127.0.0.1", 0)) as other, _owned_by(database, "redrive serve, pid 7"):
         other.settimeout(0)  # it never answers
         monkeypatch.setenv("REDRIVE_PORT", str(other.getsockname()[1]))
@@ -448,12 +462,9 @@ def test_doctor_says_who_owns_the_database_and_the_port(
 
 @pytest.mark.parametrize("kind", ["a directory", "a link to nothing"])
 def test_doctor_finds_a_lock_that_nobody_can_take(
-    terminal: Terminal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+    terminal: Terminal, database: Path, tmp_path: Path, kind: str
 ) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("REDRIVE_PORT", "0")
-    terminal.run("migrate")
-    lock = tmp_path / "redrive-data/redrive.db.lock"
+    lock = Path(f"{database}.lock")
     lock.unlink(missing_ok=True)
     if kind == "a directory":
         lock.mkdir()
@@ -464,12 +475,9 @@ def test_doctor_finds_a_lock_that_nobody_can_take(
 
 
 def test_doctor_says_of_a_database_that_another_command_holds_that_no_service_runs(
-    terminal: Terminal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    terminal: Terminal, database: Path
 ) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("REDRIVE_PORT", "0")
-    terminal.run("migrate")
-    with _owned_by(tmp_path / "redrive-data/redrive.db", "redrive copy, pid 7"):
+    with _owned_by(database, "redrive copy, pid 7"):
         findings = _findings(terminal, 0)
 
     assert findings["service"] == "none runs on this database; redrive copy, pid 7, works on it"
@@ -477,15 +485,13 @@ def test_doctor_says_of_a_database_that_another_command_holds_that_no_service_ru
 
 
 def test_doctor_knows_a_service_when_it_answers(
-    peer: Peer, terminal: Terminal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    peer: Peer, terminal: Terminal, database: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.chdir(tmp_path)
-    terminal.run("migrate")
     port = peer.url.rpartition(":")[2]
     monkeypatch.setenv("REDRIVE_PORT", port)
     peer.answers.append(Canned(200, b'{"status":"ok","request_id":"req-1"}'))
 
-    with _owned_by(tmp_path / "redrive-data/redrive.db", "redrive serve, pid 7"):
+    with _owned_by(database, "redrive serve, pid 7"):
         findings = _findings(terminal, 0)
 
     assert (
@@ -494,10 +500,8 @@ def test_doctor_knows_a_service_when_it_answers(
 
 
 def test_doctor_tells_a_service_on_another_database_from_ours(
-    peer: Peer, terminal: Terminal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    peer: Peer, terminal: Terminal, database: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.chdir(tmp_path)
-    terminal.run("migrate")
     where = peer.url.removeprefix("http://")
     monkeypatch.setenv("REDRIVE_PORT", where.rpartition(":")[2])
     peer.answers.append(Canned(200, b'{"status":"ok","request_id":"req-1"}'))
@@ -509,12 +513,9 @@ def test_doctor_tells_a_service_on_another_database_from_ours(
 
 
 def test_doctor_says_when_the_service_of_this_database_listens_elsewhere(
-    terminal: Terminal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    terminal: Terminal, database: Path
 ) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("REDRIVE_PORT", "0")
-    terminal.run("migrate")
-    with _owned_by(tmp_path / "redrive-data/redrive.db", "redrive serve, stopping, pid 7"):
+    with _owned_by(database, "redrive serve, stopping, pid 7"):
         findings = _findings(terminal, 0)
 
     assert findings["service"] == "runs on this database (redrive serve, stopping, pid 7)"

@@ -73,8 +73,7 @@ def reply(error: RedriveError, *, instance: str, request_id: str) -> Reply:
     if isinstance(error, errors.MethodNotAllowed):
         headers.append((b"allow", ", ".join(error.allowed).encode()))
     if isinstance(error, RETRYABLE):
-        after = ceil(error.after) if isinstance(error, errors.RateLimited) else 1
-        headers.append((b"retry-after", b"%d" % after))
+        headers.append((b"retry-after", b"%d" % ceil(error.after)))
     if isinstance(error, errors.TooLarge):
         headers.append((b"connection", b"close"))  # the rest of the body is not read
     body = encode(document(error, instance=instance, request_id=request_id))

@@ -1,5 +1,6 @@
 """Commands of the machine redrive runs on: serve, demo, migrate, doctor."""
 
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -43,8 +44,10 @@ def serve(
             app.serve(chosen)
     except CannotServe as error:
         advice = f"`redrive doctor --host {chosen.host} --port {chosen.port}` says more"
-        if chosen.sqlite_path() is not None and (owner := app.owner(chosen)) is not None:
-            advice = f"{owner}, runs on this database already: is it the one you want?"
+        if chosen.sqlite_path() is not None:
+            with suppress(OSError):  # of a lock that cannot be read, which the doctor tells
+                if (owner := app.owner(chosen)) is not None:
+                    advice = f"{owner}, runs on this database already: is it the one you want?"
         raise Stop(ExitCode.UNAVAILABLE, str(error), advice) from error
     return ExitCode.OK
 

@@ -20,7 +20,7 @@ class Request(Struct, frozen=True):
     headers: tuple[tuple[str, str], ...]
     body: bytes
     timeout_seconds: float
-    integration_id: str = ""
+    integration_id: str
 
 
 class OwnFault(Exception):

@@ -91,7 +91,8 @@ class Stage:
 
     async def _begin(self) -> None:
         self._make_room()
-        ports, why = ([self._port] if self._port else islice(_free_ports(), _TRIES)), "no port is free"
+        why = "no port is free"
+        ports = [self._port] if self._port else islice(_free_ports(), _TRIES)
         for port in ports:  # one that was free may be taken by the time the service gets there
             if (address := await self._serve(port)) is not None:
                 break

@@ -125,6 +125,7 @@ class DependencyUnavailable(RedriveError):
     """Storage, audit or key material is unavailable or inconsistent: nothing was changed."""
 
     code = "INT-503-DEPENDENCY-UNAVAILABLE"
+    after: ClassVar[float] = 1.0  # seconds
 
     def __init__(self, degradation_reason: str, detail: str = "") -> None:
         self.degradation_reason = degradation_reason
