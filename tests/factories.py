@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from redrive.audit.record import Actor, AuditEvent, EventType
 from redrive.domain.delivery import Attempt, Claim, Delivery, Evidence
 from redrive.domain.ids import TIME_SHIFT, EventId, ItemId, first_id_at, instant_of
-from redrive.domain.integration import Integration
+from redrive.domain.integration import Integration, SigningSecret
 from redrive.domain.item import Finish, RetryAt, Status, Step
 from redrive.domain.outcome import Answer, Failed, Outcome, Reach, Succeeded
 from redrive.store.port import Import, Intake, Once, Replay, Result
@@ -51,6 +51,11 @@ def an_integration(integration_id: str = "acme", **fields: Any) -> Integration:
         "auth_mode": "none",
     }
     return Integration(integration_id=integration_id, **values | fields)
+
+
+def secrets(*sealed: str) -> tuple[SigningSecret, ...]:
+    """As a store sees them, which opens none."""
+    return tuple(SigningSecret(each) for each in sealed)
 
 
 def a_delivery(integration: int = 1, **fields: Any) -> Delivery:

@@ -23,12 +23,16 @@ from redrive.config import BadSettings, Settings
 from redrive.delivery.addresses import Network
 from redrive.delivery.guard import Guard
 from redrive.delivery.http import HttpDeliverer
+from redrive.delivery.keyfile import is_open_to_others, read_keys, read_or_make, write_keys
 from redrive.delivery.names import SystemResolver, is_local
+from redrive.delivery.sealing import BadKeys, Key, KeyRing, new_key
+from redrive.engine import vault
 from redrive.engine.runtime import Engine, Limits
 from redrive.engine.tools import Tools
+from redrive.engine.vault import DATA_KEY, Vault
 from redrive.server import CannotServe, HttpServer, Signals, listening
 from redrive.store import sqlite
-from redrive.store.port import Store, StoreOwned
+from redrive.store.port import Store, StoreOwned, StoreUnavailable
 from redrive.store.sqlite import SqliteStore
 from redrive.store.transfer import Copied, Tell
 from redrive.telemetry.bus import Bus
@@ -37,6 +41,7 @@ from redrive.telemetry.log import log_to
 from redrive.telemetry.metrics import Metrics
 
 SWITCH_SECONDS = 0.0005  # a tenth of the default: the writer thread must not wait for a busy loop
+KEYS_ADVICE = "`redrive key --help` says what belongs into it; `redrive doctor` looks at it"
 YOUNG_AT_MOST = 5_000  # containers made and not freed before the garbage collector looks at these
 
 
@@ -143,6 +148,50 @@ def must_have_a_place(settings: Settings) -> None:
     sqlite.must_have_a_place(_sqlite_path(settings).absolute())
 
 
+async def key_in_use(settings: Settings) -> str | None:
+    """The id of the key of the file that the database is sealed under; None when nothing was sealed yet."""
+    async with open_store(settings) as store:
+        kept = await store.kept(DATA_KEY)
+    return None if kept is None else vault.key_in_use(kept)
+
+
+async def rotate_key(settings: Settings, keys: Sequence[Key]) -> str:
+    """Seal the database under a new key, the first of the key file from now on; its id.
+
+    The file comes first, so that whatever cuts this short, its keys open the database. A first key that is
+    not in use yet is taken instead of a new one.
+    """
+    path = settings.key_path()
+    async with open_store(settings) as store:
+        kept = await store.kept(DATA_KEY)
+        if kept is None or vault.key_in_use(kept) == keys[0].id:
+            keys = [new_key(), *keys]
+            write_keys(path, keys)
+        await vault.change_key(store, keys, str(path))
+    return keys[0].id
+
+
+def check_keys(settings: Settings) -> tuple[bool, str]:
+    """Whether the key file is as it should be, and how it is; StoreUnavailable when it opens no secret."""
+    path = settings.key_path().absolute()
+
+    async def look() -> bool:
+        async with open_store(settings) as store:
+            kept = await store.kept(DATA_KEY)
+            if kept is None and not path.exists():
+                return False
+            keys = await _keys(settings, store)
+            if kept is not None:
+                vault.open_data_key(KeyRing(keys, f"the keys in {path}"), kept)
+            return True
+
+    if not asyncio.run(look()):
+        return True, f"there is none yet; `redrive serve` makes {path}"
+    if is_open_to_others(path):
+        return False, f"everyone on this machine can read {path}; chmod 600 keeps it from them"
+    return True, f"{path} opens the secrets; keep a copy of it, but not beside the database's backups"
+
+
 def check_up(settings: Settings) -> list[tuple[str, bool, str]]:
     """What the PostgreSQL server has to say: about what, whether that is well, and how it is."""
     postgres = _postgres()
@@ -237,8 +286,9 @@ async def _engine(
     opened.callback(resolver.close)
     deliverer = HttpDeliverer(guard, resolver, store.clock)
     opened.push_async_callback(deliverer.close)
+    keys = await _keys(settings, store)
     return Engine(
-        Tools(store, store.clock, chance, unique_bytes, bus),
+        Tools(store, store.clock, chance, unique_bytes, bus, Vault(keys, str(settings.key_path()))),
         deliverer,
         settings.defaults(),
         Limits(
@@ -253,6 +303,24 @@ async def _engine(
         allow_http=settings.allow_http,
         sends=settings.role != "api",
     )
+
+
+async def _keys(settings: Settings, store: Store) -> Sequence[Key]:
+    """The keys of the key file, which is made for a database that has none yet."""
+    path = settings.key_path()
+    try:
+        found = read_keys(path)
+        if found is None:
+            if await store.kept(DATA_KEY) is not None:
+                raise StoreUnavailable(
+                    f"there is no key file at {path.absolute()}; this database's secrets open with it alone",
+                    fatal=True,
+                    advice="put it back from where it is kept, or name it with REDRIVE_KEY_FILE",
+                )
+            found = read_or_make(path)
+    except BadKeys as error:
+        raise StoreUnavailable(str(error), fatal=True, advice=KEYS_ADVICE) from error
+    return found
 
 
 def _by_integration(pairs: Sequence[tuple[str, Network]]) -> dict[str, list[Network]]:

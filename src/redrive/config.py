@@ -21,7 +21,7 @@ Network = IPv4Network | IPv6Network
 Role = Literal["all", "api", "worker"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 LogFormat = Literal["auto", "json", "console"]
-DATA_DIR: Final = "<data_dir>"  # in a database URL, stands for that setting
+DATA_DIR: Final = "<data_dir>"  # in a database URL or a path, stands for that setting
 _FILE: Final = "redrive.toml"
 _PREFIX: Final = "REDRIVE_"
 _CONFIG: Final = "REDRIVE_CONFIG"
@@ -174,6 +174,11 @@ class Settings:
         repr=False,  # it may hold a password
     )
     data_dir: Annotated[Path, _PATH, "The directory for redrive's own files."] = Path("redrive-data")
+    key_file: Annotated[
+        str,
+        _TEXT,
+        f"The file of the keys that secrets are sealed under, not in the database; it may hold {DATA_DIR}.",
+    ] = f"{DATA_DIR}/redrive.keys"
     role: Annotated[
         Role, _choice(get_args(Role)), "What a process does: answer calls (api), send (worker), or all."
     ] = "all"
@@ -286,6 +291,10 @@ class Settings:
     def database_address(self) -> str:
         """The database, as anyone may read it."""
         return without_secrets(self.database)
+
+    def key_path(self) -> Path:
+        """The key file."""
+        return Path(self.key_file.replace(DATA_DIR, str(self.data_dir)))
 
     def sqlite_path(self) -> Path | None:
         """The file of a SQLite database; None when the database is another."""

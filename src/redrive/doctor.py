@@ -34,7 +34,7 @@ def examine(settings: Settings) -> list[Finding]:
         database = _file(settings, path.absolute())
         service, holder = _service(settings) if database[-1].ok else ([], None)
         found = [*database, *service, _port(settings, holder=holder)]
-    return [Finding("role", True, settings.role), *found, _open_files(settings)]
+    return [Finding("role", True, settings.role), *found, *_keys(settings, found), _open_files(settings)]
 
 
 def _server(settings: Settings) -> list[Finding]:
@@ -117,6 +117,19 @@ def _is_redrive(host: str, port: int) -> bool:
         return False
     finally:
         connection.close()
+
+
+def _keys(settings: Settings, found: list[Finding]) -> list[Finding]:
+    """Whether the key file opens the secrets of a database that can be used."""
+    if not any(finding.name == "database" and finding.ok for finding in found):
+        return []
+    path = settings.key_path().absolute()
+    try:
+        return [Finding("keys", *app.check_keys(settings))]
+    except StoreUnavailable as error:
+        return [Finding("keys", False, f"{error}; {error.advice}" if error.advice else str(error))]
+    except OSError as error:
+        return [Finding("keys", False, f"{path} cannot be used: {error.strerror}")]
 
 
 def _open_files(settings: Settings) -> Finding:

@@ -29,6 +29,7 @@ from tests.api.loops import LoopThread, until
 from tests.api.receiver import Answer, Received, Receiver
 from tests.api.storage import Storage
 from tests.api.wire import Caller, Header, Reply
+from tests.vault import a_vault
 
 VIEW, OPERATE, DELIVER = Permission.VIEW, Permission.OPERATE, Permission.DELIVER
 EVERYTHING = (VIEW, OPERATE, DELIVER)
@@ -126,7 +127,7 @@ class Service:
         guard = Guard(allow_targets=[ip_network("127.0.0.0/8")], allow_http=True, is_local=is_local)
         guard.protect([listener.getsockname()[:2]])
         self.store = await self.storage.open(clock)
-        tools = Tools(self.store, self.store.clock, chance, unique_bytes, bus)
+        tools = Tools(self.store, self.store.clock, chance, unique_bytes, bus, a_vault())
         self._resolver = SystemResolver()
         self._deliverer = HttpDeliverer(guard, self._resolver, clock)
         self.engine = Engine(tools, self._deliverer, self.defaults, self.limits, allow_http=True)

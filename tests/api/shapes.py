@@ -40,7 +40,8 @@ SENTENCE: Any = Like(r".+")
 POSITIVE: Any = Positive()
 
 INTEGRATION = frozenset(
-    """integration_id name url method headers auth_mode lifecycle_status timeout_seconds max_attempts
+    """integration_id name url method headers auth_mode signing_secrets lifecycle_status timeout_seconds
+    max_attempts
     base_delay_seconds max_delay_seconds jitter retryable_network_codes concurrency rate_per_second health_url
     shards created_at updated_at""".split()
 )

@@ -16,7 +16,7 @@ from redrive.store.sqlite import SqliteStore
 from tests.store.under_test import meddle_with_postgres, meddle_with_sqlite
 
 # What a call, and nothing else, can write to.
-TABLES = ("integration", "signing_secret", "delivery", "cycle", "dedupe", "answer", "token")
+TABLES = ("integration", "delivery", "cycle", "dedupe", "answer", "token")
 
 
 class Storage(Protocol):

@@ -33,6 +33,7 @@ CALLS = {
     "GET /platform/integrations/{integration_id}/recovery/queue/{recovery_id}": [VIEW],
     "POST /platform/integrations/{integration_id}/recovery/queue/{recovery_id}/replay": [OPERATE],
     "POST /platform/integrations/{integration_id}/recovery/queue/{recovery_id}/resolve": [OPERATE],
+    "POST /platform/integrations/{integration_id}/secrets/rotate": [OPERATE],
     "GET /platform/audit/events": [VIEW],
 }
 

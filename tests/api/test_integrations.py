@@ -46,6 +46,7 @@ def test_an_integration_that_says_little_has_the_defaults(service: Service) -> N
         "method": "POST",
         "headers": {},
         "auth_mode": "hmac",
+        "signing_secrets": [{"signature_scheme": "v1", "public_key": None, "ends_at": None}],
         "lifecycle_status": "active",
         "timeout_seconds": 15.0,
         "max_attempts": 5,
@@ -156,7 +157,8 @@ def test_secrets_are_redacted_in_the_audit_trail(service: Service) -> None:
     [event] = service.events(integration_id=partner.id)
 
     assert event["after_state"]["headers"] == {"Authorization": "[REDACTED]"}
-    assert event["after_state"]["signing_secrets"] == ["[REDACTED]"]
+    signing = {"secret": "[REDACTED]", "public_key": None, "ends_at": None}
+    assert event["after_state"]["signing_secrets"] == [signing]
     assert "very-secret-indeed" not in str(event)
     assert SECRET not in str(event)
 

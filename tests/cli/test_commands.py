@@ -32,6 +32,7 @@ def test_these_are_the_commands() -> None:
         "serve", "demo", "migrate", "doctor", "backup", "restore", "copy", "deliver", "audit list",
         "token create", "token list", "token revoke",
         "integration add", "integration list", "integration show", "integration update",
+        "integration rotate-secret", "key new", "key list", "key rotate",
         "queue list", "queue show", "queue replay", "queue import",
     }  # fmt: skip
 

@@ -5,8 +5,10 @@ from msgspec.structs import replace
 from standardwebhooks import Webhook
 
 from redrive import __version__
-from redrive.delivery.compose import compose
+from redrive.delivery.compose import Proof, compose
+from redrive.delivery.credentials import Basic, Bearer, Header, MutualTls, OAuth2
 from redrive.delivery.port import OwnFault, Request
+from redrive.delivery.tls import Identity
 from redrive.domain.delivery import Claim, Delivery
 from redrive.domain.ids import ItemId, recovery_id
 from redrive.domain.integration import Integration
@@ -37,20 +39,24 @@ AN_INTEGRATION = Integration(
     url="https://partner.example/hooks",
     created_at=AN_INSTANT,
     updated_at=AN_INSTANT,
-    secrets=(SECRET,),
 )
+
+
+SIGNED = Proof((SECRET,))
 
 
 def composed(
     *,
     delivery: Delivery = A_DELIVERY,
     integration: Integration = AN_INTEGRATION,
+    proof: Proof = SIGNED,
     now: datetime = AN_INSTANT,
 ) -> Request:
     claim = Claim(delivery, owner=1, cycle=1, attempt=1, max_attempts=5, request_id="req-opened")
     return compose(
         claim,
         integration,
+        proof,
         timeout_seconds=15.0,
         target=Target("https", "partner.example", 443, "/hooks"),
         now=now,
@@ -89,23 +95,84 @@ def test_the_reference_library_accepts_the_request() -> None:
 def test_every_active_secret_signs() -> None:
     other = SECRET.replace("a2tr", "a2ts")
 
-    request = composed(integration=replace(AN_INTEGRATION, secrets=(SECRET, other)))
+    request = composed(proof=Proof((SECRET, other)))
 
     assert len(dict(request.headers)["webhook-signature"].split(" ")) == 2
 
 
 def test_without_authentication_nothing_is_signed() -> None:
-    request = composed(integration=replace(AN_INTEGRATION, auth_mode="none", secrets=()))
+    request = composed(integration=replace(AN_INTEGRATION, auth_mode="none"), proof=Proof())
 
     assert "webhook-signature" not in dict(request.headers)
 
 
-@pytest.mark.parametrize("auth_mode", ["hmac", "bearer"])
+@pytest.mark.parametrize("auth_mode", ["hmac", "header", "basic", "bearer", "oauth2", "mtls"])
 def test_a_request_that_cannot_be_authenticated_is_a_fault_of_our_own(auth_mode: str) -> None:
-    integration = replace(AN_INTEGRATION, auth_mode=auth_mode, secrets=())
+    integration = replace(AN_INTEGRATION, auth_mode=auth_mode)
 
     with pytest.raises(OwnFault):
-        composed(integration=integration)
+        composed(integration=integration, proof=Proof())
+
+
+def test_without_the_token_that_it_gives_oauth2_is_a_fault_of_our_own() -> None:
+    asking = OAuth2("https://idp.example/token", "us", "secret")
+
+    with pytest.raises(OwnFault):
+        composed(integration=replace(AN_INTEGRATION, auth_mode="oauth2"), proof=Proof(credentials=asking))
+
+
+@pytest.mark.parametrize(
+    ("auth_mode", "proof", "header"),
+    [
+        ("header", Proof(credentials=Header("X-Api-Key", "k 1")), ("X-Api-Key", "k 1")),
+        ("basic", Proof(credentials=Basic("us", "pä:ss")), ("Authorization", "Basic dXM6cMOkOnNz")),
+        ("bearer", Proof(credentials=Bearer("t0k.en")), ("Authorization", "Bearer t0k.en")),
+        (
+            "oauth2",
+            Proof(credentials=OAuth2("https://idp.example/token", "us", "secret"), token="granted"),
+            ("Authorization", "Bearer granted"),
+        ),
+    ],
+)
+def test_credentials_are_shown_once_and_nothing_stands_in_for_them(
+    auth_mode: str, proof: Proof, header: tuple[str, str]
+) -> None:
+    forged = ((header[0].lower(), "forged"), ("X-Region", "eu"))
+    integration = replace(AN_INTEGRATION, auth_mode=auth_mode, headers=forged)
+    delivery = replace(A_DELIVERY, headers=((header[0].upper(), "forged"),))
+
+    request = composed(integration=integration, delivery=delivery, proof=proof)
+
+    assert [pair for pair in request.headers if pair[0].lower() == header[0].lower()] == [header]
+    assert ("X-Region", "eu") in request.headers
+    assert "webhook-signature" not in dict(request.headers)
+
+
+def test_credentials_may_be_shown_beside_a_signature() -> None:
+    integration = replace(AN_INTEGRATION, auth_mode="bearer")
+
+    headers = dict(composed(integration=integration, proof=Proof((SECRET,), Bearer("t"))).headers)
+
+    assert headers["Authorization"] == "Bearer t"
+    assert headers["webhook-signature"].startswith("v1,")
+
+
+def test_an_identity_is_for_the_connection_and_not_for_the_header() -> None:
+    identity = MutualTls("certificate", "private key", "ca")
+
+    request = composed(
+        integration=replace(AN_INTEGRATION, auth_mode="mtls"), proof=Proof(credentials=identity)
+    )
+
+    assert request.identity == Identity("certificate", "private key", "ca")
+    assert "private key" not in repr(request)
+
+
+@pytest.mark.parametrize(
+    "shown", [Proof(("whsec_x",)), Bearer("secret"), Basic("a", "secret"), Identity("c", "secret")]
+)
+def test_what_holds_a_secret_does_not_print_it(shown: object) -> None:
+    assert repr(shown) == f"{type(shown).__name__}(…)"
 
 
 def test_the_tracestate_goes_on_unchanged() -> None:

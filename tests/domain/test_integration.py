@@ -30,7 +30,6 @@ GOOD: dict[str, list[Any]] = {
     "name": ["A", "Acme é", "x" * 128, "👩\u200d🚀", None],
     "url": ["https://a.example/x", None],
     "health_url": ["https://a.example/up", None],
-    "auth_mode": ["none", "hmac", None],
     "timeout_seconds": [0.1, 15, 60, 60.0, None],
     "max_attempts": [1, 100, None],
     "base_delay_seconds": [0.001, 86_400, None],
@@ -47,7 +46,6 @@ BAD: dict[str, list[Any]] = {
     "name": ["", " ", " a", "a ", "a\nb", "a\tb", "\x00", "a\u2028b", "a\u202eb", "\ud800", "x" * 129],
     "url": ["", "http://a.example", "https://127.1", "https://a.example/#f"],
     "health_url": ["", "http://a.example"],
-    "auth_mode": ["basic", "bearer", "header", "oauth2", "mtls"],
     "timeout_seconds": [0, 0.09, 60.1, -1, float("nan"), float("inf"), float("-inf")],
     "max_attempts": [0, -1, 101, 10**30],
     "base_delay_seconds": [0, -1, 86_401, float("nan")],
@@ -81,11 +79,10 @@ def test_every_fault_is_told_at_once() -> None:
         health_url="x",
         jitter=2,
         headers={"host": "x"},
-        auth_mode="basic",
     )
 
     assert set(found) == {
-        "/integration_id", "/name", "/url", "/health_url", "/jitter", "/headers/host", "/auth_mode",
+        "/integration_id", "/name", "/url", "/health_url", "/jitter", "/headers/host",
     }  # fmt: skip
 
 

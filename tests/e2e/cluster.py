@@ -33,7 +33,8 @@ class Cluster:
         """One more process, started."""
         home = self._directory / f"{role}-{len(list(self._directory.iterdir()))}"
         home.mkdir()
-        service = Service(home, database=self._database, role=role, **_SETTINGS)
+        keys = str(self._directory / "redrive.keys")
+        service = Service(home, database=self._database, key_file=keys, role=role, **_SETTINGS)
         self._opened.callback(service.close)
         service.insist()
         return service

@@ -27,6 +27,7 @@ from redrive.store.sqlite import SqliteStore
 from redrive.telemetry.events import Event
 from tests.engine.clock import StandingClock
 from tests.store.under_test import ClockedDatabase, ClockedPostgres, a_schema
+from tests.vault import a_vault
 
 DEADLINE_SECONDS = 10.0
 TIMELESS = 1e6  # seconds: a lease that outlives what a test lets pass in a moment
@@ -90,7 +91,7 @@ class Harness:
         self.clock = clock
         self.deliverer = Deliverer()
         self.events: list[Event] = []
-        self.tools = Tools(store, clock, lambda: 0.5, unique_bytes, self.events.append)
+        self.tools = Tools(store, clock, lambda: 0.5, unique_bytes, self.events.append, a_vault())
         self.engine = Engine(
             self.tools,
             self.deliverer,

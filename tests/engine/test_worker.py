@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from redrive.delivery.port import OwnFault, Request
 from redrive.domain.ids import recovery_id as recovery_id_of
-from redrive.domain.integration import Defaults
+from redrive.domain.integration import Defaults, SigningSecret
 from redrive.domain.item import Status
 from redrive.domain.outcome import Failed, Outcome, Reach
 from redrive.domain.sharing import Lane, whole
@@ -352,7 +352,8 @@ async def test_a_fault_of_our_own_spends_no_attempt(harness: Harness) -> None:
 
 async def test_a_bug_before_anything_was_sent_is_a_fault_of_our_own(harness: Harness) -> None:
     integration = await harness.integration("faulty", max_attempts=1)
-    broken = replace(integration, secrets=("not a secret at all",), version=integration.version + 1)
+    no_secret = SigningSecret(harness.tools.vault.seal_secret("faulty", "not a secret at all"))
+    broken = replace(integration, secrets=(no_secret,), version=integration.version + 1)
     harness.engine.catalogue._keep(broken)
 
     [recovery_id] = await harness.deliver("faulty")

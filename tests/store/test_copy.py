@@ -49,6 +49,7 @@ from tests.factories import (
     an_import,
     an_intake,
     later,
+    secrets,
 )
 from tests.postgres import Server, a_database
 from tests.store.under_test import (
@@ -84,7 +85,7 @@ async def copy(path: Path, url: str) -> Sequence[Copied]:
 async def fill(store: SqliteUnderTest) -> dict[str, Delivery]:
     """An item in each state there is, by the name of that state, and a row in every other table."""
     owner = await store.enter()
-    one = await add_integration(store, "one", secrets=("whsec_b25l", "whsec_dHdv"), auth_mode="hmac")
+    one = await add_integration(store, "one", secrets=secrets("whsec_b25l", "whsec_dHdv"), auth_mode="hmac")
     two = await add_integration(store, "two", shards=3)
     [first, _] = await store.integrations()
     assert await store.update_integration(changed(first, name="Renamed"), [an_event()])
@@ -125,7 +126,7 @@ async def fill(store: SqliteUnderTest) -> dict[str, Delivery]:
         "UPDATE live SET claimed_by = ?, attempt = 1 WHERE id = ?", owner, items["replayed and claimed"].id
     )
     await store.add_token(TOKEN, bytes(32))
-    await store.secret("cursors")
+    await store.keep("data_key", b"sealed")
     await store.note([an_event(actor=Actor("öps", "token", None), request_id=None)])
     return items
 
@@ -147,7 +148,7 @@ def questions(items: dict[str, Delivery]) -> Iterator[Callable[[Store], Awaitabl
     yield lambda store: store.integrations()
     yield lambda store: store.tokens()
     yield lambda store: store.token(bytes(32))
-    yield lambda store: store.secret("cursors")
+    yield lambda store: store.kept("data_key")
     yield lambda store: store.recall(b"scope")
     yield lambda store: store.last_id()
     yield lambda store: store.events(EventFilter(), limit=200, below=None)

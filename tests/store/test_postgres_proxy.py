@@ -30,6 +30,7 @@ from tests.factories import (
     an_intake,
     an_integration,
     later,
+    secrets,
 )
 from tests.postgres import Server
 from tests.store.left import what_is_left
@@ -169,14 +170,14 @@ async def resolves(scene: Scene) -> Any:
 
 
 async def creates(scene: Scene) -> Any:
-    new = an_integration(f"{scene.name}-new", secrets=("whsec_a",))
+    new = an_integration(f"{scene.name}-new", secrets=secrets("whsec_a"))
     number = await scene.store.create_integration(new, scene.event(), a_once(scene.name.encode()))
     found = [one for one in await scene.store.integrations() if one.integration_id == new.integration_id]
     return [(one.number == number, one.secrets) for one in found]
 
 
 async def updates(scene: Scene) -> Any:
-    new = changed(scene.integration, lifecycle_status=Lifecycle.PAUSED, secrets=("whsec_a",))
+    new = changed(scene.integration, lifecycle_status=Lifecycle.PAUSED, secrets=secrets("whsec_a"))
     return await scene.store.update_integration(new, [scene.event()])
 
 

@@ -198,7 +198,7 @@ def lose(path: Path, how: str) -> None:
 async def test_what_was_written_is_there_after_a_restart(tmp_path: Path) -> None:
     async with sqlite_under_test(tmp_path) as store:
         number = await add_integration(store)
-        secret = await store.secret("cursor")
+        await store.keep("a key", b"sealed")
         await accept(store, delivery := a_delivery(number))
 
     async with sqlite_under_test(tmp_path) as store:
@@ -206,7 +206,7 @@ async def test_what_was_written_is_there_after_a_restart(tmp_path: Path) -> None
 
         assert item is not None
         assert item.delivery == delivery
-        assert await store.secret("cursor") == secret
+        assert await store.kept("a key") == b"sealed"
 
 
 async def test_a_closed_store_takes_no_work(tmp_path: Path) -> None:

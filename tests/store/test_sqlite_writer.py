@@ -96,7 +96,7 @@ async def test_a_caller_that_goes_away_does_not_take_its_write_back(store: Sqlit
     verb.cancel()
     commits.gate.set()
     await asyncio.gather(held, verb, return_exceptions=True)
-    await store.secret("anything")  # a commit later
+    await store.keep("anything", b"")  # a commit later
 
     assert verb.cancelled()
     assert await is_stored(store, delivery)

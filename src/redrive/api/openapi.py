@@ -58,6 +58,9 @@ OPERATIONS = {
     ),
     "show_integration": Operation(200, "ShownIntegration"),
     "update_integration": Operation(200, "SavedIntegration", "Changes"),
+    "rotate_secrets": Operation(
+        200, "SavedIntegration", "NewSecret", key="call", refusals=(errors.Conflict,)
+    ),
     "list_events": Operation(200, "AuditEvents", query=audit.FILTERS),
     "healthz": Operation(200, "Alive"),
     "readyz": Operation(200, "Ready"),

@@ -32,6 +32,9 @@ def routes(metrics: Metrics) -> list[Route]:
         Route("POST", _ALL, OPERATE, integrations.create_integration, "Add an integration"),
         Route("GET", _ONE, VIEW, integrations.show_integration, "Show an integration"),
         Route("PATCH", _ONE, OPERATE, integrations.update_integration, "Change an integration"),
+        Route(
+            "POST", f"{_ONE}/secrets/rotate", OPERATE, integrations.rotate_secrets, "Sign with a new secret"
+        ),
         Route("GET", "/platform/audit/events", VIEW, audit.list_events, "List audit events"),
         Route("GET", "/healthz", None, system.healthz, "Whether the process lives"),
         Route("GET", "/readyz", None, system.readyz, "Whether the process accepts and sends"),

@@ -7,9 +7,11 @@ from typing import Any, get_args
 import msgspec
 
 from redrive.api.deliveries import MOST_BATCH
-from redrive.api.integrations import Changes, NewIntegration
+from redrive.api.integrations import MOST_OVERLAP, Changes, NewIntegration, NewSecret
 from redrive.api.queue import FAILURE_CODES, Reason, Snapshot
 from redrive.audit.record import DOMAIN, AuditEvent, EventType
+from redrive.delivery.credentials import KINDS
+from redrive.delivery.signing import Scheme
 from redrive.domain import errors
 from redrive.domain.ids import RECOVERY_ID
 from redrive.domain.integration import (
@@ -110,9 +112,14 @@ _ENCODING = words(("json", "text", "base64"))
 
 def _asked() -> dict[str, Schema]:
     """Request bodies."""
-    _, found = msgspec.json.schema_components([NewIntegration, Changes, Reason, Snapshot], ref_template=_REF)
+    _, found = msgspec.json.schema_components(
+        [NewIntegration, Changes, NewSecret, Reason, Snapshot], ref_template=_REF
+    )
     for name in (NewIntegration.__name__, Changes.__name__):
         _bound(found[name]["properties"])
+    rotation = found[NewSecret.__name__]["properties"]
+    rotation["overlap_seconds"] |= {"minimum": 0, "maximum": MOST_OVERLAP}
+    rotation["secret"]["anyOf"][0] |= _SECRET
     found[Reason.__name__]["properties"]["reason"] = line(256)
     event_type, headers = line(128), _SENT_HEADERS
     forms = {
@@ -147,6 +154,14 @@ def _asked() -> dict[str, Schema]:
     }
 
 
+_SECRET: Schema = {"pattern": "^wh(sec|sk)_", "writeOnly": True}
+_CREDENTIALS: Schema = {
+    "writeOnly": True,
+    "description": "; ".join(
+        f"{mode}: {' '.join(field.name for field in msgspec.structs.fields(kind))}"
+        for mode, kind in KINDS.items()
+    ),
+}
 _PAYLOAD: Schema = {"description": "Any JSON; exactly these bytes are sent."}
 _EVIDENCE: dict[str, Schema] = {
     "attempt_count": COUNT | {"maximum": 1000},
@@ -169,7 +184,8 @@ def _bound(properties: dict[str, Schema]) -> None:
     properties["url"] |= {"maxLength": MAX_URL, "pattern": "^https?://"}
     properties["headers"]["anyOf"][0] |= _SENT_HEADERS
     properties["retryable_network_codes"]["anyOf"][0]["items"] = words(RETRYABLE_NETWORK_CODES)
-    properties["secret"] |= {"pattern": "^whsec_", "writeOnly": True}
+    properties["secret"] |= _SECRET
+    properties["credentials"] |= _CREDENTIALS
 
 
 def _values() -> dict[str, Schema]:
@@ -213,6 +229,16 @@ _INTEGRATION: dict[str, Schema] = {
     "method": words(get_args(Method)),
     "headers": {"type": "object", "additionalProperties": STRING},
     "auth_mode": words(get_args(AuthMode)),
+    "signing_secrets": array(
+        obj(
+            {
+                "signature_scheme": words(get_args(Scheme)),
+                "public_key": or_null({"type": "string", "pattern": "^whpk_"}),
+                "ends_at": or_null(INSTANT),
+            }
+        ),
+        description="Those that sign now, the latest first.",
+    ),
     "lifecycle_status": words(Lifecycle),
     "timeout_seconds": NUMBER,
     "max_attempts": COUNT,

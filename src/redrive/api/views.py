@@ -1,6 +1,7 @@
 """Values as the JSON documents of the contract."""
 
 import base64
+from datetime import datetime
 from typing import Any
 
 import msgspec
@@ -17,8 +18,8 @@ _POLICY = (
 )  # fmt: skip
 
 
-def integration(found: Integration, defaults: Defaults) -> dict[str, Any]:
-    """Everything but secrets; policy fields as they are in force."""
+def integration(found: Integration, defaults: Defaults, *, now: datetime) -> dict[str, Any]:
+    """Everything but secrets, but how those that sign do it; policy fields as they are in force."""
     return {
         "integration_id": found.integration_id,
         "name": found.name,
@@ -26,6 +27,15 @@ def integration(found: Integration, defaults: Defaults) -> dict[str, Any]:
         "method": found.method,
         "headers": dict(found.headers),
         "auth_mode": found.auth_mode,
+        "signing_secrets": [
+            {
+                "signature_scheme": secret.scheme,
+                "public_key": secret.public_key,
+                "ends_at": instant(secret.ends_at),
+            }
+            for secret in found.secrets
+            if found.auth_mode != "none" and secret.is_active(now)
+        ],
         "lifecycle_status": found.lifecycle_status.value,
         **{name: defaults.of(found, name) for name in _POLICY},
         "rate_per_second": found.rate_per_second,

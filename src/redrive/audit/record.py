@@ -26,6 +26,7 @@ class EventType(StrEnum):
     CREATED = "platform.integration.created"
     UPDATED = "platform.integration.updated"
     LIFECYCLE_CHANGED = "platform.integration.lifecycle_changed"
+    SECRETS_ROTATED = "platform.integration.secrets_rotated"
     ACCESS_DENIED = "platform.integration.access_denied"
 
 
@@ -40,6 +41,7 @@ WHEN: dict[EventType, str] = {
     EventType.CREATED: "an integration was added",
     EventType.UPDATED: "an integration was changed",
     EventType.LIFECYCLE_CHANGED: "an integration's lifecycle_status was changed",
+    EventType.SECRETS_ROTATED: "an integration got a new signing secret",
     EventType.ACCESS_DENIED: "a call was refused with 403",
 }
 

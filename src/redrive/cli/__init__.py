@@ -60,7 +60,8 @@ app.command(
     help=(
         "Back up the SQLite database to a file, also while the service runs.\n\n"
         "FILE is the whole database as it was when the command began, checked and on disk when it is there. "
-        "Keep it on another machine, and as secret as the database: signing secrets are in both."
+        "Keep it on another machine. The secrets in it open with the key file alone (redrive.keys in the "
+        "data directory, or REDRIVE_KEY_FILE), which is not in it: keep a copy of that too, elsewhere."
     ),
     help_epilogue="Example: redrive backup /mnt/backups/redrive-$(date +%F).db",
 )
@@ -100,7 +101,8 @@ app.command(
 )
 for name, sentence in {
     "token": "Make, list and revoke callers' tokens.",
-    "integration": "Add, list, show and change integrations.",
+    "key": "Make, list and rotate the keys that secrets are sealed under.",
+    "integration": "Add, list, show and change integrations, and rotate their secrets.",
     "queue": "Look at the recovery queue, and replay from it.",
     "audit": "Ask the audit trail who did what, and what it caused.",
 }.items():

@@ -1,5 +1,6 @@
 """The catalogue of integrations, through a service."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -49,14 +50,25 @@ class Fields:
         list[str] | None, Parameter(help="A 'Name: value' line to send along; repeatable.", negative=())
     ] = None
     auth_mode: Annotated[
-        Literal["hmac", "none"] | None, Parameter(help="How deliveries are signed. [default: hmac]")
+        Literal["none", "hmac", "header", "basic", "bearer", "oauth2", "mtls"] | None,
+        Parameter(help="How deliveries show that they are yours; hmac signs them. [default: hmac]"),
+    ] = None
+    credentials: Annotated[
+        str | None,
+        Parameter(
+            help=(
+                "What the auth_mode needs, as JSON (better @file or @-). header: name value; basic: username"
+                " password; bearer: token; oauth2: token_url client_id client_secret [scope client_auth];"
+                " mtls: certificate private_key [ca]"
+            )
+        ),
     ] = None
     secret: Annotated[
         str | None,
         Parameter(
             help=(
-                "Its signing secret (whsec_…, @file or @-). Else it stays; where there is none yet and one is"
-                " needed, one is made and shown once."
+                "Its signing secret (whsec_… or whsk_…, @file or @-). Else it stays; where there is none yet"
+                " and one is needed, one is made and shown once."
             )
         ),
     ] = None
@@ -83,13 +95,19 @@ class Fields:
         found = {field.name: getattr(self, field.name) for field in fields(self)}
         found["headers"] = headers(found.pop("header"))
         if self.secret is not None:
-            found["secret"] = content(self.secret).decode("utf-8", "replace").strip()
+            found["secret"] = _text(self.secret)
+        if self.credentials is not None:
+            found["credentials"] = _credentials(self.credentials)
         if self.retryable_network_codes is not None:
             found["retryable_network_codes"] = self.retryable_network_codes.replace(",", " ").split()
         return {name: value for name, value in found.items() if value is not None}
 
 
 NOTHING = Fields()
+Scheme = Annotated[
+    Literal["v1", "v1a"] | None,
+    Parameter(help="What a secret that is made signs: v1 (HMAC-SHA256) or v1a (Ed25519)."),
+]
 
 
 @app.command(help_epilogue="Example: redrive integration add billing https://partner.example/hooks")
@@ -99,6 +117,7 @@ def add(
     /,
     *,
     fields: Fields = NOTHING,
+    signature_scheme: Scheme = None,
     idempotency_key: Annotated[str | None, Parameter(help="Makes it safe to run this twice.")] = None,
     correlation: Correlation = UNCORRELATED,
     service: Service = HERE,
@@ -113,6 +132,7 @@ def add(
                 integration_id=integration_id,
                 url=target_url,
                 **fields.given(),
+                **({} if signature_scheme is None else {"signature_scheme": signature_scheme}),
             )
     except Stop as stop:
         if getattr(stop.__cause__, "error_code", None) != "INT-409-CONFLICT":
@@ -184,6 +204,64 @@ def update(
     return ExitCode.OK
 
 
+@app.command(
+    name="rotate-secret",
+    help_epilogue=(
+        "Example: redrive integration rotate-secret billing --overlap-seconds 3600\n"
+        "Example: redrive integration rotate-secret billing --signature-scheme v1a"
+    ),
+)
+def rotate_secret(
+    integration_id: IntegrationId,
+    /,
+    *,
+    secret: Annotated[
+        str | None, Parameter(help="The new secret (whsec_… or whsk_…, @file or @-). Else one is made.")
+    ] = None,
+    signature_scheme: Scheme = None,
+    overlap_seconds: Annotated[
+        int | None, Parameter(help="How long those before it sign as well. [default: 86400, a day]")
+    ] = None,
+    idempotency_key: Annotated[str | None, Parameter(help="Makes it safe to run this twice.")] = None,
+    correlation: Correlation = UNCORRELATED,
+    service: Service = HERE,
+    output: Output = "table",
+) -> int:
+    """Sign with a new secret at once, and with those before it as well until the overlap ends.
+
+    A secret that is made is shown now and never again. Of a v1a key receivers need the public half, which is
+    shown whenever the integration is.
+    """
+    with calling(service) as client:
+        answer = client.rotate_secret(
+            integration_id,
+            secret=None if secret is None else _text(secret),
+            signature_scheme=signature_scheme,
+            overlap_seconds=overlap_seconds,
+            idempotency_key=idempotency_key,
+            **correlation.ids(),
+        )
+    _print(answer, output)
+    return ExitCode.OK
+
+
+def _text(given: str) -> str:
+    return content(given).decode("utf-8", "replace").strip()
+
+
+def _credentials(given: str) -> Any:
+    try:
+        return json.loads(content(given))
+    except ValueError as error:
+        advice = """write them like '{"token": "…"}', better into a file: --credentials @file"""
+        raise Stop(ExitCode.USAGE, "--credentials is not JSON", advice) from error
+
+
+def _signs(found: Mapping[str, Any]) -> str:
+    until = f" until {instant(found['ends_at'])}" if found["ends_at"] else ""
+    return f"{found['signature_scheme']} {found['public_key'] or REDACTED}{until}"
+
+
 def _print(answer: "Answer", output: Output) -> None:
     if "secret" in answer:
         note("The secret is shown once: hand it to the receiver now.")
@@ -191,6 +269,7 @@ def _print(answer: "Answer", output: Output) -> None:
         print_answer(answer, output)
         return
     facts = answer | {name: instant(answer.get(name)) for name in ("created_at", "updated_at")}
+    facts["signing_secrets"] = [_signs(each) for each in answer.get("signing_secrets") or ()]
     facts["headers"] = dict.fromkeys(answer.get("headers") or (), REDACTED)  # values may be credentials
     facts |= {name: word(answer.get(name)) for name in ("rate_per_second", "health_url")}
     print_facts({name: value for name, value in facts.items() if name != "request_id"})

@@ -125,6 +125,27 @@ class Client:
         correlation: Correlation = {"request_id": request_id, "traceparent": traceparent}
         return self._call("PATCH", _under(integration_id), write(changes), _correlate(correlation))
 
+    def rotate_secret(
+        self,
+        integration_id: str,
+        *,
+        secret: str | None = None,
+        signature_scheme: str | None = None,
+        overlap_seconds: int | None = None,
+        idempotency_key: str | None = None,
+        request_id: str | None = None,
+        traceparent: str | None = None,
+    ) -> Answer:
+        """Sign with a new secret, given or made (then it is in this answer, and only here).
+
+        Those before it sign as well for *overlap_seconds* (the service's default: a day).
+        """
+        given = {"secret": secret, "signature_scheme": signature_scheme, "overlap_seconds": overlap_seconds}
+        fields = {name: value for name, value in given.items() if value is not None}
+        correlation: Correlation = {"request_id": request_id, "traceparent": traceparent}
+        path = f"{_under(integration_id)}/secrets/rotate"
+        return self._post(path, write(fields), idempotency_key, correlation)
+
     # deliveries
 
     def deliver(

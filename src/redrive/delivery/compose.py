@@ -1,22 +1,38 @@
 """The request of one attempt: exactly the headers a receiver is promised."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Final
 
 from redrive import __version__
+from redrive.delivery.credentials import Credentials, MutualTls, OAuth2, as_header
+from redrive.delivery.hidden import Hidden
 from redrive.delivery.port import OwnFault, Request
 from redrive.delivery.signing import sign
+from redrive.delivery.tls import Identity
 from redrive.domain.delivery import Claim, Headers
-from redrive.domain.integration import Integration
+from redrive.domain.integration import SHOWS_CREDENTIALS, Integration
 from redrive.domain.target import Target
 from redrive.domain.trace import child
 
 _USER_AGENT: Final = ("User-Agent", f"redrive/{__version__}")
 
 
+class Proof(Hidden, frozen=True):
+    """What shows that it is us: the secrets that sign now, and the credentials, opened.
+
+    `token` is the one that OAuth2 credentials gave.
+    """
+
+    secrets: Sequence[str] = ()
+    credentials: Credentials | None = None
+    token: str | None = None
+
+
 def compose(
     claim: Claim,
     integration: Integration,
+    proof: Proof,
     *,
     timeout_seconds: float,
     target: Target,
@@ -25,17 +41,19 @@ def compose(
 ) -> Request:
     """The request of the attempt that *claim* permits, stamped *now*, as the span *span_id*."""
     delivery, webhook_id, timestamp = claim.delivery, claim.recovery_id, int(now.timestamp())
+    shown = _shown(integration, proof)
     headers = [
         ("Content-Type", delivery.content_type),
         ("webhook-id", webhook_id),
         ("webhook-timestamp", str(timestamp)),
-        *_proof(integration, webhook_id, timestamp, delivery.payload),
-        ("traceparent", child(delivery.traceparent, span_id)),
     ]
+    if proof.secrets:
+        headers.append(("webhook-signature", sign(webhook_id, timestamp, delivery.payload, proof.secrets)))
+    headers.append(("traceparent", child(delivery.traceparent, span_id)))
     if delivery.tracestate is not None:
         headers.append(("tracestate", delivery.tracestate))
-    headers += (("X-Request-Id", claim.request_id), _USER_AGENT)
-    headers += _own(integration.headers, delivery.headers)
+    headers += (("X-Request-Id", claim.request_id), _USER_AGENT, *shown)
+    headers += _without(shown, _own(integration.headers, delivery.headers))
     return Request(
         integration.method,
         target,
@@ -43,22 +61,40 @@ def compose(
         delivery.payload,
         timeout_seconds,
         integration.integration_id,
+        _identity(proof.credentials),
     )
 
 
-def _proof(integration: Integration, webhook_id: str, timestamp: int, body: bytes) -> Headers:
-    if integration.auth_mode == "none":
-        return ()
-    if integration.auth_mode != "hmac":
-        raise OwnFault(f"auth_mode {integration.auth_mode} is not available in this version")
-    if not integration.secrets:
+def _shown(integration: Integration, proof: Proof) -> Headers:
+    """The header that credentials are shown in; OwnFault when what must be shown is not there."""
+    mode = integration.auth_mode
+    if mode == "hmac" and not proof.secrets:
         raise OwnFault("there is no signing secret; rotate the secrets of this integration")
-    return (("webhook-signature", sign(webhook_id, timestamp, body, integration.secrets)),)
+    if mode not in SHOWS_CREDENTIALS:
+        return ()
+    if proof.credentials is None:
+        raise OwnFault(f"there are no credentials for auth_mode {mode}; give them to this integration")
+    if isinstance(proof.credentials, OAuth2):
+        if proof.token is None:
+            raise OwnFault("no token was asked for")
+        return (("Authorization", f"Bearer {proof.token}"),)
+    return as_header(proof.credentials)
+
+
+def _identity(credentials: Credentials | None) -> Identity | None:
+    if not isinstance(credentials, MutualTls):
+        return None
+    return Identity(credentials.certificate, credentials.private_key, credentials.ca)
 
 
 def _own(integration: Headers, delivery: Headers) -> Headers:
     """Both, a delivery's header standing in for the integration's of the same name."""
-    if not delivery:
-        return integration
-    names = {name.lower() for name, _ in delivery}
-    return (*(header for header in integration if header[0].lower() not in names), *delivery)
+    return (*_without(delivery, integration), *delivery) if delivery else integration
+
+
+def _without(these: Headers, headers: Headers) -> Headers:
+    """*headers* but those of the names of *these*."""
+    if not these:
+        return headers
+    names = {name.lower() for name, _ in these}
+    return tuple(header for header in headers if header[0].lower() not in names)

@@ -5,7 +5,7 @@ import socket
 import ssl
 from collections import deque
 from collections.abc import Callable
-from functools import cache, partial
+from functools import partial
 from ipaddress import ip_address
 from typing import Final
 
@@ -15,15 +15,16 @@ from redrive.delivery.failures import blocked, failure
 from redrive.delivery.guard import Guard, is_literal
 from redrive.delivery.names import KeptNames, Refused, Resolver, vetted
 from redrive.delivery.port import Request
+from redrive.delivery.tls import Identity, context_of, system_trust
 from redrive.domain.delivery import Headers
 from redrive.domain.outcome import Answer, Outcome, classify, is_retryable_status
 from redrive.domain.retry import parse_retry_after
-from redrive.domain.target import Target
 
 MAX_KEPT_HEADERS: Final = 16 * 1024
 _IDLE_SECONDS: Final = 30.0
 _DEFAULT_PORTS: Final = {"https": 443, "http": 80}
-_Origin = tuple[Guard, str, str, int]  # whose verdict it was made under, too: others may not go there
+# Also under whose verdict it was made, and as whom: others may not go there.
+_Origin = tuple[Guard, str, str, int, Identity | None]
 
 
 class HttpDeliverer:
@@ -38,7 +39,7 @@ class HttpDeliverer:
         self._guard = guard
         self._names = KeptNames(resolver)
         self._clock = clock
-        self._tls = tls or _system_trust()
+        self._tls = tls or system_trust()
         self._loop = asyncio.get_running_loop()
         self._idle: dict[_Origin, deque[Connection]] = {}
         self._is_closed = False
@@ -52,11 +53,12 @@ class HttpDeliverer:
             return blocked(why)
         head = _head(request)
         deadline = self._loop.time() + timeout_seconds
-        connection = self._take((guard, target.scheme, target.host, target.port))
+        origin = (guard, target.scheme, target.host, target.port, request.identity)
+        connection = self._take(origin)
         if connection is None:
             try:
                 async with asyncio.timeout_at(deadline):
-                    connection = await self._open(guard, target, deadline)
+                    connection = await self._open(origin, deadline)
             except OSError as error:  # TimeoutError, gaierror and SSLError are among them
                 return failure(error, target, sent=False, timeout_seconds=timeout_seconds)
         try:
@@ -90,45 +92,46 @@ class HttpDeliverer:
             connection.abort()
         return None
 
-    async def _open(self, guard: Guard, target: Target, deadline: float) -> Connection:
+    async def _open(self, origin: _Origin, deadline: float) -> Connection:
         """A new connection to the first address that takes one, each given its share of the time."""
-        if is_literal(target.host):
-            addresses = [target.host]
-        else:
-            addresses = list(await vetted(self._names, guard, target.host, target.port))
+        guard, _, host, port, _ = origin
+        addresses = [host] if is_literal(host) else list(await vetted(self._names, guard, host, port))
         first: OSError | None = None
         for at, address in enumerate(addresses):
             share = (deadline - self._loop.time()) / (len(addresses) - at)
             try:
                 async with asyncio.timeout(share):
-                    return await self._connect(guard, target, address)
+                    return await self._connect(origin, address)
             except OSError as error:
                 first = first or error
         assert first is not None  # noqa: S101 - there is an address, or vetted() raised
         raise first
 
-    async def _connect(self, guard: Guard, target: Target, address: str) -> Connection:
+    async def _connect(self, origin: _Origin, address: str) -> Connection:
         """To the very address that was judged: a literal, so that no resolver has another say."""
-        if (why := guard.judge(address, target.port)) is not None:
+        guard, scheme, host, port, identity = origin
+        if (why := guard.judge(address, port)) is not None:
             raise Refused(why)
-        origin = (guard, target.scheme, target.host, target.port)
         family = socket.AF_INET6 if ":" in address else socket.AF_INET
         peer = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
         connection = Connection(self._loop, partial(self._keep, origin))
         try:
-            await self._loop.sock_connect(peer, (address, target.port))
-            _must_be_at(peer, address, target.port)
+            await self._loop.sock_connect(peer, (address, port))
+            _must_be_at(peer, address, port)
             await self._loop.create_connection(
                 lambda: connection,
                 sock=peer,
-                ssl=self._tls if target.scheme == "https" else None,
-                server_hostname=target.host.rstrip(".") if target.scheme == "https" else None,
+                ssl=self._trust(identity) if scheme == "https" else None,
+                server_hostname=host.rstrip(".") if scheme == "https" else None,
             )
         except BaseException:
             connection.abort()  # else a TLS that stands already would wait for the other side to end it too
             peer.close()
             raise
         return connection
+
+    def _trust(self, identity: Identity | None) -> ssl.SSLContext:
+        return self._tls if identity is None else context_of(identity)
 
     def _keep(self, origin: _Origin, connection: Connection) -> None:
         """Into the pool of this moment: the one it was opened under may have been swept away since."""
@@ -161,12 +164,6 @@ def _must_be_at(peer: socket.socket, address: str, port: int) -> None:
     host, at, *_ = peer.getpeername()
     if ip_address(host) != ip_address(address) or at != port:
         raise Refused(f"the connection to {address} port {port} was led to {host} port {at}")
-
-
-@cache
-def _system_trust() -> ssl.SSLContext:
-    """Read once, at start: read while no file handle is left it would be empty, without an error."""
-    return ssl.create_default_context()
 
 
 def _head(request: Request) -> bytes:

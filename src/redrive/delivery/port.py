@@ -5,6 +5,7 @@ from typing import Protocol
 
 from msgspec import Struct
 
+from redrive.delivery.tls import Identity
 from redrive.domain.outcome import Outcome
 from redrive.domain.target import Target
 
@@ -12,7 +13,7 @@ from redrive.domain.target import Target
 class Request(Struct, frozen=True):
     """One request, complete: exactly these headers and bytes are sent. The timeout is for all of it.
 
-    `integration_id`: whose it is, and so where it may go.
+    `integration_id`: whose it is, and so where it may go. `identity`: who we are there, if TLS asks for it.
     """
 
     method: str
@@ -21,6 +22,7 @@ class Request(Struct, frozen=True):
     body: bytes
     timeout_seconds: float
     integration_id: str
+    identity: Identity | None = None
 
 
 class OwnFault(Exception):

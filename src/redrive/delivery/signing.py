@@ -1,13 +1,24 @@
-"""Standard Webhooks signatures: HMAC-SHA256 over `id.timestamp.body`, one for every active secret."""
+"""Standard Webhooks signatures over `id.timestamp.body`, one for every active secret.
+
+`v1` is HMAC-SHA256 under a `whsec_` secret that both sides have; `v1a` is Ed25519 under our `whsk_` key, of
+which the receiver has only the public half, `whpk_`.
+"""
 
 import binascii
 import hmac
 from collections.abc import Callable, Sequence
 from functools import lru_cache
+from typing import Final, Literal
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from redrive.domain.errors import Fault, InvalidPayload
 
-PREFIX = "whsec_"
+Scheme = Literal["v1", "v1a"]
+SHARED: Final = "whsec_"
+PRIVATE: Final = "whsk_"
+PUBLIC: Final = "whpk_"
+_SEED_BYTES: Final = 32
 
 
 def sign(webhook_id: str, timestamp: int, body: bytes, secrets: Sequence[str]) -> str:
@@ -16,19 +27,40 @@ def sign(webhook_id: str, timestamp: int, body: bytes, secrets: Sequence[str]) -
     return " ".join([_signature(secret, head, body) for secret in secrets])
 
 
-def new_secret(random_bytes: Callable[[int], bytes]) -> str:
+def new_secret(random_bytes: Callable[[int], bytes], scheme: Scheme = "v1") -> str:
     """A secret of 32 bytes nobody can guess."""
-    return PREFIX + _base64(random_bytes(32))
+    return (PRIVATE if scheme == "v1a" else SHARED) + _base64(random_bytes(_SEED_BYTES))
 
 
 def check_secret(text: str) -> None:
-    """Raise InvalidPayload unless *text* is `whsec_` and the strict base64 of 24 to 64 bytes."""
-    key = _key(text)
-    if key is None or not 24 <= len(key) <= 64:
+    """Raise InvalidPayload unless *text* is a secret: its prefix, and strict base64.
+
+    `whsec_` and 24 to 64 bytes; `whsk_` and the seed of an Ed25519 key (RFC 8032), 32 bytes, or the seed and
+    its public key.
+    """
+    prefix = PRIVATE if text.startswith(PRIVATE) else SHARED
+    key = _bytes_of(text, prefix)
+    if prefix == SHARED and (key is None or not 24 <= len(key) <= 64):
         raise InvalidPayload(Fault("/secret", "must be whsec_ and the base64 of 24 to 64 bytes"))
+    if prefix == PRIVATE and (key is None or not _is_private(key)):
+        raise InvalidPayload(
+            Fault(
+                "/secret",
+                "must be whsk_ and the base64 of an Ed25519 seed (32 bytes), alone or with its public key",
+            )
+        )
+
+
+def public_key(secret: str) -> str | None:
+    """What a receiver verifies `v1a` with, as `whpk_`; None for a secret that is shared."""
+    if not secret.startswith(PRIVATE):
+        return None
+    return PUBLIC + _base64(_private(secret).public_key().public_bytes_raw())
 
 
 def _signature(secret: str, head: bytes, body: bytes) -> str:
+    if secret.startswith(PRIVATE):
+        return "v1a," + _base64(_private(secret).sign(head + body))
     mac = _keyed(secret).copy()
     mac.update(head)
     mac.update(body)
@@ -37,11 +69,28 @@ def _signature(secret: str, head: bytes, body: bytes) -> str:
 
 @lru_cache(maxsize=4096)
 def _keyed(secret: str) -> hmac.HMAC:
-    return hmac.new(binascii.a2b_base64(secret.removeprefix(PREFIX)), digestmod="sha256")
+    return hmac.new(binascii.a2b_base64(secret.removeprefix(SHARED)), digestmod="sha256")
 
 
-def _key(text: str) -> bytes | None:
-    encoded = text.removeprefix(PREFIX)
+@lru_cache(maxsize=4096)
+def _private(secret: str) -> Ed25519PrivateKey:
+    seed = binascii.a2b_base64(secret.removeprefix(PRIVATE))[:_SEED_BYTES]
+    return Ed25519PrivateKey.from_private_bytes(seed)
+
+
+def _is_private(key: bytes) -> bool:
+    """A seed; or a seed and its public key, as libsodium and Go have it."""
+    if len(key) == _SEED_BYTES:
+        return True
+    seed, public = key[:_SEED_BYTES], key[_SEED_BYTES:]
+    return (
+        len(key) == 2 * _SEED_BYTES
+        and public == Ed25519PrivateKey.from_private_bytes(seed).public_key().public_bytes_raw()
+    )
+
+
+def _bytes_of(text: str, prefix: str) -> bytes | None:
+    encoded = text.removeprefix(prefix)
     if encoded == text:
         return None
     try:

@@ -38,11 +38,33 @@ class Lifecycle(StrEnum):
 ACCEPTING: Final = frozenset({Lifecycle.ACTIVE, Lifecycle.PAUSED})
 Method = Literal["POST", "PUT", "PATCH"]
 AuthMode = Literal["none", "hmac", "header", "basic", "bearer", "oauth2", "mtls"]
-AVAILABLE_AUTH_MODES: Final = frozenset({"none", "hmac"})  # the others come with sealed credentials
+SHOWS_CREDENTIALS: Final = frozenset({"header", "basic", "bearer", "oauth2", "mtls"})
+MOST_SECRETS: Final = 8
+
+
+class SigningSecret(Struct, frozen=True, omit_defaults=True):
+    """A secret that deliveries are signed with, sealed, until `ends_at` (None: until it is replaced).
+
+    `public_key`, a `whpk_` key, is what receivers verify its `v1a` signatures with; None: it signs `v1`.
+    """
+
+    sealed: str
+    public_key: str | None = None
+    ends_at: datetime | None = None
+
+    @property
+    def scheme(self) -> str:
+        """Of its signatures, as Standard Webhooks calls them."""
+        return "v1" if self.public_key is None else "v1a"
+
+    def is_active(self, now: datetime) -> bool:
+        """Whether it still signs."""
+        return self.ends_at is None or now < self.ends_at
 
 
 class Integration(Struct, frozen=True):
-    """One catalogued destination. `number` is its key in the store, `secrets` are active `whsec_` secrets.
+    """One catalogued destination. `number` is its key in the store; `secrets`, the latest first, and
+    `credentials` are sealed.
 
     A policy field that is None follows the global default of the moment.
     """
@@ -67,7 +89,8 @@ class Integration(Struct, frozen=True):
     rate_per_second: float | None = None
     health_url: str | None = None
     shards: int = 1  # lanes side by side, each with its part of the limits: more than one process may send
-    secrets: tuple[str, ...] = ()
+    secrets: tuple[SigningSecret, ...] = ()
+    credentials: str | None = None
     version: int = 1
 
     @property
@@ -125,9 +148,6 @@ def check_integration(fields: dict[str, Any], *, allow_http: bool) -> None:
                 parse_target(fields[field], allow_http=allow_http, pointer=f"/{field}")
             except InvalidPayload as error:
                 faults += error.faults
-    mode = fields.get("auth_mode")
-    if mode is not None and mode not in AVAILABLE_AUTH_MODES:
-        faults.append(Fault("/auth_mode", f"{mode} is not available in this version; use hmac or none"))
     for code in fields.get("retryable_network_codes") or ():
         if code not in RETRYABLE_NETWORK_CODES:
             faults.append(
@@ -150,13 +170,23 @@ def check_headers(headers: dict[str, str], pointer: str = "/headers") -> list[Fa
         faults.append(Fault(pointer, "a header name stands twice (names ignore case)"))
     for name, value in headers.items():
         at = f"{pointer}/{name.replace('~', '~0').replace('/', '~1')}"
-        if not HEADER_NAME.fullmatch(name):
-            faults.append(Fault(at, "not a header name"))
-        elif name.lower() in _RESERVED or name.lower().startswith("webhook-"):
-            faults.append(Fault(at, "this header is set by redrive or by the connection"))
-        elif not HEADER_VALUE.fullmatch(value):
-            faults.append(Fault(at, "1–4096 visible ASCII characters, spaces only inside"))
+        if (why := wrong_header_name(name) or wrong_header_value(value)) is not None:
+            faults.append(Fault(at, why))
     return faults
+
+
+def wrong_header_name(name: str) -> str | None:
+    """Why *name* cannot be that of a header that is sent along; None when it can."""
+    if not HEADER_NAME.fullmatch(name):
+        return "not a header name"
+    if name.lower() in _RESERVED or name.lower().startswith("webhook-"):
+        return "this header is set by redrive or by the connection"
+    return None
+
+
+def wrong_header_value(value: str) -> str | None:
+    """Why *value* cannot be that of a header; None when it can."""
+    return None if HEADER_VALUE.fullmatch(value) else "1–4096 visible ASCII characters, spaces only inside"
 
 
 def is_line(text: str, most: int) -> bool:

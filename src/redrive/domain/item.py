@@ -7,7 +7,7 @@ from typing import Final, assert_never
 from msgspec import Struct
 
 from redrive.domain.errors import Conflict, ReplayConflict
-from redrive.domain.outcome import Failed, Outcome, Succeeded, is_retryable
+from redrive.domain.outcome import Failed, Outcome, Succeeded
 from redrive.domain.retry import RetryPolicy
 
 
@@ -68,7 +68,7 @@ def next_step(
     match outcome:
         case Succeeded():
             return Finish(Status.SUCCEEDED)
-        case Failed(code=code) if not is_retryable(code, policy.network_codes):
+        case Failed() if not outcome.is_retryable(policy.network_codes):
             return Finish(Status.FAILED)
         case Failed() if attempt >= max_attempts:
             return Finish(Status.DLQ)

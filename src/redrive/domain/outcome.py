@@ -53,13 +53,21 @@ class Succeeded(Struct, frozen=True):
 
 
 class Failed(Struct, frozen=True):
-    """Anything else. `code` is HTTP_<status> or a network code; `retry_after` is what was asked for."""
+    """Anything else. `code` is HTTP_<status> or a network code; `retry_after` is what was asked for.
+
+    `verdict`: whether it is worth another attempt, where we know more than the code says.
+    """
 
     code: str
     detail: str
     reach: Reach
     answer: Answer | None = None
     retry_after: timedelta | None = None
+    verdict: bool | None = None
+
+    def is_retryable(self, network_codes: frozenset[str]) -> bool:
+        """Whether it is worth another attempt, given the integration's own codes."""
+        return is_retryable(self.code, network_codes) if self.verdict is None else self.verdict
 
 
 Outcome = Succeeded | Failed

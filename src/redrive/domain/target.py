@@ -52,6 +52,12 @@ def parse_target(url: str, *, allow_http: bool, pointer: str = "/url") -> Target
     return Target(scheme, host, port, (match["path"] or "/") + (match["query"] or ""))
 
 
+def origin_of(url: str) -> str:
+    """Scheme, host and port of a *url* that `parse_target` took: who gets what is sent there (RFC 6454)."""
+    target = parse_target(url, allow_http=True)
+    return f"{target.scheme}://{target.host}:{target.port}"
+
+
 def _is_ipv6(host: str) -> bool:
     try:
         IPv6Address(host)

@@ -5,19 +5,16 @@ from datetime import datetime, timedelta
 
 from msgspec import Struct
 
-from redrive.delivery.compose import compose
-from redrive.delivery.port import Deliverer, OwnFault, Request
+from redrive.delivery.port import Deliverer, OwnFault
 from redrive.domain.delivery import Claim
-from redrive.domain.errors import InvalidPayload
-from redrive.domain.integration import Integration
 from redrive.domain.outcome import Failed, Outcome
 from redrive.domain.sharing import Lane
-from redrive.domain.target import Target, parse_target
 from redrive.engine.catalogue import Catalogue
 from redrive.engine.health import Health
 from redrive.engine.lanes import Pace
 from redrive.engine.owned import Owned
 from redrive.engine.recording import Recorder, unknown
+from redrive.engine.sending import Sending
 from redrive.engine.tools import Tools
 from redrive.store.port import StoreUnavailable
 from redrive.telemetry.events import LoopFailed, SendingSuspended
@@ -50,7 +47,7 @@ class Attempts:
         recorder: Recorder,
     ) -> None:
         self.store = tools.store
-        self.deliverer = deliverer
+        self.sending = Sending(tools, deliverer, catalogue)
         self.clock = tools.clock
         self.unique_bytes = tools.unique_bytes
         self.announce = tools.announce
@@ -63,7 +60,6 @@ class Attempts:
         self._in_doubt: set[Lane] = set()  # besides those: where a place was held until we were told to stop
         self._under_way: dict[asyncio.Task[None], UnderWay] = {}
         self._holding: dict[asyncio.Task[None], Pace] = {}  # the places of orphans
-        self._targets: dict[str, Target] = {}
 
     # what is in our hands
 
@@ -142,8 +138,7 @@ class Attempts:
     async def _send(self, begun: UnderWay, now: datetime, span_id: bytes) -> Outcome:
         """Make the exchange. What fails before a byte left is a fault of our own; after that nobody knows."""
         try:
-            request = self._request(begun.claim, now, span_id)
-            return await self.deliverer.send(request, lambda: self._leaves(begun))
+            return await self.sending.send(begun.claim, now, span_id, lambda: self._leaves(begun))
         except OwnFault:
             raise
         except Exception as error:  # our bug: told, and the attempt ends as what is known of it says
@@ -151,24 +146,6 @@ class Attempts:
             if begun.is_unsent:
                 raise OwnFault(f"redrive failed before it could send: {type(error).__name__}") from error
             return unknown("redrive failed while it made this attempt")
-
-    def _request(self, claim: Claim, now: datetime, span_id: bytes) -> Request:
-        integration = self.catalogue.numbered(claim.delivery.integration)
-        target = self._targets.get(integration.url)
-        if target is None:
-            try:
-                target = parse_target(integration.url, allow_http=self.catalogue.allow_http)
-            except InvalidPayload as error:
-                raise OwnFault(f"the integration's url is not allowed any more: {error}") from error
-            self._targets[integration.url] = target
-        return compose(
-            claim,
-            integration,
-            timeout_seconds=self._timeout_seconds(integration),
-            target=target,
-            now=now,
-            span_id=span_id,
-        )
 
     def _leaves(self, begun: UnderWay) -> None:
         """Its first byte may leave now, if it still is ours to send: we may have stood still until now."""
@@ -216,16 +193,12 @@ class Attempts:
 
     async def _hold(self, begun: UnderWay, since: datetime) -> None:
         integration = self.catalogue.numbered(begun.claim.delivery.integration)
-        over_at = since + timedelta(seconds=self._timeout_seconds(integration))
+        over_at = since + timedelta(seconds=self.sending.timeout_seconds(integration))
         try:
             await self.clock.sleep((over_at - self.clock.now()).total_seconds())
         finally:
             self.lanes.sent(begun.pace)
             self.owned.made_room()
-
-    def _timeout_seconds(self, integration: Integration) -> float:
-        timeout: float = self.catalogue.defaults.of(integration, "timeout_seconds")
-        return timeout
 
     # its end
 

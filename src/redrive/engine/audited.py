@@ -7,7 +7,7 @@ from redrive.audit.record import NOTHING, REDACTED, Actor, AuditEvent, EventType
 from redrive.domain.access import SYSTEM, Call, Principal
 from redrive.domain.delivery import Attempt, Claim, Item, item_state, rfc3339
 from redrive.domain.ids import EventId, recovery_id
-from redrive.domain.integration import Integration
+from redrive.domain.integration import Integration, SigningSecret
 from redrive.domain.item import RetryAt, Status, Step, open_status
 from redrive.domain.outcome import Failed
 from redrive.engine.tools import NextId
@@ -121,7 +121,8 @@ def integration_state(integration: Integration) -> dict[str, Any]:
     """An integration as audit events show it: a secret and a header's value may be there, not be read."""
     return _fields(integration) | {
         "headers": {name: REDACTED for name, _ in integration.headers},
-        "signing_secrets": [REDACTED] * len(integration.secrets),
+        "signing_secrets": [_signs(secret) for secret in integration.secrets],
+        "credentials": None if integration.credentials is None else REDACTED,
         "version": integration.version,
     }
 
@@ -152,7 +153,13 @@ def _fields(integration: Integration) -> dict[str, Any]:
         "shards": integration.shards,
         "health_url": integration.health_url,
         "signing_secrets": integration.secrets,
+        "credentials": integration.credentials,
     }
+
+
+def _signs(secret: SigningSecret) -> dict[str, Any]:
+    ends_at = None if secret.ends_at is None else rfc3339(secret.ends_at)
+    return {"secret": REDACTED, "public_key": secret.public_key, "ends_at": ends_at}
 
 
 def _attempt_facts(claim: Claim, attempt: Attempt) -> dict[str, Any]:

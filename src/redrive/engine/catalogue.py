@@ -2,33 +2,33 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Any
 
+from msgspec import Struct
 from msgspec.structs import replace
 
 from redrive.audit.record import AuditEvent, EventType
-from redrive.clock import random_bytes
-from redrive.delivery.signing import check_secret, new_secret
+from redrive.delivery.sealing import Unsealable, is_sealed
 from redrive.domain.access import Call, Permission
-from redrive.domain.errors import Conflict, Fault, IntegrationNotFound, InvalidPayload
-from redrive.domain.integration import Defaults, Integration, Lifecycle, check_integration
+from redrive.domain.errors import Conflict, DependencyUnavailable, Fault, IntegrationNotFound, InvalidPayload
+from redrive.domain.integration import Defaults, Integration, Lifecycle, SigningSecret, check_integration
 from redrive.domain.retry import RetryPolicy
 from redrive.engine.audited import changed_fields, integration_state, of_person
 from redrive.engine.once import Key, Render, Told, idempotent, kept
+from redrive.engine.sealed import OF_SECRETS, Rotation, Saved, rotated, with_secrets
 from redrive.engine.tools import Tools
-from redrive.store.port import StoreInconsistent
+from redrive.store.port import Once, StoreInconsistent
 from redrive.telemetry.events import AuditWritten, Operated
 
 MOST_TRIES = 5  # to write over one version that was read: who changed it meanwhile may not have told us yet
 
 
-@dataclass(frozen=True, slots=True)
-class Saved:
-    """An integration as it is written; a signing secret that was made for it is shown now or never."""
+class Change(Struct, frozen=True):
+    """What one writing makes of an integration, and the events it leaves, with what these say besides."""
 
-    integration: Integration
-    made_secret: str | None = None
+    saved: Saved
+    kinds: list[EventType]
+    metadata: dict[str, Any]
 
 
 class Catalogue:
@@ -45,6 +45,7 @@ class Catalogue:
         self.clock = tools.clock
         self.next_id = tools.next_id
         self.announce = tools.announce
+        self.vault = tools.vault
         self.defaults = defaults
         self.allow_http = allow_http
         self.on_change: Callable[[Integration], None] = lambda _: None
@@ -100,7 +101,8 @@ class Catalogue:
     ) -> Told:
         """Add one."""
         call.require(Permission.OPERATE)
-        return await idempotent(self.store, key, lambda: self._create(call, fields, render=render, key=key))
+        told = await idempotent(self.store, key, lambda: self._create(call, fields, render=render, key=key))
+        return self._legible(told, key)
 
     async def update(
         self, call: Call, integration_id: str, changes: dict[str, Any], *, render: Render[Saved]
@@ -110,30 +112,52 @@ class Catalogue:
         if not changes:
             raise InvalidPayload(Fault("", "name at least one field to change"))
         check_integration(changes, allow_http=self.allow_http)
-        if changes.get("secret") is not None:
-            check_secret(changes["secret"])
-        tried = Counter[int]()
-        while True:  # until nobody changed it between our reading and our writing
-            old = await self.current(integration_id)
-            tried[old.version] += 1
-            if tried[old.version] > MOST_TRIES:
-                raise StoreInconsistent(
-                    f"the database has another {integration_id!r} than was read from it;"
-                    " if an earlier state was restored, restart redrive"
-                )
+
+        def change(old: Integration) -> Change:
             saved = self._changed(old, changes)
-            new = saved.integration
-            changed = changed_fields(old, new)
-            events = [
-                self._event(call, kind, new, before=integration_state(old), metadata={"changed": changed})
-                for kind in _kinds(changed)
-            ]
-            told = render(saved)
-            if await self.store.update_integration(new, events):
+            changed = changed_fields(old, saved.integration)
+            return Change(saved, _kinds(changed), {"changed": changed})
+
+        return await self._write_over(call, integration_id, change, render=render)
+
+    async def rotate(
+        self,
+        call: Call,
+        integration_id: str,
+        asked: Rotation,
+        *,
+        render: Render[Saved],
+        key: Key | None = None,
+    ) -> Told:
+        """Sign with a new secret, and for a while with those before it as well."""
+        call.require(Permission.OPERATE)
+
+        def change(old: Integration) -> Change:
+            now = self.clock.now()
+            saved = rotated(replace(old, updated_at=now, version=old.version + 1), asked, self.vault, now=now)
+            seconds = asked.overlap.total_seconds()
+            facts = {"overlap_seconds": seconds, "signature_scheme": saved.integration.secrets[0].scheme}
+            return Change(saved, [EventType.SECRETS_ROTATED], facts)
+
+        async def act() -> Told:
+            return await self._write_over(call, integration_id, change, render=render, key=key)
+
+        return self._legible(await idempotent(self.store, key, act), key)
+
+    async def seal_the_rest(self) -> None:
+        """Seal what was stored before there was a vault."""
+        for old in self:
+            if all(is_sealed(secret.sealed) for secret in old.secrets):
+                continue
+            sealed = tuple(
+                secret
+                if is_sealed(secret.sealed)
+                else SigningSecret(self.vault.seal_secret(old.integration_id, secret.sealed))
+                for secret in old.secrets
+            )
+            new = replace(old, secrets=sealed, updated_at=self.clock.now(), version=old.version + 1)
+            if await self.store.update_integration(new, []):
                 self._keep(new)
-                for event in events:
-                    self._announce(event.event_type, call, integration_id)
-                return told
 
     async def _create(
         self, call: Call, fields: dict[str, Any], *, render: Render[Saved], key: Key | None
@@ -143,11 +167,11 @@ class Catalogue:
         now = self.clock.now()
         new = Integration(number=0, created_at=now, updated_at=now, **_values(fields))
         self._check_policy(new)
-        saved = _with_secret(new, fields.get("secret"))
+        saved = with_secrets(None, new, fields, self.vault, allow_http=self.allow_http)
         integration = saved.integration
         event = self._event(call, EventType.CREATED, integration)
         told = render(saved)
-        number = await self.store.create_integration(integration, event, kept(key, told, now))
+        number = await self.store.create_integration(integration, event, self._kept(key, told, saved))
         if number is None:
             raise Conflict(f"there is an integration {integration.integration_id!r} already")
         self._keep(replace(integration, number=number))
@@ -157,7 +181,56 @@ class Catalogue:
     def _changed(self, old: Integration, changes: dict[str, Any]) -> Saved:
         new = replace(old, updated_at=self.clock.now(), version=old.version + 1, **_values(changes))
         self._check_policy(new)
-        return _with_secret(new, changes.get("secret"))
+        return with_secrets(old, new, changes, self.vault, allow_http=self.allow_http)
+
+    async def _write_over(
+        self,
+        call: Call,
+        integration_id: str,
+        change: Callable[[Integration], Change],
+        *,
+        render: Render[Saved],
+        key: Key | None = None,
+    ) -> Told:
+        """Read, *change*, write: until nobody changed it between our reading and our writing."""
+        tried = Counter[int]()
+        while True:
+            old = await self.current(integration_id)
+            tried[old.version] += 1
+            if tried[old.version] > MOST_TRIES:
+                raise StoreInconsistent(
+                    f"the database has another {integration_id!r} than was read from it;"
+                    " if an earlier state was restored, restart redrive"
+                )
+            made = change(old)
+            new, before = made.saved.integration, integration_state(old)
+            events = [
+                self._event(call, kind, new, before=before, metadata=made.metadata) for kind in made.kinds
+            ]
+            told = render(made.saved)
+            if await self.store.update_integration(new, events, self._kept(key, told, made.saved)):
+                self._keep(new)
+                for event in events:
+                    self._announce(event.event_type, call, integration_id)
+                return told
+
+    def _kept(self, key: Key | None, told: Told, saved: Saved) -> Once | None:
+        """What is stored under the call's key: sealed, when a secret is shown in it."""
+        once = kept(key, told, self.clock.now())
+        if once is None or saved.made_secret is None:
+            return once
+        return replace(once, body=self.vault.seal_answer(once.scope, once.body))
+
+    def _legible(self, told: Told, key: Key | None) -> Told:
+        """What was told before, opened."""
+        if key is None or not told.again:
+            return told
+        try:
+            return replace(told, body=self.vault.open_answer(key.scope, told.body))
+        except Unsealable as error:
+            raise DependencyUnavailable(
+                "key material", f"the answer under this key cannot be opened: {error}"
+            ) from error
 
     def _check_policy(self, new: Integration) -> None:
         """What is wrong with values that are right one by one, each as it is in force."""
@@ -212,7 +285,7 @@ def _kinds(changed: list[str]) -> list[EventType]:
 
 def _values(fields: dict[str, Any]) -> dict[str, Any]:
     """The fields as an Integration holds them."""
-    values = {name: value for name, value in fields.items() if name != "secret"}
+    values = {name: value for name, value in fields.items() if name not in OF_SECRETS}
     if "headers" in values:
         values["headers"] = tuple((values["headers"] or {}).items())
     if "lifecycle_status" in values:
@@ -220,18 +293,3 @@ def _values(fields: dict[str, Any]) -> dict[str, Any]:
     if values.get("retryable_network_codes") is not None:
         values["retryable_network_codes"] = tuple(values["retryable_network_codes"])
     return values
-
-
-def _with_secret(new: Integration, given: str | None) -> Saved:
-    """With the signing secret that was given; else with one that is made, if it needs one and has none."""
-    if given is not None:
-        if new.auth_mode != "hmac":
-            raise InvalidPayload(
-                Fault("/secret", f"auth_mode {new.auth_mode} does not sign; leave the secret out")
-            )
-        check_secret(given)
-        return Saved(replace(new, secrets=(given,)))
-    if new.auth_mode == "hmac" and not new.secrets:
-        made = new_secret(random_bytes)
-        return Saved(replace(new, secrets=(made,)), made)
-    return Saved(new)

@@ -15,7 +15,8 @@ from redrive.domain.errors import Fault, InvalidPayload, RecoveryNotFound
 from redrive.domain.ids import EventId, parse_recovery_id
 from redrive.domain.integration import Integration
 from redrive.engine.catalogue import Catalogue
-from redrive.store.port import EventFilter, Page, QueueFilter, Store
+from redrive.engine.tools import Tools
+from redrive.store.port import EventFilter, Page, QueueFilter
 
 COUNTED_AT_MOST = 10_000
 _TAG = 8
@@ -52,14 +53,10 @@ class Events:
 class Look:
     """The questions, each for whoever may view."""
 
-    def __init__(self, store: Store, catalogue: Catalogue) -> None:
-        self.store = store
+    def __init__(self, tools: Tools, catalogue: Catalogue) -> None:
+        self.store = tools.store
+        self.vault = tools.vault
         self.catalogue = catalogue
-        self._key = b""
-
-    async def load(self) -> None:
-        """Read the key that cursors are signed with."""
-        self._key = await self.store.secret("cursor")
 
     async def item(self, call: Call, integration_id: str, recovery_id: str) -> Seen:
         """One item with its attempts."""
@@ -125,4 +122,6 @@ class Look:
         return int.from_bytes(position, "big")
 
     def _tag(self, position: bytes, scope: str) -> bytes:
-        return hashlib.blake2b(position + scope.encode(), key=self._key, digest_size=_TAG).digest()
+        return hashlib.blake2b(
+            position + scope.encode(), key=self.vault.derive("cursor"), digest_size=_TAG
+        ).digest()

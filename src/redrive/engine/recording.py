@@ -6,7 +6,7 @@ from itertools import groupby
 
 from redrive.domain.delivery import Attempt, Claim
 from redrive.domain.item import RetryAt, next_step
-from redrive.domain.outcome import Failed, Outcome, Reach, is_retryable
+from redrive.domain.outcome import Failed, Outcome, Reach
 from redrive.engine import audited
 from redrive.engine.batch import Batcher
 from redrive.engine.catalogue import Catalogue
@@ -64,7 +64,7 @@ class Recorder:
         policy = self.catalogue.policy(integration.number)
         now = self.clock.now()
         step = next_step(outcome, claim.attempt, claim.max_attempts, policy, now=now, chance=self.chance())
-        retryable = is_retryable(outcome.code, policy.network_codes) if isinstance(outcome, Failed) else None
+        retryable = outcome.is_retryable(policy.network_codes) if isinstance(outcome, Failed) else None
         attempt = Attempt(claim.cycle, claim.attempt, started_at, duration, outcome, retryable, span_id)
         events = audited.of_attempt(self.next_id, claim, integration.integration_id, attempt, step, now=now)
         [recorded] = await self.batcher.submit((Result(claim, attempt, step, events, now),))

@@ -55,6 +55,7 @@ class Engine:
     ) -> None:
         self.store = tools.store
         self.clock = tools.clock
+        self.vault = tools.vault
         self._sends = sends
         self.announce = tools.announce
         self.limits = limits
@@ -69,7 +70,7 @@ class Engine:
         self.membership = Membership(tools, self.catalogue, self.worker, self.health)
         self.ingest = Ingest(tools, self.catalogue, self.worker, max_queued=limits.max_queued)
         self.operate = Operate(tools, self.catalogue, self.ingest, self.worker)
-        self.look = Look(tools.store, self.catalogue)
+        self.look = Look(tools, self.catalogue)
         self.is_stopping = True  # or not started yet
         self.lost = asyncio.Event()  # set when the process must stop
         self.why_lost = ""
@@ -78,7 +79,9 @@ class Engine:
     async def start(self) -> int:
         """Enter the store, settle what a predecessor left, and go to work; our incarnation."""
         owner = await self.membership.join()
-        await self.look.load()
+        await self.vault.unlock(self.store)
+        await self.catalogue.refresh()
+        await self.catalogue.seal_the_rest()
         await self.membership.balance()
         await self.worker.adopt()
         duties = [

@@ -6,6 +6,7 @@ from datetime import datetime
 
 from redrive.clock import Chance, Clock
 from redrive.engine.batch import Turn
+from redrive.engine.vault import Vault
 from redrive.store.port import Store
 from redrive.telemetry.events import Announce
 
@@ -21,6 +22,7 @@ class Tools:
     chance: Chance
     unique_bytes: Callable[[int], bytes]
     announce: Announce
+    vault: Vault
     turn: Turn = field(default_factory=Turn)
 
     @property

@@ -321,7 +321,9 @@ class Store(Protocol):
         """Add it and return its number; None when the integration_id is taken."""
         ...
 
-    async def update_integration(self, integration: Integration, events: Sequence[AuditEvent]) -> bool:
+    async def update_integration(
+        self, integration: Integration, events: Sequence[AuditEvent], once: Once | None = None
+    ) -> bool:
         """Replace it, provided its stored version is still the one before *integration.version*."""
         ...
 
@@ -344,7 +346,7 @@ class Store(Protocol):
     # questions
 
     async def integrations(self) -> Sequence[Integration]:
-        """Every integration, with its active secrets, by integration_id."""
+        """Every integration, by integration_id."""
         ...
 
     async def changed_integrations(self) -> Sequence[Integration]:
@@ -415,8 +417,18 @@ class Store(Protocol):
         """
         ...
 
-    async def secret(self, name: str) -> bytes:
-        """32 random bytes of this database's own, made on first use (cursor signatures)."""
+    # what this database keeps for its processes, by name
+
+    async def kept(self, name: str) -> bytes | None:
+        """What is kept under *name*; None when nothing is."""
+        ...
+
+    async def keep(self, name: str, value: bytes) -> bytes:
+        """Keep *value*, unless something is kept under *name* already; what is kept there now."""
+        ...
+
+    async def exchange(self, name: str, old: bytes, new: bytes) -> bool:
+        """Keep *new* in the place of *old*; False when something else is kept there."""
         ...
 
     def describe(self) -> Mapping[str, Any]:

@@ -169,19 +169,17 @@ def to_event(record: str) -> AuditEvent:
 
 
 def pack_integration(integration: Integration) -> str:
-    """The `config` column: everything but the secrets, which have a table of their own."""
-    document = msgspec.to_builtins(integration)
-    del document["secrets"]
-    return _encoder.encode(document).decode()
+    """The `config` column: everything; what is secret in it is sealed."""
+    return _encoder.encode(integration).decode()
 
 
-def to_integration(row: Row, secrets: tuple[str, ...]) -> Integration:
+def to_integration(row: Row) -> Integration:
     """From the columns of `integrations`."""
     number, lifecycle, version, config = row
     found = _decode(_integration, config)
     if found.lifecycle_status != lifecycle:
         raise StoreInconsistent(f"{found.integration_id} is stored as {lifecycle} and as something else")
-    return replace(found, number=number, version=version, secrets=secrets)
+    return replace(found, number=number, version=version)
 
 
 def to_token(row: Row) -> Token:

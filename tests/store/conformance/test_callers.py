@@ -1,5 +1,6 @@
 """Tokens, and secrets of the database's own."""
 
+import asyncio
 from datetime import timedelta
 from hashlib import sha256
 from typing import Any
@@ -76,11 +77,33 @@ async def test_neither_a_token_id_nor_a_digest_is_taken_twice(
     assert list(await store.tokens()) == [a_token()]
 
 
-async def test_a_secret_is_made_once_and_stays(store: StoreUnderTest) -> None:
-    first, again, other = [await store.secret(name) for name in ("a", "a", "b")]
+async def test_what_is_kept_first_under_a_name_stays(store: StoreUnderTest) -> None:
+    assert await store.kept("a") is None
 
-    assert (len(first), first) == (32, again)
-    assert other != first
+    kept = [await store.keep(name, value) for name, value in (("a", b"1"), ("a", b"2"), ("b", b"3"))]
+
+    assert kept == [b"1", b"1", b"3"]
+    assert [await store.kept(name) for name in ("a", "b")] == [b"1", b"3"]
+
+
+async def test_of_many_who_keep_something_at_once_one_does(store: StoreUnderTest) -> None:
+    values = [bytes([number]) for number in range(20)]
+
+    kept = await asyncio.gather(*(store.keep("a", value) for value in values))
+
+    assert len(set(kept)) == 1
+    assert await store.kept("a") == kept[0]
+
+
+async def test_what_is_kept_is_exchanged_by_who_knows_it(store: StoreUnderTest) -> None:
+    await store.keep("a", b"1")
+
+    exchanged = [await store.exchange("a", old, new) for old, new in ((b"1", b"2"), (b"1", b"3"))]
+
+    assert exchanged == [True, False]
+    assert await store.kept("a") == b"2"
+    assert not await store.exchange("b", b"1", b"2")
+    assert await store.kept("b") is None
 
 
 async def test_a_store_says_what_it_is(store: StoreUnderTest) -> None:

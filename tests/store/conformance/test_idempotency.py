@@ -16,6 +16,7 @@ from tests.factories import (
     an_import,
     an_intake,
     an_integration,
+    secrets,
 )
 from tests.store.under_test import StoreUnderTest, a_dead_item, add_integration, events_of
 
@@ -36,7 +37,7 @@ async def hand_over(store: StoreUnderTest, item: Item, once: Once | None) -> obj
 
 
 async def create(store: StoreUnderTest, item: Item, once: Once | None) -> object:
-    return await store.create_integration(an_integration("new", secrets=("whsec_1",)), an_event(), once)
+    return await store.create_integration(an_integration("new", secrets=secrets("whsec_1")), an_event(), once)
 
 
 async def replay(store: StoreUnderTest, item: Item, once: Once | None) -> object:

@@ -1,12 +1,13 @@
 import asyncio
+from datetime import timedelta
 
 import pytest
 from msgspec.structs import replace
 
 from redrive.audit.record import EventType
-from redrive.domain.integration import Integration, Lifecycle
+from redrive.domain.integration import Integration, Lifecycle, SigningSecret
 from redrive.store.port import EventFilter
-from tests.factories import an_event, an_integration
+from tests.factories import NOW, an_event, an_integration, secrets
 from tests.store.under_test import StoreUnderTest, add_integration, changed, events_of
 
 UPDATES = EventFilter(event_type=EventType.UPDATED)
@@ -28,7 +29,11 @@ async def test_an_integration_comes_back_as_it_was_given(store: StoreUnderTest) 
         concurrency=2,
         rate_per_second=0.5,
         health_url="https://acme.example/up",
-        secrets=("whsec_new", "whsec_old"),
+        secrets=(
+            SigningSecret("sealed 1", public_key="whpk_1"),
+            SigningSecret("sealed 2", ends_at=NOW + timedelta(hours=1)),
+        ),
+        credentials="sealed 3",
     )
 
     number = await store.create_integration(given, an_event(EventType.CREATED), None)
@@ -47,7 +52,7 @@ async def test_a_taken_integration_id_is_told_and_leaves_no_event(store: StoreUn
     await store.create_integration(an_integration(), an_event(EventType.CREATED), None)
 
     second = await store.create_integration(
-        an_integration(name="Another", secrets=("whsec_x",)), an_event(EventType.CREATED), None
+        an_integration(name="Another", secrets=secrets("whsec_x")), an_event(EventType.CREATED), None
     )
 
     [kept] = await store.integrations()
@@ -58,11 +63,11 @@ async def test_a_taken_integration_id_is_told_and_leaves_no_event(store: StoreUn
 
 async def test_integrations_come_by_their_id_each_with_its_own_secrets(store: StoreUnderTest) -> None:
     for name in ("b", "c", "a"):
-        await add_integration(store, name, secrets=(f"whsec_{name}", "whsec_shared"))
+        await add_integration(store, name, secrets=secrets(f"whsec_{name}", "whsec_shared"))
 
     found = await store.integrations()
 
-    assert [(one.integration_id, one.secrets[0]) for one in found] == [
+    assert [(one.integration_id, one.secrets[0].sealed) for one in found] == [
         ("a", "whsec_a"),
         ("b", "whsec_b"),
         ("c", "whsec_c"),
@@ -70,8 +75,8 @@ async def test_integrations_come_by_their_id_each_with_its_own_secrets(store: St
 
 
 async def test_an_update_replaces_fields_and_secrets_and_leaves_its_events(store: StoreUnderTest) -> None:
-    await add_integration(store, secrets=("whsec_1", "whsec_2"))
-    new = changed(await the_only_one(store), name="New", secrets=("whsec_3",))
+    await add_integration(store, secrets=secrets("whsec_1", "whsec_2"))
+    new = changed(await the_only_one(store), name="New", secrets=secrets("whsec_3"))
     event = an_event(EventType.LIFECYCLE_CHANGED)
 
     updated = await store.update_integration(new, [event])
@@ -83,7 +88,7 @@ async def test_an_update_replaces_fields_and_secrets_and_leaves_its_events(store
 
 async def test_an_update_of_a_stale_version_changes_nothing(store: StoreUnderTest, number: int) -> None:
     old = await the_only_one(store)
-    new = changed(old, name="New", secrets=("whsec_1",))
+    new = changed(old, name="New", secrets=secrets("whsec_1"))
     await store.update_integration(new, [])
 
     stale = await store.update_integration(

@@ -20,7 +20,7 @@ async def create_integration(connection: Connection, integration: Integration) -
         integration.shards, pack_integration(integration),
     )  # fmt: skip
     if number is not None:
-        await _follow(connection, number, integration)
+        await connection.execute(SQL["add_lanes"], number, integration.shards)
     return number
 
 
@@ -33,8 +33,7 @@ async def update_integration(connection: Connection, integration: Integration) -
         pack_integration(integration), integration.number, integration.version - 1,
     )  # fmt: skip
     if rows:
-        await connection.execute(SQL["drop_secrets"], integration.number)
-        await _follow(connection, integration.number, integration)
+        await connection.execute(SQL["add_lanes"], integration.number, integration.shards)
     return bool(rows)
 
 
@@ -83,7 +82,18 @@ async def _written(connection: Connection, verb: str, *values: Any) -> bool:
     return bool(is_done)
 
 
-async def _follow(connection: Connection, number: int, integration: Integration) -> None:
-    """What stands beside an integration's row: its secrets and its lanes."""
-    await connection.execute(SQL["insert_secrets"], number, list(integration.secrets))
-    await connection.execute(SQL["add_lanes"], number, integration.shards)
+async def keep(connection: Connection, name: str, value: bytes) -> bytes:
+    """Keep *value* under *name* if nothing is; what is."""
+    await connection.execute(SQL["keep"], name, value)
+    return bytes(await connection.fetchval(SQL["kept"], name))
+
+
+async def kept(connection: Connection, name: str) -> bytes | None:
+    """What is kept under *name*."""
+    value = await connection.fetchval(SQL["kept"], name)
+    return None if value is None else bytes(value)
+
+
+async def exchange(connection: Connection, name: str, old: bytes, new: bytes) -> bool:
+    """Keep *new* in the place of *old*, or find it there: it may have been done before."""
+    return bool(await connection.fetchval(SQL["exchange"], name, old, new))

@@ -372,16 +372,8 @@ SELECT number FROM integration WHERE integration_id = $1
 INSERT INTO lane (integration, shards, shard) SELECT $1, $2::smallint, s FROM generate_series(0, $2::int - 1) s
 ON CONFLICT DO NOTHING
 
--- name: drop_secrets
-DELETE FROM signing_secret WHERE integration = $1
-
--- name: insert_secrets
-INSERT INTO signing_secret (integration, position, value)
-SELECT $1, ordinality - 1, value FROM unnest($2::text[]) WITH ORDINALITY AS t (value, ordinality)
-
 -- name: integrations
-SELECT number, lifecycle, version, config,
-       ARRAY(SELECT value FROM signing_secret s WHERE s.integration = number ORDER BY position)
+SELECT number, lifecycle, version, config
   FROM integration WHERE changed > $1 ORDER BY integration_id
 
 -- name: items
@@ -495,11 +487,14 @@ SELECT substring(c.relname FROM '_w([0-9]+)$')::int AS week,
 -- name: bounds
 SELECT pg_get_expr(relpartbound, oid) FROM pg_class WHERE oid = $1::text::regclass
 
--- name: keep_secret
+-- name: keep
 INSERT INTO secret_of_database (name, value) VALUES ($1, $2) ON CONFLICT DO NOTHING
 
--- name: secret
+-- name: kept
 SELECT value FROM secret_of_database WHERE name = $1
+
+-- name: exchange
+UPDATE secret_of_database SET value = $3 WHERE name = $1 AND value IN ($2, $3) RETURNING true
 
 -- name: take_duty
 INSERT INTO duty AS d (name, owner, until) VALUES ($1, $2, redrive_now() + $3)

@@ -25,8 +25,8 @@ _PARTS = (slice(0, 13), slice(13, 20), slice(20, 28), slice(28, 43), slice(43, 5
 
 
 async def integrations(connection: Connection, after: int) -> list[Integration]:
-    """Those that changed after a version of the catalogue, with their secrets."""
-    return [to_integration(row[:4], tuple(row[4])) for row in await _rows(connection, "integrations", after)]
+    """Those that changed after a version of the catalogue."""
+    return [to_integration(row) for row in await _rows(connection, "integrations", after)]
 
 
 async def items(connection: Connection, integration: int, ids: Sequence[int], *, whole: bool) -> list[Item]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Final, Self, TypeVar
 
 from redrive.audit.record import AuditEvent
-from redrive.clock import Clock, FollowedClock, random_bytes
+from redrive.clock import Clock, FollowedClock
 from redrive.config import without_secrets
 from redrive.domain.delivery import Attempt, Claim, Item, Resolution
 from redrive.domain.ids import EventId, IdSequence, ItemId, first_id_at
@@ -360,7 +360,9 @@ class PostgresStore:
 
         return await self._database.write(create, look_up)
 
-    async def update_integration(self, integration: Integration, events: Sequence[AuditEvent]) -> bool:
+    async def update_integration(
+        self, integration: Integration, events: Sequence[AuditEvent], once: Once | None = None
+    ) -> bool:
         """Replace an integration."""
 
         async def update(connection: Connection) -> bool:
@@ -370,7 +372,7 @@ class PostgresStore:
                     await work.write_last_events(connection, events)
                 return changed
 
-        return await self._guarded(update, events)
+        return await self._guarded(update, events, once)
 
     async def replay(self, replay: Replay, once: Once | None) -> bool:
         """Open an item's next cycle."""
@@ -491,15 +493,17 @@ class PostgresStore:
         """Forget old events."""
         return await self._duties.forget_events(self._owner, before_id=first_id_at(before))
 
-    async def secret(self, name: str) -> bytes:
-        """A secret of this database's own."""
-        fresh = random_bytes(32)
+    async def kept(self, name: str) -> bytes | None:
+        """What is kept under a name."""
+        return await self._database.run(lambda connection: operate.kept(connection, name))
 
-        async def keep(connection: Connection) -> bytes:
-            await connection.execute(SQL["keep_secret"], name, fresh)
-            return bytes(await connection.fetchval(SQL["secret"], name))
+    async def keep(self, name: str, value: bytes) -> bytes:
+        """Keep something, unless something is."""
+        return await self._database.again(lambda connection: operate.keep(connection, name, value))
 
-        return await self._database.again(keep)
+    async def exchange(self, name: str, old: bytes, new: bytes) -> bool:
+        """Keep one thing in the place of another."""
+        return await self._database.again(lambda connection: operate.exchange(connection, name, old, new))
 
     def describe(self) -> Mapping[str, Any]:
         """What this store is."""

@@ -25,7 +25,6 @@ def create_integration(connection: apsw.Connection, integration: Integration) ->
     if not rows:
         return None
     number: int = rows[0][0]
-    _keep_secrets(connection, number, integration.secrets)
     return number
 
 
@@ -42,9 +41,6 @@ def update_integration(connection: apsw.Connection, integration: Integration) ->
             integration.version - 1,
         ),
     )
-    if rows:
-        connection.execute(SQL["drop_secrets"], (integration.number,))
-        _keep_secrets(connection, integration.number, integration.secrets)
     return bool(rows)
 
 
@@ -102,8 +98,20 @@ def recall(connection: apsw.Connection, scope: bytes) -> Once | None:
     return Once(found, fingerprint, status, body, from_ms(created_ms))
 
 
-def _keep_secrets(connection: apsw.Connection, number: int, secrets: tuple[str, ...]) -> None:
-    connection.executemany(
-        SQL["insert_secret"],
-        [(number, position, secret) for position, secret in enumerate(secrets)],
-    )
+def keep(connection: apsw.Connection, name: str, value: bytes) -> bytes:
+    """Keep *value* under *name* if nothing is; what is."""
+    connection.execute(SQL["keep"], (name, value))
+    kept_now = kept(connection, name)
+    assert kept_now is not None  # noqa: S101 - the statement before saw to it
+    return kept_now
+
+
+def kept(connection: apsw.Connection, name: str) -> bytes | None:
+    """What is kept under *name*."""
+    rows = ask(connection, SQL["kept"], (name,))
+    return bytes(rows[0][0]) if rows else None
+
+
+def exchange(connection: apsw.Connection, name: str, old: bytes, new: bytes) -> bool:
+    """Keep *new* in the place of *old*."""
+    return bool(ask(connection, SQL["exchange"], (new, name, old)))

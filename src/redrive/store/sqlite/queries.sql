@@ -140,17 +140,8 @@ ON CONFLICT DO NOTHING RETURNING number
 -- name: update_integration
 UPDATE integration SET lifecycle = ?, version = ?, config = ? WHERE number = ? AND version = ? RETURNING number
 
--- name: drop_secrets
-DELETE FROM signing_secret WHERE integration = ?
-
--- name: insert_secret
-INSERT INTO signing_secret (integration, position, value) VALUES (?, ?, ?)
-
 -- name: integrations
 SELECT number, lifecycle, version, config FROM integration ORDER BY integration_id
-
--- name: secrets
-SELECT integration, value FROM signing_secret ORDER BY integration, position
 
 -- name: delivery
 SELECT id, integration, event_type, request_id, traceparent, tracestate, idempotency_key, created_by,
@@ -269,8 +260,11 @@ DELETE FROM audit WHERE id IN (
                     coalesce((SELECT min(id) FROM dead WHERE resolved_at IS NULL), :before))
      ORDER BY id LIMIT :most)
 
--- name: keep_secret
+-- name: keep
 INSERT INTO secret_of_database (name, value) VALUES (?, ?) ON CONFLICT DO NOTHING
 
--- name: secret
+-- name: kept
 SELECT value FROM secret_of_database WHERE name = ?
+
+-- name: exchange
+UPDATE secret_of_database SET value = ? WHERE name = ? AND value = ? RETURNING name

@@ -30,13 +30,8 @@ TOP = (1 << 63) - 1
 
 
 def integrations(connection: apsw.Connection) -> list[Integration]:
-    """All of them, with their secrets."""
-    secrets: dict[int, list[str]] = {}
-    for number, value in ask(connection, SQL["secrets"]):
-        secrets.setdefault(number, []).append(value)
-    return [
-        to_integration(row, tuple(secrets.get(row[0], ()))) for row in ask(connection, SQL["integrations"])
-    ]
+    """All of them."""
+    return [to_integration(row) for row in ask(connection, SQL["integrations"])]
 
 
 def item(connection: apsw.Connection, integration: int, item_id: ItemId) -> Item | None:

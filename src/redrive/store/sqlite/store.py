@@ -14,7 +14,7 @@ from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 import apsw
 
 from redrive.audit.record import AuditEvent
-from redrive.clock import Clock, random_bytes
+from redrive.clock import Clock
 from redrive.domain.delivery import Attempt, Claim, Item, Resolution
 from redrive.domain.ids import EventId, IdSequence, ItemId, first_id_at
 from redrive.domain.integration import Integration
@@ -191,9 +191,11 @@ class SqliteStore:
 
         return await self._write(create)
 
-    async def update_integration(self, integration: Integration, events: Sequence[AuditEvent]) -> bool:
+    async def update_integration(
+        self, integration: Integration, events: Sequence[AuditEvent], once: Once | None = None
+    ) -> bool:
         """Replace an integration."""
-        return await self._guarded(lambda c: operate.update_integration(c, integration), events)
+        return await self._guarded(lambda c: operate.update_integration(c, integration), events, once)
 
     async def replay(self, replay: Replay, once: Once | None) -> bool:
         """Open an item's next cycle."""
@@ -303,16 +305,17 @@ class SqliteStore:
             gone += count
         return gone
 
-    async def secret(self, name: str) -> bytes:
-        """A secret of this database's own."""
-        fresh = random_bytes(32)
+    async def kept(self, name: str) -> bytes | None:
+        """What is kept under a name."""
+        return await self._read(operate.kept, name)
 
-        def keep(connection: apsw.Connection) -> bytes:
-            connection.execute(SQL["keep_secret"], (name, fresh))
-            [(value,)] = ask(connection, SQL["secret"], (name,))
-            return bytes(value)
+    async def keep(self, name: str, value: bytes) -> bytes:
+        """Keep something, unless something is."""
+        return await self._write(operate.keep, name, value)
 
-        return await self._write(keep)
+    async def exchange(self, name: str, old: bytes, new: bytes) -> bool:
+        """Keep one thing in the place of another."""
+        return await self._write(operate.exchange, name, old, new)
 
     def describe(self) -> Mapping[str, Any]:
         """What this store is."""
