@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from redrive.config import SETTINGS, BadSettings, Settings, load
+from redrive.domain.access import Permission
 from redrive.domain.errors import InvalidPayload
 from redrive.domain.integration import Defaults, check_integration
 
@@ -337,3 +338,51 @@ def empty_file() -> Path:
 def test_the_port_is_none_of_the_metrics_ports() -> None:
     with pytest.raises(BadSettings, match=r"port \(9001\) must not be one of the 2 metrics ports"):
         load({}, {"REDRIVE_PORT": "9001", "REDRIVE_METRICS_PORT": "9000", "REDRIVE_WORKERS": "2"})
+
+
+OIDC = {"REDRIVE_JWT_ISSUER": "https://id.example/realm", "REDRIVE_JWT_AUDIENCE": "redrive"}
+
+
+def test_an_identity_provider_is_an_issuer_and_an_audience_and_what_its_claims_permit() -> None:
+    grants = f"ops team={Permission.OPERATE}, a=b={Permission.VIEW}"
+
+    settings = load({}, OIDC | {"REDRIVE_JWT_PERMISSIONS": grants})
+
+    assert settings.jwt_issuer == "https://id.example/realm"
+    assert settings.jwt_permissions == (("ops team", Permission.OPERATE), ("a=b", Permission.VIEW))
+
+
+@pytest.mark.parametrize(
+    "text", ["ops", "ops=view", f"={Permission.VIEW}", "ops=", f"ops={Permission.VIEW}x"]
+)
+def test_a_grant_names_a_value_and_a_permission(text: str) -> None:
+    [problem] = problems(OIDC | {"REDRIVE_JWT_PERMISSIONS": text})
+
+    assert problem.endswith(f"; {text!r} does not end with = and a permission")
+
+
+@pytest.mark.parametrize(
+    ("changed", "problem"),
+    [
+        ({"REDRIVE_JWT_AUDIENCE": None}, "jwt_issuer needs jwt_audience, or tokens for other services would"),
+        ({"REDRIVE_JWT_ISSUER": None}, "jwt_audience means nothing without jwt_issuer"),
+        ({"REDRIVE_JWT_ISSUER": "http://id.example"}, "jwt_issuer: only https is allowed here"),
+        ({"REDRIVE_JWT_ISSUER": "id.example"}, "jwt_issuer: write the whole URL"),
+        ({"REDRIVE_JWT_JWKS_URL": "http://id.example/keys"}, "jwt_jwks_url: only https is allowed here"),
+        ({"REDRIVE_JWT_ISSUER": " "}, "REDRIVE_JWT_ISSUER must be text on one line"),
+    ],
+)
+def test_half_an_identity_provider_is_told_at_start(changed: dict[str, str | None], problem: str) -> None:
+    environ = {name: value for name, value in (OIDC | changed).items() if value is not None}
+
+    [said] = problems(environ)
+
+    assert said.startswith(problem)
+
+
+def test_an_issuer_that_is_no_url_needs_an_address_of_its_keys() -> None:
+    settings = load(
+        {}, OIDC | {"REDRIVE_JWT_ISSUER": "id", "REDRIVE_JWT_JWKS_URL": "https://id.example/keys"}
+    )
+
+    assert settings.jwt_issuer == "id"

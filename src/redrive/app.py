@@ -8,6 +8,7 @@ import socket
 import sys
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
@@ -23,16 +24,17 @@ from redrive.config import BadSettings, Settings
 from redrive.delivery.addresses import Network
 from redrive.delivery.guard import Guard
 from redrive.delivery.http import HttpDeliverer
-from redrive.delivery.keyfile import is_open_to_others, read_keys, read_or_make, write_keys
-from redrive.delivery.names import SystemResolver, is_local
-from redrive.delivery.sealing import BadKeys, Key, KeyRing, new_key
-from redrive.engine import vault
+from redrive.delivery.names import Resolver, SystemResolver, is_local
+from redrive.delivery.sealing import Key
+from redrive.engine import keys
+from redrive.engine.jwt import Trust
+from redrive.engine.provider import NAMED, Provider
 from redrive.engine.runtime import Engine, Limits
 from redrive.engine.tools import Tools
-from redrive.engine.vault import DATA_KEY, Vault
+from redrive.engine.vault import Vault
 from redrive.server import CannotServe, HttpServer, Signals, listening
 from redrive.store import sqlite
-from redrive.store.port import Store, StoreOwned, StoreUnavailable
+from redrive.store.port import Store, StoreOwned
 from redrive.store.sqlite import SqliteStore
 from redrive.store.transfer import Copied, Tell
 from redrive.telemetry.bus import Bus
@@ -41,7 +43,7 @@ from redrive.telemetry.log import log_to
 from redrive.telemetry.metrics import Metrics
 
 SWITCH_SECONDS = 0.0005  # a tenth of the default: the writer thread must not wait for a busy loop
-KEYS_ADVICE = "`redrive key --help` says what belongs into it; `redrive doctor` looks at it"
+EVERYWHERE = (ip_network("0.0.0.0/0"), ip_network("::/0"))
 YOUNG_AT_MOST = 5_000  # containers made and not freed before the garbage collector looks at these
 
 
@@ -151,45 +153,23 @@ def must_have_a_place(settings: Settings) -> None:
 async def key_in_use(settings: Settings) -> str | None:
     """The id of the key of the file that the database is sealed under; None when nothing was sealed yet."""
     async with open_store(settings) as store:
-        kept = await store.kept(DATA_KEY)
-    return None if kept is None else vault.key_in_use(kept)
+        return await keys.in_use(store)
 
 
-async def rotate_key(settings: Settings, keys: Sequence[Key]) -> str:
-    """Seal the database under a new key, the first of the key file from now on; its id.
-
-    The file comes first, so that whatever cuts this short, its keys open the database. A first key that is
-    not in use yet is taken instead of a new one.
-    """
-    path = settings.key_path()
+async def rotate_key(settings: Settings, known: Sequence[Key]) -> str:
+    """Seal the database under a new key, the first of the key file from now on; its id."""
     async with open_store(settings) as store:
-        kept = await store.kept(DATA_KEY)
-        if kept is None or vault.key_in_use(kept) == keys[0].id:
-            keys = [new_key(), *keys]
-            write_keys(path, keys)
-        await vault.change_key(store, keys, str(path))
-    return keys[0].id
+        return await keys.rotate(settings.key_path(), known, store)
 
 
 def check_keys(settings: Settings) -> tuple[bool, str]:
     """Whether the key file is as it should be, and how it is; StoreUnavailable when it opens no secret."""
-    path = settings.key_path().absolute()
 
-    async def look() -> bool:
+    async def look() -> tuple[bool, str]:
         async with open_store(settings) as store:
-            kept = await store.kept(DATA_KEY)
-            if kept is None and not path.exists():
-                return False
-            keys = await _keys(settings, store)
-            if kept is not None:
-                vault.open_data_key(KeyRing(keys, f"the keys in {path}"), kept)
-            return True
+            return await keys.check(settings.key_path().absolute(), store)
 
-    if not asyncio.run(look()):
-        return True, f"there is none yet; `redrive serve` makes {path}"
-    if is_open_to_others(path):
-        return False, f"everyone on this machine can read {path}; chmod 600 keeps it from them"
-    return True, f"{path} opens the secrets; keep a copy of it, but not beside the database's backups"
+    return asyncio.run(look())
 
 
 def check_up(settings: Settings) -> list[tuple[str, bool, str]]:
@@ -272,23 +252,17 @@ def _started(settings: Settings, store: Store, listener: socket.socket, incarnat
 async def _engine(
     settings: Settings, listeners: list[socket.socket], bus: Bus, opened: contextlib.AsyncExitStack
 ) -> Engine:
-    guard = Guard(
-        allow_targets=settings.allow_targets,
-        allow_targets_of=_by_integration(settings.allow_targets_of),
-        allow_ports=frozenset(settings.allow_ports),
-        allow_http=settings.allow_http,
-        is_local=is_local,
-    )
-    guard.protect([listener.getsockname()[:2] for listener in listeners])
     store = await _store(settings, SystemClock(), migrates=True)
     opened.push_async_callback(store.close)
     resolver = SystemResolver()
     opened.callback(resolver.close)
+    guard = _guard(settings, listeners, settings.allow_targets_of)
     deliverer = HttpDeliverer(guard, resolver, store.clock)
     opened.push_async_callback(deliverer.close)
-    keys = await _keys(settings, store)
+    vault = Vault(await keys.of_file(settings.key_path(), store), str(settings.key_path()))
+    tools = Tools(store, store.clock, chance, unique_bytes, bus, vault)
     return Engine(
-        Tools(store, store.clock, chance, unique_bytes, bus, Vault(keys, str(settings.key_path()))),
+        tools,
         deliverer,
         settings.defaults(),
         Limits(
@@ -302,25 +276,48 @@ async def _engine(
         ),
         allow_http=settings.allow_http,
         sends=settings.role != "api",
+        provider=_provider(settings, listeners, resolver, tools, opened),
     )
 
 
-async def _keys(settings: Settings, store: Store) -> Sequence[Key]:
-    """The keys of the key file, which is made for a database that has none yet."""
-    path = settings.key_path()
-    try:
-        found = read_keys(path)
-        if found is None:
-            if await store.kept(DATA_KEY) is not None:
-                raise StoreUnavailable(
-                    f"there is no key file at {path.absolute()}; this database's secrets open with it alone",
-                    fatal=True,
-                    advice="put it back from where it is kept, or name it with REDRIVE_KEY_FILE",
-                )
-            found = read_or_make(path)
-    except BadKeys as error:
-        raise StoreUnavailable(str(error), fatal=True, advice=KEYS_ADVICE) from error
-    return found
+def _provider(
+    settings: Settings,
+    listeners: list[socket.socket],
+    resolver: Resolver,
+    tools: Tools,
+    opened: contextlib.AsyncExitStack,
+) -> Provider | None:
+    """The identity provider, asked through a client of its own: the host the operator named may be any."""
+    if not settings.jwt_issuer:
+        return None
+    guard = _guard(settings, listeners, [(NAMED, network) for network in EVERYWHERE])
+    deliverer = HttpDeliverer(guard, resolver, tools.clock)
+    opened.push_async_callback(deliverer.close)
+    trust = Trust(
+        settings.jwt_issuer, settings.jwt_audience, settings.jwt_permissions_claim, settings.jwt_permissions
+    )
+    return Provider(
+        trust,
+        settings.jwt_jwks_url or None,
+        deliverer,
+        tools.clock,
+        tools.announce,
+        allow_http=settings.allow_http,
+    )
+
+
+def _guard(
+    settings: Settings, listeners: list[socket.socket], allow_targets_of: Sequence[tuple[str, Network]]
+) -> Guard:
+    guard = Guard(
+        allow_targets=settings.allow_targets,
+        allow_targets_of=_by_integration(allow_targets_of),
+        allow_ports=frozenset(settings.allow_ports),
+        allow_http=settings.allow_http,
+        is_local=is_local,
+    )
+    guard.protect([listener.getsockname()[:2] for listener in listeners])
+    return guard
 
 
 def _by_integration(pairs: Sequence[tuple[str, Network]]) -> dict[str, list[Network]]:

@@ -14,8 +14,11 @@ from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, NamedTuple, get_args, get_type_hints
 
+from redrive.domain.access import Permission
+from redrive.domain.errors import InvalidPayload
 from redrive.domain.integration import INTEGRATION_ID, MAX_ATTEMPTS, MAX_TIMEOUT_SECONDS, Defaults, is_line
 from redrive.domain.outcome import RETRYABLE_NETWORK_CODES
+from redrive.domain.target import parse_target
 
 Network = IPv4Network | IPv6Network
 Role = Literal["all", "api", "worker"]
@@ -115,6 +118,13 @@ def _network_of(text: str) -> tuple[str, Network]:
     return integration_id, _network(network)
 
 
+def _permission_of(text: str) -> tuple[str, Permission]:
+    value, _, name = text.rpartition("=")
+    if not is_line(value, 256) or name not in set(Permission):
+        raise ValueError(f"{text!r} does not end with = and a permission")
+    return value, Permission(name)
+
+
 def _integer(low: int, high: int) -> Kind:
     def read(text: str) -> int:
         if not _INTEGER.fullmatch(text) or not low <= int(text) <= high:
@@ -159,6 +169,11 @@ _DATABASE = Kind(
 )
 _NETWORKS = _list("ranges such as 10.0.0.0/8", _network)
 _NETWORKS_OF = _list("ranges, each of an integration, such as billing=10.0.0.0/8", _network_of)
+_PERMISSIONS_OF = _list(
+    "values of the claim, each with a permission, such as"
+    f" operators={Permission.OPERATE},operators={Permission.VIEW}",
+    _permission_of,
+)
 _PORTS = _list("ports", _integer(1, 65535).read)
 _CODES = _list(f"codes among {' '.join(RETRYABLE_NETWORK_CODES)}", _choice(RETRYABLE_NETWORK_CODES).read)
 _DELAY = _number(0.001, 86_400)
@@ -247,6 +262,23 @@ class Settings:
         _integer(0, 1_000_000),
         "Calls one token's subject may make to a process; further ones are answered 429. 0: no limit.",
     ] = 0
+    jwt_issuer: Annotated[
+        str, _TEXT, "The OpenID Connect provider whose tokens (JWTs) callers may use: their `iss`, a URL."
+    ] = ""
+    jwt_audience: Annotated[str, _TEXT, "What stands for this service in their `aud`."] = ""
+    jwt_jwks_url: Annotated[
+        str, _TEXT, "Where the provider's keys are; none: where its discovery document says."
+    ] = ""
+    jwt_permissions_claim: Annotated[
+        str,
+        _TEXT,
+        "The claim that says what a caller may do; a dot leads into an object: realm_access.roles.",
+    ] = "scope"
+    jwt_permissions: Annotated[
+        tuple[tuple[str, Permission], ...],
+        _PERMISSIONS_OF,
+        "What values of that claim permit; a permission's own name always permits it.",
+    ] = ()
     workers: Annotated[
         int, _integer(1, 256), "How many processes `redrive serve` starts on this machine (PostgreSQL)."
     ] = 1
@@ -419,3 +451,20 @@ def _contradictions(values: Mapping[str, Any]) -> Iterator[str]:
     port, first, count = (values.get(name) for name in ("port", "metrics_port", "workers"))
     if port and first and count and first <= port < first + count:
         yield f"port ({port}) must not be one of the {count} metrics ports that begin with {first}"
+    yield from _contradictions_of_jwt(values)
+
+
+def _contradictions_of_jwt(values: Mapping[str, Any]) -> Iterator[str]:
+    issuer, url = values.get("jwt_issuer"), values.get("jwt_jwks_url")
+    if issuer == "":
+        rest = ("jwt_audience", "jwt_jwks_url", "jwt_permissions")
+        yield from (f"{name} means nothing without jwt_issuer" for name in rest if values.get(name))
+    if not issuer:
+        return
+    if values.get("jwt_audience") == "":
+        yield "jwt_issuer needs jwt_audience, or tokens for other services would be taken here"
+    if url is not None:
+        try:
+            parse_target(url or issuer, allow_http=values.get("allow_http", False))
+        except InvalidPayload as error:
+            yield f"{'jwt_jwks_url' if url else 'jwt_issuer'}: {error.faults[0].detail}"

@@ -41,6 +41,7 @@ class Receiver:
 
     def __init__(self) -> None:
         self._thread = LoopThread("receiver")
+        self.is_open = True
         self._scripts: dict[str, list[Answer]] = {}
         self._received: defaultdict[str, list[Received]] = defaultdict(list)
         self._tasks: set[asyncio.Task[None]] = set()
@@ -55,6 +56,7 @@ class Receiver:
         return list(self._received[path])
 
     def close(self) -> None:
+        self.is_open = False
         self._thread.call(self._close())
         self._thread.stop()
 

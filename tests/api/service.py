@@ -5,15 +5,18 @@ import json
 import secrets
 import socket
 from collections.abc import Coroutine
-from dataclasses import dataclass
-from datetime import timedelta
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 from ipaddress import ip_network
 from itertools import count
 from typing import Any, TypeVar
 
+from redrive import app
 from redrive.api.app import Api
 from redrive.api.routes import routes
 from redrive.clock import SystemClock, chance, unique_bytes
+from redrive.config import Settings
 from redrive.delivery.guard import Guard
 from redrive.delivery.http import HttpDeliverer
 from redrive.delivery.names import SystemResolver, is_local
@@ -35,11 +38,27 @@ VIEW, OPERATE, DELIVER = Permission.VIEW, Permission.OPERATE, Permission.DELIVER
 EVERYTHING = (VIEW, OPERATE, DELIVER)
 AT_ONCE = Defaults(base_delay_seconds=0.01, max_delay_seconds=0.05)
 PATIENT = Limits(drain_seconds=5, auth_failures_per_minute=1_000_000)
+NO_PROVIDER = Settings()
 NEVER = 0.001  # per second: an integration this slow sends nothing while a test lasts
 INTEGRATIONS = "/platform/integrations"
 EVENTS = "/platform/audit/events"
 Done = TypeVar("Done")
 _numbers = count(1)
+
+
+class MovedClock(SystemClock):
+    """The machine's clock, set forward by a test."""
+
+    ahead = timedelta()
+
+    def now(self) -> datetime:
+        return super().now() + self.ahead
+
+    def elapsed(self) -> float:
+        return super().elapsed() + self.ahead.total_seconds()
+
+    def move(self, seconds: float) -> None:
+        self.ahead += timedelta(seconds=seconds)
 
 
 class Service:
@@ -51,11 +70,13 @@ class Service:
         receiver: Receiver,
         defaults: Defaults = AT_ONCE,
         limits: Limits = PATIENT,
+        settings: Settings = NO_PROVIDER,
     ) -> None:
         self.storage = storage
         self.receiver = receiver
         self.defaults = defaults
         self.limits = limits
+        self.settings = settings  # as far as they are about an identity provider
         self.port = 0
         self.start()
         self.admin = self.caller(*EVERYTHING, subject="admin")
@@ -130,7 +151,14 @@ class Service:
         tools = Tools(self.store, self.store.clock, chance, unique_bytes, bus, a_vault())
         self._resolver = SystemResolver()
         self._deliverer = HttpDeliverer(guard, self._resolver, clock)
-        self.engine = Engine(tools, self._deliverer, self.defaults, self.limits, allow_http=True)
+        self._opened = AsyncExitStack()
+        self.provider_clock = MovedClock()
+        provider = app._provider(
+            self.settings, [listener], self._resolver, replace(tools, clock=self.provider_clock), self._opened
+        )
+        self.engine = Engine(
+            tools, self._deliverer, self.defaults, self.limits, allow_http=True, provider=provider
+        )
         await self.engine.start()
         self._server = HttpServer(Api(self.engine, routes(self.metrics)), listener)
         self._server.start()
@@ -141,6 +169,7 @@ class Service:
         await self._server.close()
         await self.engine.close()
         await self._deliverer.close()
+        await self._opened.aclose()
         self._resolver.close()
         await self.store.close()
 

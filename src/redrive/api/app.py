@@ -9,6 +9,7 @@ from redrive.api import problems
 from redrive.api.call import SECURITY_HEADERS, Asked, Headers, Reply, Route, correlation
 from redrive.domain.errors import Forbidden, MethodNotAllowed, PathNotFound, RedriveError
 from redrive.domain.integration import INTEGRATION_ID
+from redrive.engine.jwt import MOST_CHARACTERS
 from redrive.engine.runtime import Engine
 from redrive.store.port import StoreInconsistent, StoreUnavailable
 from redrive.telemetry.events import LoopFailed, RequestHandled, StoreFailed
@@ -17,8 +18,8 @@ Scope = Mapping[str, Any]
 Receive = Callable[[], Awaitable[Mapping[str, Any]]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 UNMATCHED = "(none)"
+_SCHEME = "bearer "
 _PARAMETER = re.compile(r"\{(\w+)\}")
-MOST_TOKEN = 512
 
 
 class Api:
@@ -131,6 +132,6 @@ def _address(scope: Scope) -> str:
 
 def _bearer(headers: Headers) -> str | None:
     value = headers.once(b"authorization")
-    if value is None or value[:7].lower() != "bearer " or len(value) > MOST_TOKEN:
+    if value is None or value[:7].lower() != _SCHEME or len(value) > len(_SCHEME) + MOST_CHARACTERS:
         return None
     return value[7:].strip(" ") or None

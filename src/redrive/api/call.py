@@ -139,7 +139,7 @@ class Asked(msgspec.Struct):
         key = self.idempotency_key()
         if key is None:
             return None
-        return Key.of(self.call.principal.id, f"{self.method} {self.raw_path}", key, body)
+        return Key.of(self.call.principal.caller, f"{self.method} {self.raw_path}", key, body)
 
     def _check_type(self) -> None:
         if self.headers.values.get(b"content-encoding", b"identity") != b"identity":

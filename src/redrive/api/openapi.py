@@ -150,7 +150,7 @@ _WORD = {
     "resolved": BOOLEAN,
     "request_id": _TEXT | {"description": "All that this one call caused."},
     "target_id": _TEXT,
-    "actor": _TEXT | {"description": "Who did it: a token's subject."},
+    "actor": _TEXT | {"description": "Who did it: a token's or a user's subject."},
     "limit": {"type": "integer", "minimum": 1, "maximum": MOST, "default": DEFAULT_LIMIT},
     "cursor": _TEXT | {"description": "`next_cursor` of the page before, with the same filters."},
 }

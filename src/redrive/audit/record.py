@@ -47,7 +47,7 @@ WHEN: dict[EventType, str] = {
 
 
 class Actor(Struct, frozen=True):
-    """Who did it: a token's subject, or redrive itself."""
+    """Who did it: a token's subject, a user (the `sub` of an identity provider), or redrive itself."""
 
     id: str
     type: str

@@ -62,7 +62,7 @@ def list_(
     integration_id: Annotated[str | None, Parameter(help="Of one integration.")] = None,
     target_id: Annotated[str | None, Parameter(help="What it was done to, of whatever kind.")] = None,
     recovery_id: Annotated[str | None, Parameter(help="All that happened to one item.")] = None,
-    actor: Annotated[str | None, Parameter(help="Who did it: a token's subject.")] = None,
+    actor: Annotated[str | None, Parameter(help="Who did it: a token's or a user's subject.")] = None,
     since: Annotated[
         str | None, Parameter(help="From this instant on (RFC 3339, or 2h: two hours ago).")
     ] = None,

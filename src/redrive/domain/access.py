@@ -19,12 +19,25 @@ class Principal(Struct, frozen=True):
     """An authenticated caller. `session_id` names the credential used, never its secret."""
 
     id: str
-    type: str  # "token" for a bearer token, "system" for redrive itself
+    type: str  # "token" for one of our own, "user" for an identity provider's, "system" for redrive itself
     session_id: str | None
     permissions: frozenset[Permission]
 
+    @property
+    def caller(self) -> str:
+        """Names the caller among all of them: a user is another one than a token's subject of that name."""
+        return self.id if self.type == "token" else f"{self.type}\n{self.id}"  # an id is on one line
+
 
 SYSTEM = Principal("redrive", "system", None, frozenset())
+
+
+class NotBelieved(Exception):
+    """A credential proves nothing. `why` is a word of ours, with nothing of the credential in it."""
+
+    def __init__(self, why: str) -> None:
+        self.why = why
+        super().__init__(why)
 
 
 class Call(Struct, frozen=True):

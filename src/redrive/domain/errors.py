@@ -125,8 +125,9 @@ class DependencyUnavailable(RedriveError):
     """Storage, audit or key material is unavailable or inconsistent: nothing was changed."""
 
     code = "INT-503-DEPENDENCY-UNAVAILABLE"
-    after: ClassVar[float] = 1.0  # seconds
 
-    def __init__(self, degradation_reason: str, detail: str = "") -> None:
+    def __init__(self, degradation_reason: str, detail: str = "", *, after: float = 1.0) -> None:
+        """*after*: seconds."""
         self.degradation_reason = degradation_reason
+        self.after = after
         super().__init__(detail or f"{degradation_reason}: nothing was changed; try again")

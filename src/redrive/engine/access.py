@@ -4,12 +4,13 @@ import hashlib
 from datetime import datetime
 from typing import NoReturn
 
-from redrive.domain.access import Call, Principal
+from redrive.domain.access import Call, NotBelieved, Principal
 from redrive.domain.errors import RateLimited, Unauthenticated
 from redrive.engine.audited import of_denial
 from redrive.engine.brake import Buckets
+from redrive.engine.jwt import has_shape
+from redrive.engine.provider import Provider
 from redrive.engine.tools import Tools
-from redrive.store.port import Token
 from redrive.telemetry.events import AuditWritten, AuthenticationFailed
 
 TRUSTED_SECONDS = 2.0  # of at most 5 until a revoked token is refused everywhere
@@ -19,8 +20,16 @@ REMEMBERED = 1_000
 class Access:
     """Says who calls."""
 
-    def __init__(self, tools: Tools, *, failures_per_minute: int, calls_per_second: int) -> None:
-        """0 calls a second: as many as come."""
+    def __init__(
+        self,
+        tools: Tools,
+        *,
+        failures_per_minute: int,
+        calls_per_second: int,
+        provider: Provider | None = None,
+    ) -> None:
+        """With a *provider*, its tokens are taken beside our own. 0 calls a second: as many as come."""
+        self.provider = provider
         self.store = tools.store
         self.clock = tools.clock
         self.next_id = tools.next_id
@@ -40,7 +49,8 @@ class Access:
         return entry[2]
 
     async def principal(self, token: str, address: str) -> Principal:
-        """The principal of *token*, or Unauthenticated; StoreUnavailable when nobody can say.
+        """The principal of *token*, or Unauthenticated; StoreUnavailable or DependencyUnavailable when nobody
+        can say.
 
         RateLimited for a token nobody has seen from an *address* that has shown too many wrong ones. Others
         from there go on: it may be a proxy's.
@@ -55,36 +65,35 @@ class Access:
                 raise RateLimited("too many tokens from there were not valid", after=seconds)
             self._failures.take(address, now)  # before it is looked up: others are at the same time
         try:
-            found = await self.store.token(digest)
-        except BaseException:
-            if may_be_guessed:
-                self._failures.give_back(address, now)
-            raise
-        if (why := self._refusal(found)) is not None or found is None:
+            principal, until = await self._look_up(token, digest)
+        except NotBelieved as error:
             self._known.pop(token, None)
             self._good.pop(digest, None)
             if not may_be_guessed:
                 self._failures.take(address, now)
-            self.refuse(why or "unknown")
+            self.refuse(error.why)
+        except BaseException:
+            if may_be_guessed:
+                self._failures.give_back(address, now)
+            raise
         if may_be_guessed:
             self._failures.give_back(address, now)
         self._good.pop(digest, None)  # the order is that of the last use
         self._good[digest] = None
         if len(self._good) > REMEMBERED:
             del self._good[next(iter(self._good))]
-        principal = Principal(found.subject, "token", found.token_id, found.permissions)
         if len(self._known) >= REMEMBERED:
             self._known.clear()
-        self._known[token] = (self.clock.elapsed() + TRUSTED_SECONDS, found.expires_at, principal)
+        self._known[token] = (self.clock.elapsed() + TRUSTED_SECONDS, until, principal)
         return principal
 
     def admit(self, principal: Principal) -> None:
         """Count a call of *principal*; RateLimited when it has made too many."""
         if self._calls is not None:
             now = self.clock.elapsed()
-            if seconds := self._calls.seconds_to_next(principal.id, now):
+            if seconds := self._calls.seconds_to_next(principal.caller, now):
                 raise RateLimited(f"{principal.id} calls more often than it may", after=seconds)
-            self._calls.take(principal.id, now)
+            self._calls.take(principal.caller, now)
 
     def refuse(self, why: str) -> NoReturn:
         """Count a call without a valid token, and refuse it."""
@@ -104,11 +113,15 @@ class Access:
         await self.store.note([event])
         self.announce(AuditWritten(event.event_type.value))
 
-    def _refusal(self, found: Token | None) -> str | None:
+    async def _look_up(self, token: str, digest: bytes) -> tuple[Principal, datetime | None]:
+        """Whose *token* is, and until when (None: until it is revoked); NotBelieved when it is nobody's."""
+        if self.provider is not None and has_shape(token):
+            return await self.provider.principal(token)
+        found = await self.store.token(digest)
         if found is None:
-            return "unknown"
+            raise NotBelieved("unknown")
         if found.revoked_at is not None:
-            return "revoked"
+            raise NotBelieved("revoked")
         if found.expires_at is not None and found.expires_at <= self.clock.now():
-            return "expired"
-        return None
+            raise NotBelieved("expired")
+        return Principal(found.subject, "token", found.token_id, found.permissions), found.expires_at

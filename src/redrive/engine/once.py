@@ -36,7 +36,7 @@ class Key(Struct, frozen=True):
 
     @classmethod
     def of(cls, caller: str, path: str, key: str, body: bytes) -> "Key":
-        """Scoped to the caller, never to a token, so that rotating one changes nothing."""
+        """Scoped to the caller (Principal.caller), never to a token, so that rotating one changes nothing."""
         scope = hashlib.sha256(f"{caller}\n{path}\n{key}".encode()).digest()
         return cls(scope, hashlib.sha256(body).digest())
 

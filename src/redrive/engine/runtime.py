@@ -14,6 +14,7 @@ from redrive.engine.ingest import Ingest
 from redrive.engine.look import Look
 from redrive.engine.membership import Membership
 from redrive.engine.operate import Operate
+from redrive.engine.provider import Provider
 from redrive.engine.tools import Tools
 from redrive.engine.worker import Worker
 from redrive.store.port import StoreOwned, StoreUnavailable
@@ -52,6 +53,7 @@ class Engine:
         *,
         allow_http: bool,
         sends: bool = True,
+        provider: Provider | None = None,
     ) -> None:
         self.store = tools.store
         self.clock = tools.clock
@@ -64,6 +66,7 @@ class Engine:
             tools,
             failures_per_minute=limits.auth_failures_per_minute,
             calls_per_second=limits.calls_per_second,
+            provider=provider,
         )
         self.catalogue = Catalogue(tools, defaults, allow_http=allow_http)
         self.worker = Worker(tools, deliverer, self.catalogue, self.health, slots=limits.slots)

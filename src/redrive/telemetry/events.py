@@ -105,6 +105,12 @@ class AuthenticationFailed(Struct, frozen=True):
     reason: str
 
 
+class KeysNotFetched(Struct, frozen=True):
+    """The identity provider did not tell its keys: those that are known go on for a day, others are a 503."""
+
+    reason: str
+
+
 class StoreFailed(Struct, frozen=True):
     """The store could not do something; answers are 503 until it can."""
 
@@ -150,6 +156,7 @@ Event = (
     | Operated
     | RequestHandled
     | AuthenticationFailed
+    | KeysNotFetched
     | StoreFailed
     | StoreRecovered
     | LeaseEnded

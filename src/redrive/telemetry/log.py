@@ -143,6 +143,10 @@ def _authentication_failed(event: events.AuthenticationFailed) -> Fields:
     return {"reason": event.reason}
 
 
+def _keys_not_fetched(event: events.KeysNotFetched) -> Fields:
+    return {"reason": event.reason}
+
+
 def _store_failed(event: events.StoreFailed) -> Fields:
     return {"verb": event.verb, "reason": event.reason}
 
@@ -188,6 +192,7 @@ LINES: Final[dict[type, Line]] = {
     events.Operated: Line(INFO, _operated),
     events.RequestHandled: Line(_request_level, _request_handled),
     events.AuthenticationFailed: Line(INFO, _authentication_failed),
+    events.KeysNotFetched: Line(ERROR, _keys_not_fetched),
     events.StoreFailed: Line(ERROR, _store_failed),
     events.StoreRecovered: Line(INFO, _store_recovered),
     events.LeaseEnded: Line(ERROR, _lease_ended),

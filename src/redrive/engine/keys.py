@@ -1,0 +1,59 @@
+"""The key file beside a database: made for a new one, looked at, given a new key."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from redrive.delivery.keyfile import is_open_to_others, read_keys, read_or_make, write_keys
+from redrive.delivery.sealing import BadKeys, Key, KeyRing, new_key
+from redrive.engine.vault import DATA_KEY, change_key, key_in_use, open_data_key
+from redrive.store.port import Store, StoreUnavailable
+
+_PUT_BACK = "put it back from where it is kept, or name it with REDRIVE_KEY_FILE"
+_LOOK = "`redrive key --help` says what belongs into it; `redrive doctor` looks at it"
+
+
+async def of_file(path: Path, store: Store) -> Sequence[Key]:
+    """The keys of the file, which is made for a database that has none yet; else StoreUnavailable."""
+    try:
+        found = read_keys(path)
+        if found is None and await store.kept(DATA_KEY) is not None:
+            raise StoreUnavailable(
+                f"there is no key file at {path.absolute()}; this database's secrets open with it alone",
+                fatal=True,
+                advice=_PUT_BACK,
+            )
+        return read_or_make(path) if found is None else found
+    except BadKeys as error:
+        raise StoreUnavailable(str(error), fatal=True, advice=_LOOK) from error
+
+
+async def in_use(store: Store) -> str | None:
+    """The id of the key of the file that the database is sealed under; None when nothing was sealed yet."""
+    kept = await store.kept(DATA_KEY)
+    return None if kept is None else key_in_use(kept)
+
+
+async def rotate(path: Path, known: Sequence[Key], store: Store) -> str:
+    """Seal the database under a new key, the first of the file from now on; its id.
+
+    The file comes first, so that whatever cuts this short, its keys open the database. A first key that is
+    not in use yet is taken instead of a new one.
+    """
+    if await in_use(store) in (None, known[0].id):
+        known = [new_key(), *known]
+        write_keys(path, known)
+    await change_key(store, known, str(path))
+    return known[0].id
+
+
+async def check(path: Path, store: Store) -> tuple[bool, str]:
+    """Whether the file is as it should be, and how it is; StoreUnavailable when it opens no secret."""
+    kept = await store.kept(DATA_KEY)
+    if kept is None and not path.exists():
+        return True, f"there is none yet; `redrive serve` makes {path}"
+    found = await of_file(path, store)
+    if kept is not None:
+        open_data_key(KeyRing(found, f"the keys in {path}"), kept)
+    if is_open_to_others(path):
+        return False, f"everyone on this machine can read {path}; chmod 600 keeps it from them"
+    return True, f"{path} opens the secrets; keep a copy of it, but not beside the database's backups"
