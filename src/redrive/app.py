@@ -167,7 +167,7 @@ def check_keys(settings: Settings) -> tuple[bool, str]:
 
     async def look() -> tuple[bool, str]:
         async with open_store(settings) as store:
-            return await keys.check(settings.key_path().absolute(), store)
+            return await keys.check(settings.key_path(), store)
 
     return asyncio.run(look())
 

@@ -325,8 +325,8 @@ class Settings:
         return without_secrets(self.database)
 
     def key_path(self) -> Path:
-        """The key file."""
-        return Path(self.key_file.replace(DATA_DIR, str(self.data_dir)))
+        """The key file, from the root on."""
+        return Path(self.key_file.replace(DATA_DIR, str(self.data_dir))).absolute()
 
     def sqlite_path(self) -> Path | None:
         """The file of a SQLite database; None when the database is another."""

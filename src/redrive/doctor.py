@@ -123,13 +123,12 @@ def _keys(settings: Settings, found: list[Finding]) -> list[Finding]:
     """Whether the key file opens the secrets of a database that can be used."""
     if not any(finding.name == "database" and finding.ok for finding in found):
         return []
-    path = settings.key_path().absolute()
     try:
         return [Finding("keys", *app.check_keys(settings))]
     except StoreUnavailable as error:
         return [Finding("keys", False, f"{error}; {error.advice}" if error.advice else str(error))]
     except OSError as error:
-        return [Finding("keys", False, f"{path} cannot be used: {error.strerror}")]
+        return [Finding("keys", False, f"{settings.key_path()} cannot be used: {error.strerror}")]
 
 
 def _open_files(settings: Settings) -> Finding:

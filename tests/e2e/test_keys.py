@@ -68,13 +68,13 @@ def test_a_new_key_beside_a_running_service(service: Service, token: str, receiv
         rotated = service.run("key", "rotate")
 
         assert rotated.code == 0, rotated.err
-        assert arrives(caller, "acme", receiver).headers["Authorization"] == f"Bearer {CANARY}"
+        assert arrives(caller, "acme", receiver).headers["authorization"] == f"Bearer {CANARY}"
     first, second = service.run("key", "list", "--output", "jsonl").lines()
     assert (first["in_use"], second["in_use"]) == (True, False)
     service.stop()
     service.start()
     with Client(service.url, token) as caller:
-        assert arrives(caller, "acme", receiver).headers["Authorization"] == f"Bearer {CANARY}"
+        assert arrives(caller, "acme", receiver).headers["authorization"] == f"Bearer {CANARY}"
     service.stop()
     shutil.copy(service.home / "before.keys", key_file(service))
     assert first["key_id"] in refuses_to_start(service)

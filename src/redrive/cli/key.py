@@ -1,7 +1,6 @@
 """The keys that a database's secrets are sealed under: in a file, for whoever runs redrive."""
 
 import asyncio
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cyclopts import App
@@ -41,7 +40,7 @@ def list_(*, database: Database = DATABASE, output: Output = "table") -> int:
     rows = [{"key_id": key.id, "seals": at == 0, "in_use": key.id == in_use} for at, key in enumerate(keys)]
     match output:
         case "json":
-            print_json({"key_file": str(_path(chosen)), "keys": rows})
+            print_json({"key_file": str(chosen.key_path()), "keys": rows})
         case "jsonl":
             print_lines(rows)
         case _:
@@ -50,7 +49,7 @@ def list_(*, database: Database = DATABASE, output: Output = "table") -> int:
     if in_use is not None and in_use not in {key.id for key in keys}:
         raise Stop(
             ExitCode.CONFLICT,
-            f"{name_of(chosen)} is sealed under {in_use}, which is not in {_path(chosen)}",
+            f"{name_of(chosen)} is sealed under {in_use}, which is not in {chosen.key_path()}",
             _ADVICE,
         )
     return ExitCode.OK
@@ -70,7 +69,7 @@ def rotate(*, database: Database = DATABASE) -> int:
 
     with on_this_machine():
         made = asyncio.run(wiring.rotate_key(chosen, keys))
-    print(f"{name_of(chosen)} is sealed under {made} now, the first key of {_path(chosen)}")
+    print(f"{name_of(chosen)} is sealed under {made} now, the first key of {chosen.key_path()}")
     note(
         "Keep a copy of that file, and give it to every process of this database before it starts again;"
         " those that run need nothing."
@@ -78,20 +77,16 @@ def rotate(*, database: Database = DATABASE) -> int:
     return ExitCode.OK
 
 
-def _path(chosen: "Settings") -> Path:
-    return chosen.key_path().absolute()
-
-
 def _keys(chosen: "Settings") -> "list[Key]":
     from redrive.delivery.keyfile import read_keys
     from redrive.delivery.sealing import BadKeys
 
     try:
-        found = read_keys(_path(chosen))
+        found = read_keys(chosen.key_path())
     except BadKeys as error:
         raise Stop(ExitCode.UNAVAILABLE, str(error), _ADVICE) from error
     if found is None:
-        raise Stop(ExitCode.NOT_FOUND, f"there is no key file at {_path(chosen)}", _ADVICE)
+        raise Stop(ExitCode.NOT_FOUND, f"there is no key file at {chosen.key_path()}", _ADVICE)
     return found
 
 

@@ -12,19 +12,24 @@ _PUT_BACK = "put it back from where it is kept, or name it with REDRIVE_KEY_FILE
 _LOOK = "`redrive key --help` says what belongs into it; `redrive doctor` looks at it"
 
 
-async def of_file(path: Path, store: Store) -> Sequence[Key]:
-    """The keys of the file, which is made for a database that has none yet; else StoreUnavailable."""
+async def of_file(path: Path, store: Store, *, may_make: bool = True) -> Sequence[Key]:
+    """The keys of the file, which is made for a database that has none yet, if it *may*; else none.
+
+    StoreUnavailable when it cannot be used, or is not there although the database needs it.
+    """
     try:
         found = read_keys(path)
         if found is None and await store.kept(DATA_KEY) is not None:
             raise StoreUnavailable(
-                f"there is no key file at {path.absolute()}; this database's secrets open with it alone",
+                f"there is no key file at {path}; this database's secrets open with it alone",
                 fatal=True,
                 advice=_PUT_BACK,
             )
-        return read_or_make(path) if found is None else found
+        if found is None:
+            return read_or_make(path) if may_make else []
     except BadKeys as error:
         raise StoreUnavailable(str(error), fatal=True, advice=_LOOK) from error
+    return found
 
 
 async def in_use(store: Store) -> str | None:
@@ -49,9 +54,9 @@ async def rotate(path: Path, known: Sequence[Key], store: Store) -> str:
 async def check(path: Path, store: Store) -> tuple[bool, str]:
     """Whether the file is as it should be, and how it is; StoreUnavailable when it opens no secret."""
     kept = await store.kept(DATA_KEY)
-    if kept is None and not path.exists():
+    found = await of_file(path, store, may_make=False)
+    if not found:
         return True, f"there is none yet; `redrive serve` makes {path}"
-    found = await of_file(path, store)
     if kept is not None:
         open_data_key(KeyRing(found, f"the keys in {path}"), kept)
     if is_open_to_others(path):
