@@ -1,6 +1,7 @@
 """One kept connection, and one exchange at a time over it: bytes out, llhttp's reading of what comes back."""
 
 import asyncio
+import select
 from collections.abc import Callable
 from typing import Final, cast
 
@@ -10,6 +11,7 @@ MAX_ANSWER: Final = 64 * 1024
 MAX_HEAD: Final = 64 * 1024
 MAX_HEADERS: Final = 100
 MAX_INTERIM: Final = 5
+MAX_RECEIVED: Final = 16 * MAX_ANSWER  # with the sizes of chunks and the trailers, which are not kept
 
 
 class ProtocolError(Exception):
@@ -49,6 +51,14 @@ class Connection(asyncio.Protocol):
     def is_open(self) -> bool:
         """Whether an exchange may still begin here."""
         return self._transport is not None and not self._transport.is_closing()
+
+    @property
+    def is_quiet(self) -> bool:
+        """Whether nothing came that is not read yet: the end, or an answer to what was not yet asked."""
+        assert self._transport is not None  # noqa: S101 - it came with the connection
+        arrived = select.poll()
+        arrived.register(self._transport.get_extra_info("socket").fileno(), select.POLLIN)
+        return not arrived.poll(0)
 
     async def exchange(self, head: bytes, body: bytes, deadline: float) -> None:
         """Send a request and wait for its answer, at most until *deadline* (loop time).
@@ -113,8 +123,10 @@ class Connection(asyncio.Protocol):
         if self._done is None or self._done.done():
             self.abort()
             return
-        if self.status is None:
-            self._received += len(data)
+        if not self._received and data[:1] in (b"R", b"I"):
+            self._fail(ProtocolError("it is not HTTP"))  # llhttp reads RTSP/ and ICE/ as well
+            return
+        self._received += len(data)
         try:
             self._parser.feed_data(data)
         except Exception as error:  # noqa: BLE001 - httptools wraps what its callbacks raise in its own
@@ -123,7 +135,7 @@ class Connection(asyncio.Protocol):
             return
         if self.status is None and self._received > MAX_HEAD * (self._interim + 1):
             self._fail(ProtocolError(f"its header is longer than {MAX_HEAD} bytes"))
-        elif len(self.body) > MAX_ANSWER:
+        elif len(self.body) > MAX_ANSWER or self._received > MAX_RECEIVED:
             self._settle()  # not whole: the connection is cut
 
     def eof_received(self) -> bool:
@@ -159,6 +171,8 @@ class Connection(asyncio.Protocol):
 
     def on_headers_complete(self) -> None:
         """A complete header: 1xx are on the way to the answer, which is the first other."""
+        if (version := self._parser.get_http_version()) not in ("1.0", "1.1"):
+            raise ProtocolError(f"it says that it is HTTP/{version}")
         status = self._parser.get_status_code()
         if 100 <= status <= 199 and status != 101:  # 101 ends HTTP here, which nobody asked for
             self._interim += 1
