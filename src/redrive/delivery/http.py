@@ -21,6 +21,7 @@ from redrive.domain.outcome import Answer, Outcome, classify, is_retryable_statu
 from redrive.domain.retry import parse_retry_after
 
 MAX_KEPT_HEADERS: Final = 16 * 1024
+MAX_TRIED: Final = 16  # addresses of a name: each gets a share of the time, and nobody sends us everywhere
 _IDLE_SECONDS: Final = 30.0
 _DEFAULT_PORTS: Final = {"https": 443, "http": 80}
 # Also under whose verdict it was made, and as whom: others may not go there.
@@ -87,7 +88,8 @@ class HttpDeliverer:
         kept = self._idle.get(origin)
         while kept:
             connection = kept.pop()
-            if connection.is_open and self._loop.time() - connection.idle_since < _IDLE_SECONDS:
+            is_fresh = self._loop.time() - connection.idle_since < _IDLE_SECONDS
+            if connection.is_open and is_fresh and connection.is_quiet:
                 return connection
             connection.abort()
         return None
@@ -95,7 +97,8 @@ class HttpDeliverer:
     async def _open(self, origin: _Origin, deadline: float) -> Connection:
         """A new connection to the first address that takes one, each given its share of the time."""
         guard, _, host, port, _ = origin
-        addresses = [host] if is_literal(host) else list(await vetted(self._names, guard, host, port))
+        addresses = [host] if is_literal(host) else await vetted(self._names, guard, host, port)
+        addresses = addresses[:MAX_TRIED]
         first: OSError | None = None
         for at, address in enumerate(addresses):
             share = (deadline - self._loop.time()) / (len(addresses) - at)
@@ -184,8 +187,9 @@ def _kept(headers: list[tuple[bytes, bytes]]) -> Headers:
     """The headers, as far as a reader of evidence can use them; bytes that are not UTF-8 are escaped."""
     kept, size = [], 0
     for name, value in headers:
-        size += len(name) + len(value)
+        text = value.decode("utf-8", "backslashreplace")
+        size += len(name) + len(text.encode())  # an escaped byte takes four
         if size > MAX_KEPT_HEADERS:
             break
-        kept.append((name.decode("latin-1"), value.decode("utf-8", "backslashreplace")))
+        kept.append((name.decode("latin-1"), text))
     return tuple(kept)
