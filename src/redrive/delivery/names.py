@@ -31,18 +31,28 @@ class Refused(OSError):
 
 
 class SystemResolver:
-    """The machine's resolver, on threads of its own: names that hang do not hold up other work."""
+    """The machine's resolver, on threads of its own: names that hang do not hold up other work.
+
+    A thread cannot be stopped: who asks again for a name that hangs waits for the same one.
+    """
 
     def __init__(self) -> None:
         self._threads = ThreadPoolExecutor(max_workers=32, thread_name_prefix="redrive-names")
+        self._under_way: dict[str, asyncio.Future[list[str]]] = {}
 
     async def __call__(self, host: str) -> Sequence[str]:
         """The addresses of *host*, in the system's order of preference."""
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._threads, _look_up, host)
+        lookup = self._under_way.get(host)
+        if lookup is None:
+            lookup = asyncio.get_running_loop().run_in_executor(self._threads, _look_up, host)
+            self._under_way[host] = lookup
+            lookup.add_done_callback(lambda _: self._under_way.pop(host, None))
+        return await asyncio.shield(lookup)
 
     def close(self) -> None:
         """Let go of the threads; a lookup under way is left to end by itself."""
+        for lookup in self._under_way.values():
+            lookup.cancel()
         self._threads.shutdown(wait=False, cancel_futures=True)
 
 
