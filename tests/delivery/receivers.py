@@ -43,6 +43,8 @@ class Call:
         return self._partner.requests[-1]
 
     async def send(self, data: bytes) -> None:
+        if self._writer.is_closing():
+            raise ConnectionResetError  # uvloop would raise RuntimeError
         self._writer.write(data)
         await self._writer.drain()
 
