@@ -294,7 +294,11 @@ def _provider(
     deliverer = HttpDeliverer(guard, resolver, tools.clock)
     opened.push_async_callback(deliverer.close)
     trust = Trust(
-        settings.jwt_issuer, settings.jwt_audience, settings.jwt_permissions_claim, settings.jwt_permissions
+        settings.jwt_issuer,
+        settings.jwt_audience,
+        settings.jwt_permissions_claim,
+        settings.jwt_permissions,
+        settings.jwt_tenant_claim,
     )
     return Provider(
         trust,

@@ -279,6 +279,11 @@ class Settings:
         _PERMISSIONS_OF,
         "What values of that claim permit; a permission's own name always permits it.",
     ] = ()
+    jwt_tenant_claim: Annotated[
+        str,
+        _TEXT,
+        "The claim that names the tenant a caller is bound to, or is *; none: no caller is bound to one.",
+    ] = ""
     workers: Annotated[
         int, _integer(1, 256), "How many processes `redrive serve` starts on this machine (PostgreSQL)."
     ] = 1
@@ -457,7 +462,7 @@ def _contradictions(values: Mapping[str, Any]) -> Iterator[str]:
 def _contradictions_of_jwt(values: Mapping[str, Any]) -> Iterator[str]:
     issuer, url = values.get("jwt_issuer"), values.get("jwt_jwks_url")
     if issuer == "":
-        rest = ("jwt_audience", "jwt_jwks_url", "jwt_permissions")
+        rest = ("jwt_audience", "jwt_jwks_url", "jwt_permissions", "jwt_tenant_claim")
         yield from (f"{name} means nothing without jwt_issuer" for name in rest if values.get(name))
     if not issuer:
         return

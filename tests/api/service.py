@@ -99,19 +99,23 @@ class Service:
         return self._thread.call(work)
 
     def caller(
-        self, *permissions: Permission, subject: str | None = None, lasts: timedelta | None = None
+        self,
+        *permissions: Permission,
+        subject: str | None = None,
+        lasts: timedelta | None = None,
+        tenant: str | None = None,
     ) -> Caller:
         """A caller with a fresh token."""
         number, secret, now = next(_numbers), secrets.token_urlsafe(24), SystemClock().now()
         subject = subject or f"subject-{number}"
         expires_at = None if lasts is None else now + lasts
-        token = Token(f"tok_{number}", subject, frozenset(permissions), now, expires_at, None)
+        token = Token(f"tok_{number}", subject, frozenset(permissions), now, expires_at, None, tenant)
         self.run(self.store.add_token(token, hashlib.sha256(secret.encode()).digest()))
         return Caller(lambda: self.port, secret, subject)
 
     def partner(self, **fields: Any) -> "Partner":
         """A fresh integration whose endpoint is a path of the receiver."""
-        name = f"partner-{next(_numbers)}"
+        name = fields.pop("integration_id", f"partner-{next(_numbers)}")
         url = f"http://127.0.0.1:{self.receiver.port}/{name}"
         reply = self.admin.post(INTEGRATIONS, {"integration_id": name, "url": url, **fields})
         assert reply.status == 201, reply

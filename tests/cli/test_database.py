@@ -205,6 +205,24 @@ def test_tokens_are_listed_with_their_state(server: FakeApp, terminal: Terminal)
     assert told.lines()[1]["expires_at"] == "2026-01-02T03:04:06.000Z"
 
 
+def test_tenants_are_shown_where_there_are_some(server: FakeApp, terminal: Terminal) -> None:
+    server.kept = {b"1": a_token(), b"2": a_token(token_id="tok_2", tenant="acme")}
+
+    title, one, two = terminal.run("token", "list").out.splitlines()
+
+    assert "TENANT" in title
+    assert (one.split()[4], two.split()[4]) == ("-", "acme")
+
+
+def test_a_token_is_bound_to_a_tenant(server: FakeApp, terminal: Terminal) -> None:
+    words = ("token", "create", "--subject", "ops", "--permission", "view", "--tenant")
+
+    bad, good = terminal.run(*words, "acme.b"), terminal.run(*words, "acme")
+
+    assert (bad.code, good.code) == (2, 0)
+    assert [token.tenant for token in server.kept.values()] == ["acme"]
+
+
 def test_revoking_what_is_not_there_exits_3(server: FakeApp, terminal: Terminal) -> None:
     server.kept = {b"1": a_token()}
 

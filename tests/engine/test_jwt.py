@@ -398,3 +398,42 @@ def test_a_token_of_the_most_characters_is_read() -> None:
 
     assert MOST_CHARACTERS - 4 < len(text) <= MOST_CHARACTERS
     assert judged(text)
+
+
+@pytest.mark.parametrize(
+    ("given", "tenant"),
+    [({"org": "acme"}, "acme"), ({"org": "*"}, None), ({"org": "a-b_c9"}, "a-b_c9")],
+    ids=str,
+)
+def test_a_claim_binds_to_a_tenant(given: dict[str, Any], tenant: str | None) -> None:
+    trust = Trust(TRUST.issuer, TRUST.audience, tenant_claim="org")
+
+    principal, _ = judged(EC.sign(claims(**given)), trust=trust)
+
+    assert principal.tenant == tenant
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {},
+        {"org": ""},
+        {"org": None},
+        {"org": ["acme"]},
+        {"org": "acme.b"},
+        {"org": "Acme"},
+        {"org": "a" * 33},
+    ],
+    ids=str,
+)
+def test_whoever_should_be_bound_and_is_to_nothing_is_not_believed(given: dict[str, Any]) -> None:
+    trust = Trust(TRUST.issuer, TRUST.audience, tenant_claim="org")
+
+    with pytest.raises(NotBelieved, match="tenant"):
+        judged(EC.sign(claims(**given)), trust=trust)
+
+
+def test_without_such_a_setting_nobody_is_bound() -> None:
+    principal, _ = judged(EC.sign(claims(org="acme")))
+
+    assert principal.tenant is None

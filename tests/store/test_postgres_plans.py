@@ -227,6 +227,7 @@ EVENTS: Mapping[str, Any] = {
     "integration_id": "partner-7",
     "target_id": "rec_7",
     "actor": "ops",
+    "tenant": "partner-7",
     "since": NOW,
     "until": NOW + timedelta(days=10_000),
 }
@@ -258,8 +259,12 @@ VERBS: Mapping[str, Verb] = {
     "list every event": list_events(),
     **{f"list events by {name}": list_events(**{name: value}) for name, value in EVENTS.items()},
 }
-INDEXES_OF_EVENTS = {None: {"_id_idx"}, "integration_id": {"_pkey", "_integration_id_id_idx"}}
-NARROWEST_FIRST = ("request_id", "target_id", "integration_id", "actor", "event_type")
+INDEXES_OF_EVENTS = {
+    None: {"_id_idx"},
+    "integration_id": {"_pkey", "_integration_id_id_idx"},
+    "tenant": {"_pkey"},
+}
+NARROWEST_FIRST = ("request_id", "target_id", "integration_id", "tenant", "actor", "event_type")
 
 
 def too_dear(plans: Sequence[Plan]) -> list[tuple[str, int, str]]:

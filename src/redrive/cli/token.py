@@ -13,7 +13,7 @@ from redrive.cli.output import Output, note, print_json, print_lines
 from redrive.cli.tables import Column, Fit, column, instant, print_table
 from redrive.cli.values import duration
 from redrive.clock import SystemClock, random_bytes
-from redrive.domain.access import Permission
+from redrive.domain.access import TENANT, Permission
 from redrive.domain.delivery import rfc3339
 from redrive.domain.integration import is_line
 from redrive.store.port import Store, Token
@@ -24,6 +24,7 @@ _COLUMNS = [
     column("TOKEN ID", "token_id"),
     column("SUBJECT", "subject", fit=Fit.WRAP),
     Column("MAY", lambda row: [_short(each) for each in row["permissions"]], fit=Fit.WRAP),
+    column("TENANT", "tenant"),
     column("STATE", "state"),
     Column("CREATED", lambda row: instant(row["created_at"]), worth=1),
     Column("EXPIRES", lambda row: instant(row["expires_at"])),
@@ -31,7 +32,8 @@ _COLUMNS = [
 
 
 @app.command(
-    help_epilogue="Example: redrive token create --subject billing --permission deliver --expires-in 90d"
+    help_epilogue="Example: redrive token create --subject billing --permission deliver --expires-in 90d\n"
+    "Example: redrive token create --subject acme-ops --tenant acme --permission view --permission operate"
 )
 def create(
     *,
@@ -43,16 +45,23 @@ def create(
     expires_in: Annotated[
         str | None, Parameter(help="How long it is valid, like 90d; else until revoked.")
     ] = None,
+    tenant: Annotated[
+        str | None,
+        Parameter(help="Bind it to the integrations whose id begins with this name and a dot; else to none."),
+    ] = None,
     database: Database = DATABASE,
 ) -> int:
     """Make a token and print it, once, alone on standard output."""
+    if tenant is not None and not TENANT.fullmatch(tenant):
+        wrong = "--tenant: 1-32 of a-z 0-9 _ -, the first and the last a letter or a digit"
+        raise Stop(ExitCode.USAGE, wrong, "integrations of the tenant acme are called acme.billing and so on")
     if not is_line(subject, 128):
         wrong = "--subject: 1-128 characters on one line, without space at either end"
         raise Stop(ExitCode.USAGE, wrong, "name the program or person that will call")
     permissions = frozenset(map(_permission, permission))
     now = SystemClock().now()
     expires_at = now + duration(expires_in, "--expires-in") if expires_in is not None else None
-    token = Token(f"tok_{random_bytes(8).hex()}", subject, permissions, now, expires_at, revoked_at=None)
+    token = Token(f"tok_{random_bytes(8).hex()}", subject, permissions, now, expires_at, None, tenant)
     secret = TOKEN_PREFIX + base64.urlsafe_b64encode(random_bytes(32)).rstrip(b"=").decode()
 
     async def add(store: Store) -> None:
@@ -79,7 +88,8 @@ def list_(*, database: Database = DATABASE, output: Output = "table") -> int:
         case "jsonl":
             print_lines(rows)
         case _ if rows:
-            print_table(_COLUMNS, rows)
+            has_tenants = any(row["tenant"] for row in rows)
+            print_table([each for each in _COLUMNS if has_tenants or each.title != "TENANT"], rows)
         case _:
             note("There is no token yet; `redrive token create` makes one.")
     return ExitCode.OK
@@ -126,6 +136,7 @@ def _facts(token: Token, now: datetime) -> dict[str, Any]:
         "token_id": token.token_id,
         "subject": token.subject,
         "permissions": sorted(token.permissions),
+        "tenant": token.tenant,
         "state": _state(token, now),
         "created_at": rfc3339(token.created_at),
         "expires_at": token.expires_at and rfc3339(token.expires_at),

@@ -97,8 +97,8 @@ class HttpDeliverer:
     async def _open(self, origin: _Origin, deadline: float) -> Connection:
         """A new connection to the first address that takes one, each given its share of the time."""
         guard, _, host, port, _ = origin
-        addresses = [host] if is_literal(host) else await vetted(self._names, guard, host, port)
-        addresses = addresses[:MAX_TRIED]
+        known = [host] if is_literal(host) else await vetted(self._names, guard, host, port)
+        addresses = known[:MAX_TRIED]
         first: OSError | None = None
         for at, address in enumerate(addresses):
             share = (deadline - self._loop.time()) / (len(addresses) - at)

@@ -1,10 +1,14 @@
 """Who calls, what they may do, and what their call carries along."""
 
+import re
 from enum import StrEnum
+from typing import Final
 
 from msgspec import Struct
 
 from redrive.domain.errors import Forbidden
+
+TENANT: Final = re.compile(r"[a-z0-9](?:[a-z0-9_-]{0,30}[a-z0-9])?", re.ASCII)
 
 
 class Permission(StrEnum):
@@ -16,17 +20,27 @@ class Permission(StrEnum):
 
 
 class Principal(Struct, frozen=True):
-    """An authenticated caller. `session_id` names the credential used, never its secret."""
+    """An authenticated caller. `session_id` names the credential used, never its secret.
+
+    One that is bound to a tenant sees the integrations whose id begins with its name and a dot, and nothing
+    else; what it does not see is for it as if it were not there.
+    """
 
     id: str
     type: str  # "token" for one of our own, "user" for an identity provider's, "system" for redrive itself
     session_id: str | None
     permissions: frozenset[Permission]
+    tenant: str | None = None
 
     @property
     def caller(self) -> str:
-        """Names the caller among all of them: a user is another one than a token's subject of that name."""
-        return self.id if self.type == "token" else f"{self.type}\n{self.id}"  # an id is on one line
+        """Names the caller among all of them: others may have its id, of another type or tenant."""
+        name = self.id if self.type == "token" else f"{self.type}\n{self.id}"  # an id is on one line
+        return name if self.tenant is None else f"{self.tenant}\n{name}"
+
+    def sees(self, integration_id: str) -> bool:
+        """Whether there is such an integration, as far as it may know."""
+        return self.tenant is None or integration_id.startswith(f"{self.tenant}.")
 
 
 SYSTEM = Principal("redrive", "system", None, frozenset())

@@ -124,4 +124,5 @@ class Access:
             raise NotBelieved("revoked")
         if found.expires_at is not None and found.expires_at <= self.clock.now():
             raise NotBelieved("expired")
-        return Principal(found.subject, "token", found.token_id, found.permissions), found.expires_at
+        principal = Principal(found.subject, "token", found.token_id, found.permissions, found.tenant)
+        return principal, found.expires_at

@@ -59,20 +59,24 @@ class Catalogue:
             self._keep(integration)
 
     def find(self, integration_id: str) -> Integration:
-        """The integration, or IntegrationNotFound."""
+        """An integration that was found for somebody before."""
+        return self._by_id[integration_id]
+
+    async def known(self, call: Call, integration_id: str) -> Integration:
+        """As `find`, for *call*; one that another process may just have added is looked for in the store."""
+        found = self._by_id.get(integration_id) if call.principal.sees(integration_id) else None
+        return found or await self.current(call, integration_id)
+
+    async def current(self, call: Call, integration_id: str) -> Integration:
+        """As `find`, for *call*, as it is in the store now: for what a person is shown, or judges by.
+
+        Another tenant's is looked for in vain, as one that there is not: also in the time that takes.
+        """
+        await self.refresh()
         found = self._by_id.get(integration_id)
-        if found is None:
+        if found is None or not call.principal.sees(integration_id):
             raise IntegrationNotFound(f"there is no integration {integration_id!r}")
         return found
-
-    async def known(self, integration_id: str) -> Integration:
-        """As `find`, but one that another process may just have added is looked for in the store."""
-        return self._by_id.get(integration_id) or await self.current(integration_id)
-
-    async def current(self, integration_id: str) -> Integration:
-        """As `find`, as it is in the store now: for what a person is shown, or judges by."""
-        await self.refresh()
-        return self.find(integration_id)
 
     def policy(self, number: int) -> RetryPolicy:
         """The retry policy in force for the integration behind *number*."""
@@ -88,13 +92,14 @@ class Catalogue:
     async def show(self, call: Call, integration_id: str) -> Integration:
         """One integration, for whoever may view."""
         call.require(Permission.VIEW)
-        return await self.current(integration_id)
+        return await self.current(call, integration_id)
 
     async def list(self, call: Call) -> list[Integration]:
-        """Every integration, by integration_id, for whoever may view."""
+        """Every integration that the caller sees, by integration_id, for whoever may view."""
         call.require(Permission.VIEW)
         await self.refresh()
-        return sorted(self, key=lambda integration: integration.integration_id)
+        seen = [one for one in self if call.principal.sees(one.integration_id)]
+        return sorted(seen, key=lambda integration: integration.integration_id)
 
     async def create(
         self, call: Call, fields: dict[str, Any], *, render: Render[Saved], key: Key | None = None
@@ -163,6 +168,8 @@ class Catalogue:
         self, call: Call, fields: dict[str, Any], *, render: Render[Saved], key: Key | None
     ) -> Told:
         check_integration(fields, allow_http=self.allow_http)
+        if not call.principal.sees(fields["integration_id"]):
+            raise InvalidPayload(Fault("/integration_id", f"must begin with {call.principal.tenant}."))
         fields = {"name": fields["integration_id"]} | fields
         now = self.clock.now()
         new = Integration(number=0, created_at=now, updated_at=now, **_values(fields))
@@ -195,7 +202,7 @@ class Catalogue:
         """Read, *change*, write: until nobody changed it between our reading and our writing."""
         tried = Counter[int]()
         while True:
-            old = await self.current(integration_id)
+            old = await self.current(call, integration_id)
             tried[old.version] += 1
             if tried[old.version] > MOST_TRIES:
                 raise StoreInconsistent(

@@ -80,7 +80,7 @@ class Ingest:
     async def accept(self, call: Call, integration_id: str, submission: Submission) -> Receipt:
         """Accept one delivery, or raise why not."""
         call.require(Permission.DELIVER)
-        integration = await self.catalogue.known(integration_id)
+        integration = await self.catalogue.known(call, integration_id)
         self._check_room(1)
         intake = self.intake(call, integration, submission)
         [verdict] = await self.batcher.submit((intake,))
@@ -99,7 +99,7 @@ class Ingest:
     ) -> Told:
         """Accept many in one commit; each has its own result, in order."""
         call.require(Permission.DELIVER)
-        integration = await self.catalogue.known(integration_id)
+        integration = await self.catalogue.known(call, integration_id)
         self._check_room(len(submissions))
         intakes = [self.intake(call, integration, submission) for submission in submissions]
         return await idempotent(self.store, key, lambda: self._accept_batch(intakes, render, key))

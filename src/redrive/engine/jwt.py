@@ -13,12 +13,13 @@ from typing import Any, Final
 from jwt import get_algorithm_by_name
 from msgspec import Struct
 
-from redrive.domain.access import NotBelieved, Permission, Principal
+from redrive.domain.access import TENANT, NotBelieved, Permission, Principal
 from redrive.domain.integration import is_line
 from redrive.engine.jwks import ALGORITHMS, Key, is_kid, json_object
 
 MOST_CHARACTERS: Final = 8 * 1024
 LEEWAY_SECONDS: Final = 60  # what two clocks may differ by
+ALL_TENANTS: Final = "*"
 _SHAPE = re.compile(r"([\w-]+)\.([\w-]+)\.([\w-]*)", re.ASCII)
 _REFUSED_MEMBERS: Final = frozenset({"jku", "x5u", "x5c", "jwk", "crit"})  # a key of the sender's own choice
 _TYPES: Final = frozenset({"jwt", "at+jwt", "application/at+jwt"})  # no logout or other statement for a token
@@ -31,13 +32,15 @@ Grants = tuple[tuple[str, Permission], ...]
 class Trust(Struct, frozen=True):
     """What an operator decided: whose tokens, made for whom, and which of a claim's values grant what.
 
-    A permission's own name always grants it.
+    A permission's own name always grants it. `tenant_claim` names the tenant that a caller is bound to, or is
+    `*`; without such a setting nobody is bound.
     """
 
     issuer: str
     audience: str
     claim: str = "scope"
     grants: Grants = ()
+    tenant_claim: str = ""
 
 
 class Token(Struct, frozen=True):
@@ -105,7 +108,8 @@ def verify(token: Token, key: Key, trust: Trust, now: datetime) -> tuple[Princip
     subject = claims.get("sub")
     if not isinstance(subject, str) or not is_line(subject, 128):
         raise NotBelieved("subject")
-    return Principal(subject, "user", _session(claims), _permissions(claims, trust)), until
+    permissions, tenant = _permissions(claims, trust), _tenant(claims, trust)
+    return Principal(subject, "user", _session(claims), permissions, tenant), until
 
 
 def _ends(claims: dict[str, Any], now: float) -> datetime:
@@ -129,6 +133,14 @@ def _permissions(claims: dict[str, Any], trust: Trust) -> frozenset[Permission]:
     found = _claim(claims, trust.claim)
     values = found.split(" ") if isinstance(found, str) else _texts(found)
     return frozenset(permission for value, permission in (*trust.grants, *_BY_NAME) if value in values)
+
+
+def _tenant(claims: dict[str, Any], trust: Trust) -> str | None:
+    """Whoever should be bound and does not say to what is nobody."""
+    found = _claim(claims, trust.tenant_claim) if trust.tenant_claim else ALL_TENANTS
+    if not isinstance(found, str) or not (found == ALL_TENANTS or TENANT.fullmatch(found)):
+        raise NotBelieved("tenant")
+    return None if found == ALL_TENANTS else found
 
 
 def _claim(claims: dict[str, Any], name: str) -> object:

@@ -61,7 +61,7 @@ class Look:
     async def item(self, call: Call, integration_id: str, recovery_id: str) -> Seen:
         """One item with its attempts."""
         call.require(Permission.VIEW)
-        integration = await self.catalogue.current(integration_id)
+        integration = await self.catalogue.current(call, integration_id)
         number = parse_recovery_id(recovery_id)
         found = None if number is None else await self.store.history(integration.number, number)
         if found is None:
@@ -82,7 +82,7 @@ class Look:
         call.require(Permission.VIEW)
         scope = f"queue {integration_id} {wanted} {held}"
         below = self._read(cursor, scope)
-        integration = await self.catalogue.current(integration_id)
+        integration = await self.catalogue.current(call, integration_id)
         if held and integration.sends:
             return Listed(integration, Page((), None), None)
         if held is not None and not integration.sends:
@@ -93,6 +93,7 @@ class Look:
     async def events(self, call: Call, wanted: EventFilter, limit: int, cursor: str | None) -> Events:
         """A page of audit events, newest first."""
         call.require(Permission.VIEW)
+        wanted = replace(wanted, tenant=call.principal.tenant)
         scope = f"events {wanted}"
         below = self._read(cursor, scope)
         page = await self.store.events(wanted, limit=limit, below=None if below is None else EventId(below))

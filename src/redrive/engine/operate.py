@@ -72,7 +72,7 @@ class Operate:
     ) -> Told:
         """Take in a delivery that failed elsewhere; it can be replayed like any other."""
         call.require(Permission.DELIVER)
-        integration = await self.catalogue.current(integration_id)
+        integration = await self.catalogue.current(call, integration_id)
         return await idempotent(
             self.store, key, lambda: self._hand_over(call, integration, given, render=render, key=key)
         )
@@ -117,9 +117,9 @@ class Operate:
             ),
         )
 
-    async def item(self, integration_id: str, recovery_id: str) -> tuple[Integration, Item]:
+    async def item(self, call: Call, integration_id: str, recovery_id: str) -> tuple[Integration, Item]:
         """The item, or IntegrationNotFound, or RecoveryNotFound (also for another integration's)."""
-        integration = await self.catalogue.current(integration_id)
+        integration = await self.catalogue.current(call, integration_id)
         number = parse_recovery_id(recovery_id)
         found = None if number is None else await self.store.item(integration.number, number)
         if found is None:
@@ -171,7 +171,7 @@ class Operate:
         render: Render[Replayed],
         key: Key | None,
     ) -> Told | None:
-        integration, item = await self.item(integration_id, recovery_id)
+        integration, item = await self.item(call, integration_id, recovery_id)
         check_replay(item.status, resolved=item.resolution is not None)
         if not integration.sends:
             raise Conflict(
@@ -224,7 +224,7 @@ class Operate:
         render: Render[Item],
         key: Key | None,
     ) -> Told | None:
-        integration, item = await self.item(integration_id, recovery_id)
+        integration, item = await self.item(call, integration_id, recovery_id)
         check_resolve(item.status, resolved=item.resolution is not None)
         now = self.clock.now()
         resolution = Resolution(now, call.principal.id, reason)

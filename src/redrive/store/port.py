@@ -174,7 +174,7 @@ class QueueFilter(Struct, frozen=True):
 
 
 class EventFilter(Struct, frozen=True):
-    """Which audit events; None everywhere: all."""
+    """Which audit events; None everywhere: all. Of a *tenant*: of integrations that are its own."""
 
     request_id: str | None = None
     event_type: EventType | None = None
@@ -183,6 +183,7 @@ class EventFilter(Struct, frozen=True):
     actor: str | None = None
     since: datetime | None = None
     until: datetime | None = None
+    tenant: str | None = None
 
 
 class Page(Struct, Generic[Row], frozen=True):
@@ -204,6 +205,7 @@ class Token(Struct, frozen=True):
     created_at: datetime
     expires_at: datetime | None
     revoked_at: datetime | None
+    tenant: str | None = None
 
 
 class Backlog(Struct, frozen=True):

@@ -184,7 +184,7 @@ def to_integration(row: Row) -> Integration:
 
 def to_token(row: Row) -> Token:
     """From the columns of `tokens`."""
-    token_id, subject, permissions, created, expires, revoked = row
+    token_id, subject, permissions, created, expires, revoked, tenant = row
     return Token(
         token_id=token_id,
         subject=subject,
@@ -192,6 +192,7 @@ def to_token(row: Row) -> Token:
         created_at=from_ms(created),
         expires_at=None if expires is None else from_ms(expires),
         revoked_at=None if revoked is None else from_ms(revoked),
+        tenant=tenant,
     )
 
 

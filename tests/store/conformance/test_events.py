@@ -142,3 +142,59 @@ async def test_what_was_written_of_an_integration_before_there_was_one_is_found_
     page = await store.events(wanted, limit=3, below=None)
     assert page.next_below is not None
     assert list((await store.events(wanted, limit=3, below=EventId(page.next_below))).rows) == [early[0]]
+
+
+TENANTS = ("acme.a", "acme.b", "acme", "acme-x.a", "acmez.a", "other.acme.a")
+
+
+@pytest.fixture
+async def of_many(store: StoreUnderTest) -> list[AuditEvent]:
+    """Events of integrations of several tenants, and of none; newest first."""
+    made = []
+    for round_number in range(3):
+        for name in TENANTS:
+            if round_number == 0:
+                await store.create_integration(
+                    an_integration(name), event := an_event(integration_id=name), None
+                )
+            else:
+                event = an_event(integration_id=name, request_id=f"req-{round_number}")
+                await store.note([event])
+            made.append(event)
+    await store.note([nowhere := an_event(integration_id=None)])
+    return [nowhere, *made[::-1]]
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        {},
+        {"request_id": "req-1"},
+        {"event_type": EventType.UPDATED},
+        {"event_type": EventType.RESOLVED},
+        {"integration_id": "acme.b"},
+        {"integration_id": "acme-x.a"},
+        {"target_id": "acme"},
+        {"actor": "ops"},
+    ],
+    ids=str,
+)
+async def test_a_tenant_has_the_events_of_its_own_integrations_alone(
+    store: StoreUnderTest, of_many: list[AuditEvent], wanted: dict[str, Any]
+) -> None:
+    own = [event for event in of_many if event.integration_id in ("acme.a", "acme.b")]
+    expected = [event for event in own if all(_of(event, name) == value for name, value in wanted.items())]
+
+    of_tenant = EventFilter(tenant="acme", **wanted)
+    first = await store.events(of_tenant, limit=2, below=None)
+    rest = (
+        await store.events(of_tenant, limit=50, below=EventId(first.next_below)) if first.next_below else None
+    )
+
+    assert [*first.rows, *(rest.rows if rest else ())] == expected
+    assert await store.count_events(of_tenant, most=100) == len(expected)
+    assert await store.count_events(of_tenant, most=1) == min(1, len(expected))
+
+
+def _of(event: AuditEvent, name: str) -> Any:
+    return event.actor.id if name == "actor" else getattr(event, name)

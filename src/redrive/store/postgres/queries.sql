@@ -429,21 +429,21 @@ SELECT coalesce(sum(due), 0)::bigint, min(oldest) FROM integration CROSS JOIN LA
          ORDER BY due_at LIMIT 100000) AS due_items) AS counted
 
 -- name: add_token
-INSERT INTO token (token_id, digest, subject, permissions, created_at, expires_at)
-VALUES ($1, $2, $3, $4, $5, $6)
+INSERT INTO token (token_id, digest, subject, permissions, created_at, expires_at, tenant)
+VALUES ($1, $2, $3, $4, $5, $6, $7)
 
 -- name: has_token
 SELECT 1 FROM token WHERE token_id = $1 AND digest = $2
 
 -- name: tokens
-SELECT token_id, subject, permissions, created_at, expires_at, revoked_at FROM token
+SELECT token_id, subject, permissions, created_at, expires_at, revoked_at, tenant FROM token
  ORDER BY created_at DESC, token_id
 
 -- name: revoke_token
 UPDATE token SET revoked_at = coalesce(revoked_at, $1) WHERE token_id = $2 RETURNING token_id
 
 -- name: token
-SELECT token_id, subject, permissions, created_at, expires_at, revoked_at FROM token WHERE digest = $1
+SELECT token_id, subject, permissions, created_at, expires_at, revoked_at, tenant FROM token WHERE digest = $1
 
 -- name: prune_keys
 WITH old AS MATERIALIZED (

@@ -18,7 +18,7 @@ from redrive.store.rows import Row, from_ms, to_attempt, to_event, to_integratio
 MOST_SCANNED = 5_000  # items a page looks at before it ends short
 CHUNK = 500
 TOP = (1 << 63) - 1
-_NARROWEST_FIRST = ("request_id", "target_id", "integration_id", "actor", "event_type")
+_NARROWEST_FIRST = ("request_id", "target_id", "integration_id", "tenant", "actor", "event_type")
 _NUMBER = "(SELECT number FROM integration WHERE integration_id = $3)"
 # How the columns of `items` fall into the parts of Found; the cycles are the last.
 _PARTS = (slice(0, 13), slice(13, 20), slice(20, 28), slice(28, 43), slice(43, 53))
@@ -71,7 +71,7 @@ async def events(
     connection: Connection, wanted: EventFilter, limit: int, below: EventId | None
 ) -> Page[AuditEvent]:
     """A page of events, newest first."""
-    walks, values = _walks(wanted, below)
+    walks, values = _walks(wanted, below, limit + 1)
     rows = await connection.fetch(_joined("id, record", walks, limit + 1), *values)
     page = [to_event(record) for _, record in rows[:limit]]
     return Page(page, next_below=rows[limit - 1][0] if len(rows) > limit else None)
@@ -79,7 +79,7 @@ async def events(
 
 async def count_events(connection: Connection, wanted: EventFilter, most: int) -> int:
     """How many match, counted up to *most*."""
-    walks, values = _walks(wanted, None)
+    walks, values = _walks(wanted, None, most)
     sql = f"SELECT count(*) FROM ({_joined('id', walks, most)}) AS matching"  # noqa: S608 - fixed texts
     return int(await connection.fetchval(sql, *values))
 
@@ -126,34 +126,48 @@ def _narrowest(wanted: QueueFilter) -> tuple[str, tuple[str, ...]]:
     return "queue_of_all", ()
 
 
-def _walks(wanted: EventFilter, below: EventId | None) -> tuple[list[str], list[Any]]:
+def _walks(wanted: EventFilter, below: EventId | None, most: int) -> tuple[list[str], list[Any]]:
     """Along the index of the narrowest thing that is given, newest first; whatever else is given filters.
 
     The order asks for that index, and no other has it: left to its estimates, the server would walk the
     whole log for an actor that it takes for a common one. What was written of an integration before there was
-    one is a walk of its own.
+    one is a walk of its own. A tenant is a walk for each of its integrations.
     """
     given = [(name, value) for name in _NARROWEST_FIRST if (value := getattr(wanted, name)) is not None]
-    values = [*_bounds(wanted, below), *(str(value) for _, value in given)]
-    others = "".join(f" AND {name} = ${at}" for at, (name, _) in enumerate(given[1:], 4))
+    values = [
+        *_bounds(wanted, below),
+        *(f"{value}." if name == "tenant" else str(value) for name, value in given),
+    ]
+    others = "".join(f" AND {_condition(name, at)}" for at, (name, _) in enumerate(given[1:], 4))
     if not given:
-        return ["WHERE id >= $1 AND id < $2 ORDER BY id DESC"], values
+        return ["FROM audit WHERE id >= $1 AND id < $2 ORDER BY id DESC"], values
     name, _ = given[0]
+    if name == "tenant":
+        each = _along("integration", "i.number", others)
+        lateral = f"CROSS JOIN LATERAL (SELECT id, record {each} LIMIT {most:d}) of_each"
+        return [
+            f"FROM integration i {lateral} WHERE {_condition('tenant', 3, 'i.')} ORDER BY id DESC"
+        ], values
     if name != "integration_id":
         return [_along(name, "$3", others)], values
     before = _along("integration_id", "$3", f" AND integration = 0{others}")
     return [_along("integration", _NUMBER, others), before], values
 
 
+def _condition(name: str, at: int, of: str = "") -> str:
+    """That a column, *of* a table, is what parameter *at* says; a tenant's name is how its ids begin."""
+    return f"starts_with({of}integration_id, ${at})" if name == "tenant" else f"{of}{name} = ${at}"
+
+
 def _along(key: str, value: str, others: str) -> str:
     first, end = f"({key}, id) >= ({value}, $1)", f"({key}, id) < ({value}, $2)"
-    return f"WHERE {first} AND {end}{others} ORDER BY {key} DESC, id DESC"
+    return f"FROM audit WHERE {first} AND {end}{others} ORDER BY {key} DESC, id DESC"
 
 
 def _joined(what: str, walks: Sequence[str], most: int) -> str:
     """The first rows that some walks come by."""
     # All of it is fixed texts: the values are parameters.
-    found = [f"(SELECT {what} FROM audit {walk} LIMIT {most:d})" for walk in walks]  # noqa: S608
+    found = [f"(SELECT {what} {walk} LIMIT {most:d})" for walk in walks]
     if len(found) == 1:
         return found[0]
     both = " UNION ALL ".join(found)

@@ -456,6 +456,7 @@ class PostgresStore:
         row = (
             token.token_id, digest, token.subject, " ".join(sorted(token.permissions)),
             to_ms(token.created_at), None if token.expires_at is None else to_ms(token.expires_at),
+            token.tenant,
         )  # fmt: skip
 
         async def has_token(connection: Connection) -> bool | None:

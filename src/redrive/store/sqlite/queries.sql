@@ -213,17 +213,18 @@ SELECT coalesce(sum((SELECT count(*) FROM live INDEXED BY live_due
   FROM integration
 
 -- name: add_token
-INSERT INTO token (token_id, digest, subject, permissions, created_at, expires_at) VALUES (?, ?, ?, ?, ?, ?)
+INSERT INTO token (token_id, digest, subject, permissions, created_at, expires_at, tenant)
+VALUES (?, ?, ?, ?, ?, ?, ?)
 
 -- name: tokens
-SELECT token_id, subject, permissions, created_at, expires_at, revoked_at FROM token
+SELECT token_id, subject, permissions, created_at, expires_at, revoked_at, tenant FROM token
  ORDER BY created_at DESC, token_id
 
 -- name: revoke_token
 UPDATE token SET revoked_at = coalesce(revoked_at, ?) WHERE token_id = ? RETURNING token_id
 
 -- name: token
-SELECT token_id, subject, permissions, created_at, expires_at, revoked_at FROM token WHERE digest = ?
+SELECT token_id, subject, permissions, created_at, expires_at, revoked_at, tenant FROM token WHERE digest = ?
 
 -- name: prune_keys
 DELETE FROM dedupe WHERE (integration, key) IN (SELECT integration, key FROM dedupe WHERE item < ? LIMIT ?)

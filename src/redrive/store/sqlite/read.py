@@ -79,7 +79,7 @@ def events(
     connection: apsw.Connection, wanted: EventFilter, limit: int, below: EventId | None
 ) -> Page[AuditEvent]:
     """A page of events, newest first."""
-    where, values = _conditions(wanted, below)
+    where, values = _matching(wanted, below, limit + 1)
     sql = f"SELECT id, record FROM audit WHERE {where} ORDER BY id DESC LIMIT ?"  # noqa: S608 - fixed texts
     rows = ask(connection, sql, (*values, limit + 1))
     page = [to_event(record) for _, record in rows[:limit]]
@@ -88,7 +88,7 @@ def events(
 
 def count_events(connection: apsw.Connection, wanted: EventFilter, most: int) -> int:
     """How many match, counted up to *most*."""
-    where, values = _conditions(wanted, None)
+    where, values = _matching(wanted, None, most)
     sql = f"SELECT count(*) FROM (SELECT 1 FROM audit WHERE {where} LIMIT ?)"  # noqa: S608 - fixed texts
     [(count,)] = ask(connection, sql, (*values, most))
     return int(count)
@@ -125,7 +125,29 @@ def _narrowest(wanted: QueueFilter) -> tuple[str, tuple[str, ...]]:
     return "queue_of_all", ()
 
 
-def _conditions(wanted: EventFilter, below: EventId | None) -> tuple[str, list[Any]]:
+# The last events of each integration of a tenant, by the index of each.
+_OF_EACH = """id IN (
+    SELECT each_one.id FROM integration AS i CROSS JOIN audit AS each_one
+     WHERE i.integration_id >= ? AND i.integration_id < ?
+       AND each_one.id IN (SELECT id FROM audit WHERE {where} ORDER BY id DESC LIMIT ?))"""
+
+
+def _matching(wanted: EventFilter, below: EventId | None, most: int) -> tuple[str, list[Any]]:
+    """What narrows the audit log down to the events that are wanted, of which *most* are read."""
+    if wanted.tenant is None:
+        return _conditions(wanted, below)
+    own = [f"{wanted.tenant}.", f"{wanted.tenant}/"]  # a slash comes right after a dot
+    if wanted.request_id or wanted.target_id or wanted.integration_id:
+        where, values = _conditions(wanted, below)
+        return f"{where} AND +integration_id >= ? AND +integration_id < ?", [*values, *own]
+    where, values = _conditions(wanted, below, along="integration_id = i.integration_id")
+    return _OF_EACH.format(where=where), [*own, *values, most]
+
+
+def _conditions(
+    wanted: EventFilter, below: EventId | None, *, along: str | None = None
+) -> tuple[str, list[Any]]:
+    """*along*: what is found by an index; else the most selective thing that is given."""
     named = {  # the most selective first
         "request_id": wanted.request_id,
         "target_id": wanted.target_id,
@@ -138,9 +160,10 @@ def _conditions(wanted: EventFilter, below: EventId | None) -> tuple[str, list[A
         "id < ?": None if wanted.until is None else first_id_at(wanted.until),
         "id < ? ": below,
     }
-    columns = [column for column, value in named.items() if value is not None]
+    found = [f"{column} = ?" for column, value in named.items() if value is not None]
+    led = found if along is None else [along, *found]
     # `+` hides a column from the planner, which otherwise takes the index that was made last.
-    used = [f"{column} = ?" for column in columns[:1]] + [f"+{column} = ?" for column in columns[1:]]
+    used = [*led[:1], *(f"+{condition}" for condition in led[1:])]
     used += [text for text, value in bounds.items() if value is not None]
     values = [value for value in (*named.values(), *bounds.values()) if value is not None]
     return " AND ".join(used) or "1", values

@@ -260,6 +260,7 @@ class SqliteStore:
         row = (
             token.token_id, digest, token.subject, " ".join(sorted(token.permissions)),
             to_ms(token.created_at), None if token.expires_at is None else to_ms(token.expires_at),
+            token.tenant,
         )  # fmt: skip
         await self._write(_execute, "add_token", row)
 
