@@ -29,6 +29,8 @@ EVERY_FIELD = {
     "rate_per_second": 1.5,
     "health_url": "https://partner.example/health",
     "shards": 2,
+    "redact_pointers": ["/card/number", "/items/*/name"],
+    "redact_headers": ["Set-Cookie"],
 }
 
 
@@ -60,6 +62,8 @@ def test_an_integration_that_says_little_has_the_defaults(service: Service) -> N
         "rate_per_second": None,
         "health_url": None,
         "shards": 1,
+        "redact_pointers": [],
+        "redact_headers": [],
         "created_at": INSTANT,
         "updated_at": document["created_at"],
         "secret": Like(r"whsec_[A-Za-z0-9+/]{43}="),

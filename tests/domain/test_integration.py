@@ -5,11 +5,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from redrive.domain.errors import InvalidPayload
+from redrive.domain.headers import check_headers
 from redrive.domain.integration import (
     ACCEPTING,
     Defaults,
     Lifecycle,
-    check_headers,
     check_integration,
     is_line,
 )

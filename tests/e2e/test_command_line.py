@@ -42,7 +42,8 @@ def test_an_integration_is_added_listed_shown_and_changed(run: Run, receiver: Re
     assert [row["integration_id"] for row in listed.lines()] == [PARTNER]
     assert (shown.json()["name"], shown.json()["lifecycle_status"]) == ("Billing", "paused")
     assert shown.json()["max_attempts"] == 5, "the default again"
-    assert "secret" not in shown.out.lower()
+    assert '"secret"' not in shown.out
+    assert added.json()["secret"] not in shown.out
 
 
 def test_one_delivery_arrives_byte_for_byte_signed_and_under_its_request_id(

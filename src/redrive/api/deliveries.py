@@ -15,7 +15,8 @@ from redrive.api.integrations import path_id
 from redrive.api.query import Query
 from redrive.domain.delivery import Headers
 from redrive.domain.errors import Fault, InvalidPayload, RedriveError, TooLarge
-from redrive.domain.integration import check_headers, is_line
+from redrive.domain.headers import check_headers
+from redrive.domain.integration import is_line
 from redrive.engine.ingest import Receipt, Submission
 from redrive.engine.once import Told
 

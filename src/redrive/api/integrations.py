@@ -39,6 +39,8 @@ class Policy(msgspec.Struct, omit_defaults=True):
     rate_per_second: float | UnsetType | None = UNSET
     shards: int | UnsetType = UNSET
     health_url: str | UnsetType | None = UNSET
+    redact_pointers: list[str] | UnsetType | None = UNSET
+    redact_headers: list[str] | UnsetType | None = UNSET
     secret: str | UnsetType = UNSET
     credentials: dict[str, str] | UnsetType = UNSET
 

@@ -90,7 +90,9 @@ async def show_item(asked: Asked) -> Reply:
     Query(asked.query_string, ()).done()
     seen = await asked.engine.look.item(asked.call, integration_id, recovery_id)
     shown = views.item(seen.item, seen.integration, bodies=True)
-    return asked.json(200, {"recovery": shown, "attempts": [views.attempt(one) for one in seen.attempts]})
+    return asked.json(
+        200, {"recovery": shown, "attempts": [views.attempt(one, seen.integration) for one in seen.attempts]}
+    )
 
 
 async def hand_over(asked: Asked) -> Reply:

@@ -13,12 +13,10 @@ from redrive.audit.record import DOMAIN, AuditEvent, EventType
 from redrive.delivery.credentials import KINDS
 from redrive.delivery.signing import Scheme
 from redrive.domain import errors
+from redrive.domain.headers import HEADER_NAME, HEADER_VALUE, MAX_HEADERS
 from redrive.domain.ids import RECOVERY_ID
 from redrive.domain.integration import (
-    HEADER_NAME,
-    HEADER_VALUE,
     INTEGRATION_ID,
-    MAX_HEADERS,
     RANGES,
     AuthMode,
     Lifecycle,
@@ -26,6 +24,7 @@ from redrive.domain.integration import (
 )
 from redrive.domain.item import DEAD, Status
 from redrive.domain.outcome import RETRYABLE_NETWORK_CODES, Reach
+from redrive.domain.redaction import MOST_RULES, POINTER
 from redrive.domain.target import MAX_URL
 
 Schema = dict[str, Any]
@@ -184,6 +183,12 @@ def _bound(properties: dict[str, Schema]) -> None:
     properties["url"] |= {"maxLength": MAX_URL, "pattern": "^https?://"}
     properties["headers"]["anyOf"][0] |= _SENT_HEADERS
     properties["retryable_network_codes"]["anyOf"][0]["items"] = words(RETRYABLE_NETWORK_CODES)
+    for rules, of_each in (
+        ("redact_pointers", {"pattern": f"^{POINTER.pattern}$"}),
+        ("redact_headers", whole(HEADER_NAME)),
+    ):
+        properties[rules]["anyOf"][0] |= {"maxItems": MOST_RULES}
+        properties[rules]["anyOf"][0]["items"] |= of_each
     properties["secret"] |= _SECRET
     properties["credentials"] |= _CREDENTIALS
 
@@ -191,7 +196,10 @@ def _bound(properties: dict[str, Schema]) -> None:
 def _values() -> dict[str, Schema]:
     """What replies are made of."""
     snapshot = {"content_type": STRING, "encoding": _ENCODING, "size": COUNT, "truncated": BOOLEAN}
-    body: dict[str, Schema] = {"body": {"description": "As `encoding` says; lists leave it out."}}
+    body: dict[str, Schema] = {
+        "body": {"description": "As `encoding` says; lists leave it out."},
+        "redacted": {"const": True, "description": "Something is hidden by the integration's rules."},
+    }
     of_event = AuditEvent.__annotations__
     return {
         "PayloadSnapshot": obj(snapshot, body),
@@ -250,6 +258,8 @@ _INTEGRATION: dict[str, Schema] = {
     "rate_per_second": or_null(NUMBER),
     "shards": COUNT | {"description": "Lanes that several processes may send from side by side."},
     "health_url": or_null(STRING),
+    "redact_pointers": array(STRING),
+    "redact_headers": array(STRING),
     "created_at": INSTANT,
     "updated_at": INSTANT,
 }

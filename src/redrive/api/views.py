@@ -10,6 +10,7 @@ from redrive.audit.record import AuditEvent
 from redrive.domain.delivery import Attempt, Item, rfc3339
 from redrive.domain.integration import Defaults, Integration
 from redrive.domain.outcome import Answer, Failed
+from redrive.domain.redaction import REDACTED, redacted_json
 
 _JSON_TYPES = ("application/json", "+json")
 _POLICY = (
@@ -41,6 +42,8 @@ def integration(found: Integration, defaults: Defaults, *, now: datetime) -> dic
         "rate_per_second": found.rate_per_second,
         "shards": found.shards,
         "health_url": found.health_url,
+        "redact_pointers": list(found.redact_pointers),
+        "redact_headers": list(found.redact_headers),
         "created_at": rfc3339(found.created_at),
         "updated_at": rfc3339(found.updated_at),
     }
@@ -49,7 +52,9 @@ def integration(found: Integration, defaults: Defaults, *, now: datetime) -> dic
 def item(found: Item, integration: Integration, *, bodies: bool) -> dict[str, Any]:
     """An item; lists leave the bodies of its snapshots out."""
     delivery, last = found.delivery, found.last
-    payload = snapshot(delivery.content_type, delivery.payload, found.payload_size, bodies=bodies)
+    payload = snapshot(
+        integration, delivery.content_type, delivery.payload, found.payload_size, bodies=bodies
+    )
     return {
         "recovery_id": found.recovery_id,
         "integration_id": integration.integration_id,
@@ -69,7 +74,9 @@ def item(found: Item, integration: Integration, *, bodies: bool) -> dict[str, An
         "retryable": last.retryable,
         "payload_snapshot": payload,
         "response_snapshot": (
-            None if last.answer is None else response(last.answer, last.answer_size, bodies=bodies)
+            None
+            if last.answer is None
+            else response(integration, last.answer, last.answer_size, bodies=bodies)
         ),
         "held": not integration.sends and not found.is_done,
         "resolved": _resolution(found),
@@ -81,7 +88,7 @@ def item(found: Item, integration: Integration, *, bodies: bool) -> dict[str, An
     }
 
 
-def attempt(found: Attempt) -> dict[str, Any]:
+def attempt(found: Attempt, integration: Integration) -> dict[str, Any]:
     """One attempt with its answer."""
     outcome = found.outcome
     failed = outcome if isinstance(outcome, Failed) else None
@@ -102,7 +109,7 @@ def attempt(found: Attempt) -> dict[str, Any]:
         "response_snapshot": (
             None
             if outcome.answer is None
-            else response(outcome.answer, len(outcome.answer.body), bodies=True)
+            else response(integration, outcome.answer, len(outcome.answer.body), bodies=True)
         ),
     }
 
@@ -128,27 +135,44 @@ def event(found: AuditEvent) -> dict[str, Any]:
     }
 
 
-def response(answer: Answer, size: int, *, bodies: bool) -> dict[str, Any]:
+def response(integration: Integration, answer: Answer, size: int, *, bodies: bool) -> dict[str, Any]:
     """A response's snapshot: what came back, as far as it was kept, which is *size* bytes."""
-    shown = snapshot(answer.content_type, answer.body, size, bodies=bodies)
+    shown = snapshot(integration, answer.content_type, answer.body, size, bodies=bodies)
+    hidden = {name.lower() for name in integration.redact_headers}
     shown["truncated"] = answer.truncated
     shown["status"] = answer.status
-    shown["headers"] = [[name, value] for name, value in answer.headers]
+    shown["headers"] = [
+        [name, REDACTED if name.lower() in hidden else value] for name, value in answer.headers
+    ]
     return shown
 
 
-def snapshot(content_type: str, body: bytes, size: int, *, bodies: bool) -> dict[str, Any]:
-    """Bytes as JSON when they are, else as text when they are UTF-8, else in base64."""
-    shown: dict[str, Any] = {"content_type": content_type, "encoding": _encoding(content_type, body)}
+def snapshot(
+    integration: Integration, content_type: str, body: bytes, size: int, *, bodies: bool
+) -> dict[str, Any]:
+    """Bytes as JSON when they are, else as text when they are UTF-8, else in base64.
+
+    Of what the integration's rules cannot be applied to nothing is shown.
+    """
+    told = {"content_type": content_type, "size": size, "truncated": False}
+    if bodies and body and integration.redact_pointers:
+        shown = redacted_json(body, integration.redact_pointers)
+        encoding = "text" if shown is None else "json"
+        return told | {
+            "encoding": encoding,
+            "body": REDACTED if shown is None else msgspec.Raw(shown),
+            "redacted": True,
+        }
+    told["encoding"] = _encoding(content_type, body)
     if bodies:
-        match shown["encoding"]:
+        match told["encoding"]:
             case "json":
-                shown["body"] = msgspec.Raw(body)
+                told["body"] = msgspec.Raw(body)
             case "text":
-                shown["body"] = body.decode("utf-8")
+                told["body"] = body.decode("utf-8")
             case _:
-                shown["body"] = base64.b64encode(body).decode()
-    return shown | {"size": size, "truncated": False}
+                told["body"] = base64.b64encode(body).decode()
+    return told
 
 
 def instant(found: Any) -> str | None:

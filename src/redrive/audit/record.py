@@ -10,7 +10,6 @@ from redrive.domain.ids import EventId, event_id
 
 DOMAIN = "platform.integration"
 NOTHING: dict[str, Any] = {"exists": False}  # the state before a creation
-REDACTED = "[REDACTED]"
 
 
 class EventType(StrEnum):

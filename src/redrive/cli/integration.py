@@ -28,6 +28,8 @@ Unsettable = Literal[
     "concurrency",
     "rate_per_second",
     "health_url",
+    "redact_pointers",
+    "redact_headers",
 ]
 _COLUMNS = [
     column("INTEGRATION", "integration_id"),
@@ -89,11 +91,20 @@ class Fields:
         int | None, Parameter(help="Lanes that several processes may send from (PostgreSQL). [default: 1]")
     ] = None
     health_url: Annotated[str | None, Parameter(help="Where its health can be asked for.")] = None
+    redact_pointer: Annotated[
+        list[str] | None,
+        Parameter(help="A JSON Pointer to what is hidden of payloads and answers; repeatable.", negative=()),
+    ] = None
+    redact_header: Annotated[
+        list[str] | None, Parameter(help="A header of answers that is hidden; repeatable.", negative=())
+    ] = None
 
     def given(self) -> dict[str, Any]:
         """What was given, as the service takes it."""
         found = {field.name: getattr(self, field.name) for field in fields(self)}
         found["headers"] = headers(found.pop("header"))
+        found["redact_pointers"] = found.pop("redact_pointer")
+        found["redact_headers"] = found.pop("redact_header")
         if self.secret is not None:
             found["secret"] = _text(self.secret)
         if self.credentials is not None:

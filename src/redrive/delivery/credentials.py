@@ -12,7 +12,7 @@ from redrive.delivery.hidden import Hidden
 from redrive.delivery.tls import check_identity
 from redrive.domain.delivery import Headers
 from redrive.domain.errors import Fault, InvalidPayload
-from redrive.domain.integration import wrong_header_name, wrong_header_value
+from redrive.domain.headers import wrong_header_name, wrong_header_value
 from redrive.domain.target import Target, parse_target
 
 _TOKEN: Final = re.compile(r"[A-Za-z0-9._~+/-]{1,4090}=*", re.ASCII)  # b64token of RFC 6750

@@ -8,20 +8,14 @@ from typing import Any, Final, Literal
 from msgspec import Struct
 
 from redrive.domain.errors import Fault, InvalidPayload
+from redrive.domain.headers import check_headers
 from redrive.domain.ids import MOST_SHARDS
 from redrive.domain.outcome import RETRYABLE_NETWORK_CODES
+from redrive.domain.redaction import check_rules
 from redrive.domain.retry import RetryPolicy
 from redrive.domain.target import parse_target
 
 INTEGRATION_ID: Final = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,62}[a-z0-9])?", re.ASCII)
-HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,128}", re.ASCII)
-HEADER_VALUE = re.compile(r"[\x21-\x7e](?:[\x20-\x7e\t]{0,4094}[\x21-\x7e])?", re.ASCII)
-_RESERVED = frozenset(
-    """host content-length transfer-encoding connection keep-alive te trailer upgrade expect
-    proxy-authorization proxy-connection traceparent tracestate x-request-id user-agent
-    accept-encoding content-type""".split()
-)
-MAX_HEADERS = 32
 MAX_ATTEMPTS = 100
 MAX_TIMEOUT_SECONDS = 60.0
 
@@ -89,6 +83,8 @@ class Integration(Struct, frozen=True):
     rate_per_second: float | None = None
     health_url: str | None = None
     shards: int = 1  # lanes side by side, each with its part of the limits: more than one process may send
+    redact_pointers: tuple[str, ...] = ()  # of payloads and answers, what is not shown
+    redact_headers: tuple[str, ...] = ()  # and of answers' headers
     secrets: tuple[SigningSecret, ...] = ()
     credentials: str | None = None
     version: int = 1
@@ -157,36 +153,9 @@ def check_integration(fields: dict[str, Any], *, allow_http: bool) -> None:
                 )
             )
     faults += check_headers(fields.get("headers") or {})
+    faults += check_rules(fields.get("redact_pointers") or (), fields.get("redact_headers") or ())
     if faults:
         raise InvalidPayload(*faults)
-
-
-def check_headers(headers: dict[str, str], pointer: str = "/headers") -> list[Fault]:
-    """The faults of headers that a caller wants sent: grammar, and names that are ours to set."""
-    faults = []
-    if len(headers) > MAX_HEADERS:
-        faults.append(Fault(pointer, f"at most {MAX_HEADERS} headers"))
-    if len({name.lower() for name in headers}) != len(headers):
-        faults.append(Fault(pointer, "a header name stands twice (names ignore case)"))
-    for name, value in headers.items():
-        at = f"{pointer}/{name.replace('~', '~0').replace('/', '~1')}"
-        if (why := wrong_header_name(name) or wrong_header_value(value)) is not None:
-            faults.append(Fault(at, why))
-    return faults
-
-
-def wrong_header_name(name: str) -> str | None:
-    """Why *name* cannot be that of a header that is sent along; None when it can."""
-    if not HEADER_NAME.fullmatch(name):
-        return "not a header name"
-    if name.lower() in _RESERVED or name.lower().startswith("webhook-"):
-        return "this header is set by redrive or by the connection"
-    return None
-
-
-def wrong_header_value(value: str) -> str | None:
-    """Why *value* cannot be that of a header; None when it can."""
-    return None if HEADER_VALUE.fullmatch(value) else "1–4096 visible ASCII characters, spaces only inside"
 
 
 def is_line(text: str, most: int) -> bool:

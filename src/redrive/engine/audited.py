@@ -3,13 +3,14 @@
 from datetime import datetime
 from typing import Any
 
-from redrive.audit.record import NOTHING, REDACTED, Actor, AuditEvent, EventType
+from redrive.audit.record import NOTHING, Actor, AuditEvent, EventType
 from redrive.domain.access import SYSTEM, Call, Principal
 from redrive.domain.delivery import Attempt, Claim, Item, item_state, rfc3339
 from redrive.domain.ids import EventId, recovery_id
 from redrive.domain.integration import Integration, SigningSecret
 from redrive.domain.item import RetryAt, Status, Step, open_status
 from redrive.domain.outcome import Failed
+from redrive.domain.redaction import REDACTED
 from redrive.engine.tools import NextId
 
 
@@ -152,6 +153,8 @@ def _fields(integration: Integration) -> dict[str, Any]:
         "rate_per_second": integration.rate_per_second,
         "shards": integration.shards,
         "health_url": integration.health_url,
+        "redact_pointers": integration.redact_pointers,
+        "redact_headers": integration.redact_headers,
         "signing_secrets": integration.secrets,
         "credentials": integration.credentials,
     }

@@ -297,6 +297,9 @@ def _values(fields: dict[str, Any]) -> dict[str, Any]:
         values["headers"] = tuple((values["headers"] or {}).items())
     if "lifecycle_status" in values:
         values["lifecycle_status"] = Lifecycle(values["lifecycle_status"])
+    for rules in ("redact_pointers", "redact_headers"):
+        if rules in values:
+            values[rules] = tuple(values[rules] or ())
     if values.get("retryable_network_codes") is not None:
         values["retryable_network_codes"] = tuple(values["retryable_network_codes"])
     return values
