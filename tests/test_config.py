@@ -386,3 +386,17 @@ def test_an_issuer_that_is_no_url_needs_an_address_of_its_keys() -> None:
     )
 
     assert settings.jwt_issuer == "id"
+
+
+@pytest.mark.parametrize(
+    ("history", "resolved", "wrong"),
+    [("30", "10", True), ("30", "30", False), ("30", "365", False), ("0", "10", True), ("30", "0", False)],
+)
+def test_what_was_resolved_is_kept_at_least_as_long(history: str, resolved: str, *, wrong: bool) -> None:
+    given = {"REDRIVE_HISTORY_DAYS": history, "REDRIVE_RESOLVED_DAYS": resolved}
+
+    if wrong:
+        with pytest.raises(BadSettings, match="resolved_days"):
+            load({}, given)
+    else:
+        assert load({}, given).resolved_days == int(resolved)

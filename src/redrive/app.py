@@ -270,6 +270,7 @@ async def _engine(
             settings.max_queued,
             settings.drain_seconds,
             settings.history_days,
+            settings.resolved_days,
             settings.audit_days,
             settings.auth_failures_per_minute,
             settings.calls_per_second,

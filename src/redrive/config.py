@@ -301,6 +301,11 @@ class Settings:
         _integer(0, 36_500),
         "Days that finished deliveries are kept, with their attempts; 0 keeps them for ever.",
     ] = 0
+    resolved_days: Annotated[
+        int,
+        _integer(0, 36_500),
+        "Days that what a person resolved is kept, at least history_days; 0: as long as those.",
+    ] = 0
     audit_days: Annotated[
         int,
         _integer(0, 36_500),
@@ -456,6 +461,11 @@ def _contradictions(values: Mapping[str, Any]) -> Iterator[str]:
     port, first, count = (values.get(name) for name in ("port", "metrics_port", "workers"))
     if port and first and count and first <= port < first + count:
         yield f"port ({port}) must not be one of the {count} metrics ports that begin with {first}"
+    history, resolved = values.get("history_days"), values.get("resolved_days")
+    if history is not None and resolved and not history <= resolved:
+        yield f"resolved_days ({resolved}) must not be fewer than history_days ({history})"
+    if resolved and history == 0:
+        yield "resolved_days means nothing without history_days: all is kept for ever"
     yield from _contradictions_of_jwt(values)
 
 

@@ -48,8 +48,8 @@ INTEGRATION = frozenset(
 ITEM = frozenset(
     """recovery_id integration_id event_type request_id traceparent idempotency_key status cycle attempt_count
     max_attempts next_retry_at last_attempt_at failure_code failure_detail last_http_status retryable
-    payload_snapshot response_snapshot held resolved superseded_by created_by updated_by created_at
-    updated_at""".split()
+    payload_snapshot response_snapshot held resolved erased superseded_by created_by updated_by
+    created_at updated_at""".split()
 )
 LIST = frozenset("integration_id lifecycle_status status limit queue next_cursor request_id".split())
 REPLAY = frozenset("recovery previous_status current_status replayed reason request_id".split())

@@ -34,6 +34,7 @@ CALLS = {
     "POST /platform/integrations/{integration_id}/recovery/queue/{recovery_id}/replay": [OPERATE],
     "POST /platform/integrations/{integration_id}/recovery/queue/{recovery_id}/resolve": [OPERATE],
     "POST /platform/integrations/{integration_id}/secrets/rotate": [OPERATE],
+    "POST /platform/integrations/{integration_id}/recovery/queue/{recovery_id}/erase": [OPERATE],
     "GET /platform/audit/events": [VIEW],
 }
 

@@ -204,6 +204,41 @@ def test_resolving_closes_an_item_for_good(service: Service, quiet: Partner) -> 
     assert quiet.replay(recovery_id).error_code == "INT-409-CONFLICT"
 
 
+def test_what_was_delivered_is_erased_and_the_trail_stays(service: Service, partner: Partner) -> None:
+    partner.answers(Answer(404, b"canary answer", (("X-A", "canary"),)))
+    recovery_id = partner.deliver("canary payload", headers={"X-Name": "canary"})
+    partner.becomes(recovery_id, "failed")
+    before = service.events(target_id=recovery_id)
+    url = f"{partner.item_url(recovery_id)}/erase"
+
+    reply = service.admin.post(url, {"reason": "request 4711"})
+
+    shown = partner.show(recovery_id)
+    erased = {"erased_at": shown["recovery"]["updated_at"], "erased_by": "admin", "reason": "request 4711"}
+    assert (reply.status, reply.json()["erased"]) == (200, True)
+    assert shown["recovery"]["erased"] == reply.json()["recovery"]["erased"] == erased
+    assert shown["recovery"]["payload_snapshot"]["size"] == 0
+    assert shown["recovery"]["resolved"]["reason"] == "request 4711"
+    assert [attempt["failure_code"] for attempt in shown["attempts"]] == ["HTTP_404"]
+    assert "canary" not in str([shown, reply.json()])
+    *earlier, event = service.events(target_id=recovery_id)
+    assert earlier == before
+    assert short(event) == ("erased", "failed", "failed")
+    assert event["metadata"] == {"reason": "request 4711", "payload_size": len('"canary payload"')}
+    for refused in (service.admin.post(url, {"reason": "again"}), partner.replay(recovery_id)):
+        assert refused.error_code == "INT-409-CONFLICT"
+
+
+def test_what_is_still_to_be_sent_is_not_erased(quiet: Partner) -> None:
+    recovery_id = quiet.deliver()
+    before = quiet.facts()
+
+    refused = quiet.service.admin.post(f"{quiet.item_url(recovery_id)}/erase", {"reason": "request 4711"})
+
+    assert (refused.status, refused.error_code) == (409, "INT-409-CONFLICT")
+    assert quiet.facts() == before
+
+
 def test_an_import_keeps_what_is_known_and_can_be_replayed(partner: Partner) -> None:
     known = {
         "attempt_count": 7,

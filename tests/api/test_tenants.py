@@ -23,6 +23,7 @@ BODIES: dict[str, Any] = {
     "hand_over": a_delivery(status="dlq"),
     "replay": {"reason": "it is back"},
     "resolve": {"reason": "it is obsolete"},
+    "erase": {"reason": "request 4711"},
     "update_integration": {"name": "Renamed"},
     "rotate_secrets": {},
 }
@@ -70,7 +71,7 @@ def scene(service: Service) -> Scene:
         service.partner(integration_id=f"{name}.billing-{next(_numbers)}") for name in ("acme", "globex")
     )
     members = {permission: service.caller(permission, tenant="acme") for permission in Permission}
-    return Scene(own, foreign, [own.hand_over(), own.hand_over()], foreign.hand_over(), members)
+    return Scene(own, foreign, [own.hand_over() for _ in range(3)], foreign.hand_over(), members)
 
 
 @every_call
@@ -91,7 +92,9 @@ def test_a_foreign_integration_cannot_be_told_from_one_that_is_not_there(
 
 @every_call
 def test_a_member_may_do_with_its_own_what_its_permission_says(scene: Scene, call: Described) -> None:
-    recovery_id = scene.own_items[call.operation == "resolve"]
+    recovery_id = scene.own_items[
+        ["resolve", "erase"].index(call.operation) if call.operation in ("resolve", "erase") else 2
+    ]
 
     reply = call.ask(scene.members[call.permission], scene.own.id, recovery_id)
 

@@ -52,6 +52,7 @@ OPERATIONS = {
         200, "Replayed", "Reason", key="call", refusals=(errors.ReplayConflict, errors.Conflict)
     ),
     "resolve": Operation(200, "Resolved", "Reason", key="call", refusals=(errors.Conflict,)),
+    "erase": Operation(200, "Erased", "Reason", key="call", refusals=(errors.Conflict,)),
     "list_integrations": Operation(200, "Integrations"),
     "create_integration": Operation(
         201, "SavedIntegration", "NewIntegration", key="call", refusals=(errors.Conflict,)

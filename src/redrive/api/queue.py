@@ -152,6 +152,22 @@ async def resolve(asked: Asked) -> Reply:
     return asked.reply(told)
 
 
+async def erase(asked: Asked) -> Reply:
+    """Erase payload, headers and answers of an item for good, with a reason; its history and audit stay."""
+    integration_id, recovery_id = path_id(asked), path_recovery_id(asked)
+    raw, reason = await _reason(asked)
+
+    def render(item: Item) -> Told:
+        integration = asked.engine.catalogue.find(integration_id)
+        shown = views.item(item, integration, bodies=False)
+        return asked.told(200, {"recovery": shown, "erased": True, "reason": reason})
+
+    told = await asked.engine.operate.erase(
+        asked.call, integration_id, recovery_id, reason, render=render, key=asked.key(raw)
+    )
+    return asked.reply(told)
+
+
 def path_recovery_id(asked: Asked) -> str:
     """The recovery_id of the path, or InvalidPayload when it breaks its grammar."""
     found = asked.path["recovery_id"]

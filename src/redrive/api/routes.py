@@ -28,6 +28,7 @@ def routes(metrics: Metrics) -> list[Route]:
         Route("GET", _ITEM, VIEW, queue.show_item, "Show an item with its attempts"),
         Route("POST", f"{_ITEM}/replay", OPERATE, queue.replay, "Replay a failed or dlq item"),
         Route("POST", f"{_ITEM}/resolve", OPERATE, queue.resolve, "Close a failed or dlq item for good"),
+        Route("POST", f"{_ITEM}/erase", OPERATE, queue.erase, "Erase what an item was delivered with"),
         Route("GET", _ALL, VIEW, integrations.list_integrations, "List the integrations"),
         Route("POST", _ALL, OPERATE, integrations.create_integration, "Add an integration"),
         Route("GET", _ONE, VIEW, integrations.show_integration, "Show an integration"),

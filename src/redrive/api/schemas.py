@@ -284,6 +284,7 @@ _ITEM: dict[str, Schema] = {
     "response_snapshot": or_null(ref("ResponseSnapshot")),
     "held": BOOLEAN,
     "resolved": or_null(obj({"resolved_at": INSTANT, "resolved_by": STRING, "reason": STRING})),
+    "erased": or_null(obj({"erased_at": INSTANT, "erased_by": STRING, "reason": STRING})),
     "superseded_by": or_null(_RECOVERY_ID),
     "created_by": STRING,
     "updated_by": STRING,
@@ -348,6 +349,7 @@ def _replies() -> dict[str, Schema]:
             }
         ),
         "Resolved": _reply({"recovery": ref("Item"), "resolved": {"const": True}, "reason": STRING}),
+        "Erased": _reply({"recovery": ref("Item"), "erased": {"const": True}, "reason": STRING}),
         "Integrations": _reply({"integrations": array(ref("Integration"))}),
         "ShownIntegration": _reply(_INTEGRATION),
         "SavedIntegration": _reply(

@@ -80,6 +80,7 @@ def item(found: Item, integration: Integration, *, bodies: bool) -> dict[str, An
         ),
         "held": not integration.sends and not found.is_done,
         "resolved": _resolution(found),
+        "erased": _erasure(found),
         "superseded_by": None,
         "created_by": delivery.created_by,
         "updated_by": found.updated_by,
@@ -163,7 +164,7 @@ def snapshot(
             "body": REDACTED if shown is None else msgspec.Raw(shown),
             "redacted": True,
         }
-    told["encoding"] = _encoding(content_type, body)
+    told["encoding"] = "text" if bodies and not body else _encoding(content_type, body)
     if bodies:
         match told["encoding"]:
             case "json":
@@ -196,6 +197,16 @@ def _encoding(content_type: str, body: bytes) -> str:
     except (msgspec.DecodeError, msgspec.ValidationError, RecursionError):
         return "text"
     return "text"
+
+
+def _erasure(found: Item) -> dict[str, Any] | None:
+    if found.erasure is None:
+        return None
+    return {
+        "erased_at": rfc3339(found.erasure.erased_at),
+        "erased_by": found.erasure.erased_by,
+        "reason": found.erasure.reason,
+    }
 
 
 def _resolution(found: Item) -> dict[str, Any] | None:

@@ -22,6 +22,7 @@ class EventType(StrEnum):
     REPLAYED = "platform.integration.recovery.replayed"
     IMPORTED = "platform.integration.imported"
     RESOLVED = "platform.integration.resolved"
+    ERASED = "platform.integration.erased"
     CREATED = "platform.integration.created"
     UPDATED = "platform.integration.updated"
     LIFECYCLE_CHANGED = "platform.integration.lifecycle_changed"
@@ -37,6 +38,7 @@ WHEN: dict[EventType, str] = {
     EventType.REPLAYED: "an operator opened the item's next cycle",
     EventType.IMPORTED: "a delivery that failed elsewhere was handed over",
     EventType.RESOLVED: "a person closed a failed or dlq item for good",
+    EventType.ERASED: "a person had an item's payload and answers erased",
     EventType.CREATED: "an integration was added",
     EventType.UPDATED: "an integration was changed",
     EventType.LIFECYCLE_CHANGED: "an integration's lifecycle_status was changed",

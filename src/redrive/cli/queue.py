@@ -163,6 +163,34 @@ def replay(
     return ExitCode.OK
 
 
+@app.command(
+    help_epilogue='Example: redrive queue erase billing rec_0e7xk2m4q9v1c --reason "GDPR request 4711"'
+)
+def erase(
+    integration_id: IntegrationId,
+    recovery_id: RecoveryId,
+    /,
+    *,
+    reason: Annotated[str, Parameter(help="Why; it is kept in the audit trail.")],
+    correlation: Correlation = UNCORRELATED,
+    service: Service = HERE,
+    output: Output = "table",
+) -> int:
+    """Erase an item's payload, headers and answers for good; a failed or dlq item is closed by it.
+
+    What is still to be sent cannot be erased. Attempts, their times and codes, and audit events stay; backups
+    from before still hold it.
+    """
+    with calling(service) as client:
+        answer = client.erase(integration_id, recovery_id, reason, **correlation.ids())
+    if output != "table":
+        print_answer(answer, output)
+    else:
+        facts = {"recovery_id": recovery_id, "erased": True, "reason": answer["reason"]}
+        print_facts({**facts, "request_id": answer["request_id"]})
+    return ExitCode.OK
+
+
 def _is_outcome_unknown(stop: Stop) -> bool:
     from redrive.client import ProblemError, ServiceUnreachable
 

@@ -247,6 +247,19 @@ class Client:
         path = _under(integration_id, "recovery", "queue", recovery_id, "resolve")
         return self._post(path, write({"reason": reason}), idempotency_key, correlation)
 
+    def erase(
+        self,
+        integration_id: str,
+        recovery_id: str,
+        reason: str,
+        *,
+        idempotency_key: str | None = None,
+        **correlation: Unpack[Correlation],
+    ) -> Answer:
+        """Erase an item's payload, headers and answers for good; a failed or dlq item is closed by it."""
+        path = _under(integration_id, "recovery", "queue", recovery_id, "erase")
+        return self._post(path, write({"reason": reason}), idempotency_key, correlation)
+
     # audit
 
     def audit_events(self, **query: Unpack[EventQuery]) -> Answer:

@@ -83,6 +83,14 @@ class Resolution(Struct, frozen=True):
     reason: str
 
 
+class Erasure(Struct, frozen=True):
+    """A person had what was delivered and answered erased; its size is left, in the audit log."""
+
+    erased_at: datetime
+    erased_by: str
+    reason: str
+
+
 class Item(Struct, frozen=True):
     """One delivery and where it stands."""
 
@@ -98,6 +106,7 @@ class Item(Struct, frozen=True):
     resolution: Resolution | None
     updated_by: str
     updated_at: datetime
+    erasure: Erasure | None = None
 
     @property
     def recovery_id(self) -> str:

@@ -100,3 +100,11 @@ def check_resolve(status: Status, *, resolved: bool) -> None:
         raise Conflict(f"an item that is {status} cannot be resolved; only failed and dlq items can")
     if resolved:
         raise Conflict("the item is resolved already")
+
+
+def check_erase(status: Status, *, erased: bool) -> None:
+    """Raise unless what an item that is in *status* now was delivered with may be erased."""
+    if status in OPEN:
+        raise Conflict(f"an item that is {status} is still to be sent; it can be erased once that has ended")
+    if erased:
+        raise Conflict("the item is erased already")

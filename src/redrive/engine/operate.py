@@ -8,11 +8,11 @@ from msgspec.structs import replace
 
 from redrive.audit.record import EventType
 from redrive.domain.access import Call, Permission
-from redrive.domain.delivery import Evidence, Item, Resolution, item_state
+from redrive.domain.delivery import Erasure, Evidence, Item, Resolution, item_state
 from redrive.domain.errors import Conflict, DependencyUnavailable, RecoveryNotFound
 from redrive.domain.ids import parse_recovery_id
 from redrive.domain.integration import Integration
-from redrive.domain.item import Status, check_replay, check_resolve
+from redrive.domain.item import DEAD, Status, check_erase, check_replay, check_resolve
 from redrive.domain.outcome import is_retryable
 from redrive.engine.audited import of_person
 from redrive.engine.catalogue import Catalogue
@@ -114,6 +114,26 @@ class Operate:
             key,
             lambda: _until_written(
                 lambda: self._resolve(call, integration_id, recovery_id, reason, render=render, key=key)
+            ),
+        )
+
+    async def erase(
+        self,
+        call: Call,
+        integration_id: str,
+        recovery_id: str,
+        reason: str,
+        *,
+        render: Render[Item],
+        key: Key | None = None,
+    ) -> Told:
+        """Erase what an item was delivered with and answered; a failed or dlq item is closed by it."""
+        call.require(Permission.OPERATE)
+        return await idempotent(
+            self.store,
+            key,
+            lambda: _until_written(
+                lambda: self._erase(call, integration_id, recovery_id, reason, render=render, key=key)
             ),
         )
 
@@ -246,6 +266,38 @@ class Operate:
         self._announce(event.event_type, call, integration, recovery_id)
         return told
 
+    async def _erase(
+        self,
+        call: Call,
+        integration_id: str,
+        recovery_id: str,
+        reason: str,
+        *,
+        render: Render[Item],
+        key: Key | None,
+    ) -> Told | None:
+        integration, item = await self.item(call, integration_id, recovery_id)
+        check_erase(item.status, erased=item.erasure is not None)
+        now = self.clock.now()
+        after = erased(item, Erasure(now, call.principal.id, reason))
+        assert after.erasure is not None  # noqa: S101 - what `erased` is for
+        event = of_person(
+            self.next_id,
+            now,
+            EventType.ERASED,
+            call,
+            integration_id=integration_id,
+            item=item,
+            before=item.state(),
+            after=after.state(),
+            metadata={"reason": reason, "payload_size": item.payload_size},
+        )
+        told = render(after)
+        if not await self.store.erase(item, after.erasure, event, kept(key, told, now)):
+            return None
+        self._announce(event.event_type, call, integration, recovery_id)
+        return told
+
     def _announce(self, kind: EventType, call: Call, integration: Integration, target_id: str) -> None:
         self.announce(AuditWritten(kind.value))
         self.announce(
@@ -259,6 +311,26 @@ async def _until_written(act: Callable[[], Awaitable[Told | None]]) -> Told:
         if (told := await act()) is not None:
             return told
     raise DependencyUnavailable("contention", "the item changed each time it was about to be written")
+
+
+def erased(item: Item, erasure: Erasure) -> Item:
+    """The item without what was delivered and answered, closed for good if it was dead."""
+    resolution = item.resolution
+    if item.status in DEAD and resolution is None:
+        resolution = Resolution(erasure.erased_at, erasure.erased_by, erasure.reason)
+    answer = item.last.answer
+    return replace(
+        item,
+        delivery=replace(item.delivery, payload=b"", headers=(), tracestate=None),
+        payload_size=0,
+        last=replace(
+            item.last, answer=None if answer is None else replace(answer, headers=(), body=b""), answer_size=0
+        ),
+        resolution=resolution,
+        erasure=erasure,
+        updated_by=erasure.erased_by,
+        updated_at=erasure.erased_at,
+    )
 
 
 def _next_cycle(item: Item, call: Call, now: datetime, max_attempts: int) -> Item:

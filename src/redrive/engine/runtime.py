@@ -36,6 +36,7 @@ class Limits:
     max_queued: int = 10_000
     drain_seconds: float = 65.0
     history_days: int = 0  # 0: for ever
+    resolved_days: int = 0  # 0: as history_days
     audit_days: int = 0
     auth_failures_per_minute: int = 100
     calls_per_second: int = 0
@@ -131,7 +132,8 @@ class Engine:
         now = self.clock.now()
         await self.store.prune(now - KEYS_KEPT)
         if days := self.limits.history_days:
-            await self.store.forget_deliveries(now - timedelta(days=days))
+            resolved = now - timedelta(days=self.limits.resolved_days or days)
+            await self.store.forget_deliveries(now - timedelta(days=days), resolved_before=resolved)
         if days := self.limits.audit_days:
             await self.store.forget_events(now - timedelta(days=days))
 

@@ -8,7 +8,7 @@ from redrive.domain.delivery import Attempt, Delivery, Evidence, Item, Resolutio
 from redrive.domain.item import Status
 from redrive.domain.outcome import Failed, Succeeded
 from redrive.store.port import StoreInconsistent
-from redrive.store.rows import Row, from_ms, to_attempt, to_choice, to_delivery, to_evidence
+from redrive.store.rows import Row, from_ms, to_attempt, to_choice, to_delivery, to_erasure, to_evidence
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +20,7 @@ class Found:
     dead: Row | None
     cycles: Sequence[Row]
     last_attempt: Row | None
+    erased: Row | None
     imported: Row | None
 
 
@@ -49,6 +50,9 @@ def assemble(found: Found) -> Item:
         touched.append((last.started_at + last.duration, "redrive"))
     if place.resolution is not None:
         touched.append((place.resolution.resolved_at, place.resolution.resolved_by))
+    erasure = None if found.erased is None else to_erasure(found.erased)
+    if erasure is not None:
+        touched.append((erasure.erased_at, erasure.erased_by))
     updated_at, updated_by = max(touched, key=lambda pair: pair[0])
     return Item(
         delivery=delivery,
@@ -63,6 +67,7 @@ def assemble(found: Found) -> Item:
         resolution=place.resolution,
         updated_by=updated_by,
         updated_at=updated_at,
+        erasure=erasure,
     )
 
 

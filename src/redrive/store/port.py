@@ -14,7 +14,7 @@ from msgspec import Struct
 from redrive.audit.record import AuditEvent, EventType
 from redrive.clock import Clock
 from redrive.domain.access import Permission
-from redrive.domain.delivery import Attempt, Claim, Delivery, Evidence, Item, Resolution
+from redrive.domain.delivery import Attempt, Claim, Delivery, Erasure, Evidence, Item, Resolution
 from redrive.domain.ids import EventId, IdSequence, ItemId
 from redrive.domain.integration import Integration, Lifecycle
 from redrive.domain.item import Status, Step
@@ -337,6 +337,13 @@ class Store(Protocol):
         """Close a dead item for good; False when it has moved on."""
         ...
 
+    async def erase(self, item: Item, erasure: Erasure, event: AuditEvent, once: Once | None) -> bool:
+        """Erase payload, headers and answers of an item that is not open, and close a dead one for good.
+
+        False when it has moved on, or was erased before.
+        """
+        ...
+
     async def recall(self, scope: bytes) -> Once | None:
         """The reply stored under an idempotency scope."""
         ...
@@ -405,10 +412,11 @@ class Store(Protocol):
         """Forget idempotency keys from before *before*; how many rows went."""
         ...
 
-    async def forget_deliveries(self, before: datetime) -> int:
+    async def forget_deliveries(self, before: datetime, *, resolved_before: datetime) -> int:
         """Forget items that are done with (they succeeded, or were resolved) and all that was known of them.
 
-        Of those accepted before *before*, perhaps not the latest yet; open work is never touched. How many.
+        Of those accepted before *before*, and of resolved ones before *resolved_before*, which is not later;
+        perhaps not the latest yet; open work is never touched. How many.
         """
         ...
 

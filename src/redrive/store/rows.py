@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from redrive.audit.record import AuditEvent
 from redrive.domain.access import Permission
-from redrive.domain.delivery import Attempt, Delivery, Evidence, Headers
+from redrive.domain.delivery import Attempt, Delivery, Erasure, Evidence, Headers
 from redrive.domain.ids import ItemId, instant_of
 from redrive.domain.integration import Integration
 from redrive.domain.outcome import Answer, Failed, Outcome, Reach, Succeeded
@@ -153,6 +153,12 @@ def to_evidence(row: Row) -> Evidence:
         answer=known,
         answer_size=0 if known is None else size,
     )
+
+
+def to_erasure(row: Row) -> Erasure:
+    """From erased_at, erased_by and reason."""
+    at, by, reason = row
+    return Erasure(from_ms(at), by, reason)
 
 
 def event_row(event: AuditEvent) -> Row:

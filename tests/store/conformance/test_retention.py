@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from redrive.audit.record import AuditEvent
-from redrive.domain.delivery import Resolution
+from redrive.domain.delivery import Erasure, Resolution
 from redrive.domain.ids import instant_of
 from redrive.domain.item import Status
 from redrive.store.port import EventFilter, Replay
@@ -55,12 +55,12 @@ async def test_what_succeeded_long_ago_is_forgotten_with_its_attempts(
     for claim in await claim_all(store, owner, number):
         await finish(store, claim, DONE)
 
-    forgotten = await store.forget_deliveries(BEFORE)
+    forgotten = await store.forget_deliveries(BEFORE, resolved_before=BEFORE)
 
     assert forgotten == 1
     assert await statuses(store, number, [old.id, new.id]) == [None, Status.SUCCEEDED]
     assert await store.history(number, old.id) is None
-    assert await store.forget_deliveries(BEFORE) == 0
+    assert await store.forget_deliveries(BEFORE, resolved_before=BEFORE) == 0
 
 
 @pytest.mark.parametrize("status", [Status.FAILED, Status.DLQ])
@@ -73,12 +73,12 @@ async def test_what_waits_for_a_person_is_kept_until_it_is_resolved(
     [claim] = await claim_all(store, owner, number)
     await finish(store, claim, DONE)
 
-    first = await store.forget_deliveries(BEFORE)
+    first = await store.forget_deliveries(BEFORE, resolved_before=BEFORE)
     kept = await store.item(number, dead.id)
     attempts = await attempts_of(store, number, dead.id)
     assert kept is not None
     await store.resolve(kept, RESOLUTION, an_event(), None)
-    second = await store.forget_deliveries(BEFORE)
+    second = await store.forget_deliveries(BEFORE, resolved_before=BEFORE)
 
     assert (first, second) == (1, 1)
     assert (kept.status, kept.delivery, len(attempts)) == (status, dead, 1)
@@ -96,12 +96,12 @@ async def test_what_is_unfinished_is_kept_and_can_still_be_finished(
     replay: Replay = a_replay(replayed, Status.DLQ)
     assert await store.replay(replay, None)
 
-    assert await store.forget_deliveries(BEFORE) == 0
+    assert await store.forget_deliveries(BEFORE, resolved_before=BEFORE) == 0
 
     assert await statuses(store, number, [waiting.id, replayed.id]) == [Status.RETRYING, Status.REPLAYED]
     for claim in await claim_all(store, owner, number):
         await finish(store, claim, DONE)
-    assert await store.forget_deliveries(BEFORE) == 2
+    assert await store.forget_deliveries(BEFORE, resolved_before=BEFORE) == 2
 
 
 async def test_old_events_are_forgotten_but_none_since_the_oldest_open_item(
@@ -127,3 +127,38 @@ async def test_old_events_are_forgotten_but_none_since_the_oldest_open_item(
 
 async def everything(store: StoreUnderTest) -> list[AuditEvent]:
     return list((await store.events(EventFilter(), limit=100, below=None)).rows)
+
+
+async def test_what_was_resolved_may_be_kept_longer_than_what_succeeded(
+    store: StoreUnderTest, number: int, owner: int
+) -> None:
+    dead = await a_dead_item(store, owner, number, Status.FAILED, id=an_id(LONG_AGO))
+    kept = await store.item(number, dead.id)
+    assert kept is not None
+    await store.resolve(kept, RESOLUTION, an_event(), None)
+    done = a_delivery(number, id=an_id(LONG_AGO + timedelta(hours=1)))
+    await store.accept([an_intake(done)])
+    [claim] = await claim_all(store, owner, number)
+    await finish(store, claim, DONE)
+
+    first = await store.forget_deliveries(BEFORE, resolved_before=LONG_AGO - timedelta(days=1))
+    assert (first, await statuses(store, number, [dead.id, done.id])) == (1, [Status.FAILED, None])
+
+    second = await store.forget_deliveries(BEFORE, resolved_before=BEFORE)
+    assert (second, await statuses(store, number, [dead.id])) == (1, [None])
+
+
+async def test_that_something_was_erased_is_forgotten_with_it(
+    store: StoreUnderTest, number: int, owner: int
+) -> None:
+    dead = await a_dead_item(store, owner, number, Status.FAILED, id=an_id(LONG_AGO))
+    item = await store.item(number, dead.id)
+    assert item is not None
+    await store.erase(item, Erasure(NOW, "dpo", "request 4711"), an_event(), None)
+
+    assert await store.forget_deliveries(BEFORE, resolved_before=BEFORE) == 1
+
+    await accept(store, dead)  # nobody gives an id twice; it shows that nothing of the first is left
+    again = await store.item(number, dead.id)
+    assert again is not None
+    assert again.erasure is None

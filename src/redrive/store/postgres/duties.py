@@ -30,11 +30,13 @@ class Duties:
             "prune_answers", before_ms
         )
 
-    async def forget_deliveries(self, owner: int, *, before_id: int) -> int:
+    async def forget_deliveries(self, owner: int, *, before_id: int, resolved_before_id: int) -> int:
         """Forget finished deliveries, a week at a time."""
         if not await self._is_elected("forget deliveries", owner):
             return 0
-        return await self._database.again(partial(forget_deliveries, before=before_id))
+        return await self._database.again(
+            partial(forget_deliveries, before=before_id, resolved_before=resolved_before_id)
+        )
 
     async def forget_events(self, owner: int, *, before_id: int) -> int:
         """Forget old events, a week at a time."""

@@ -3,7 +3,7 @@
 from typing import Any
 
 from redrive.audit.record import AuditEvent
-from redrive.domain.delivery import Item, Resolution
+from redrive.domain.delivery import Erasure, Item, Resolution
 from redrive.domain.integration import Integration
 from redrive.store.port import AlreadyAnswered, Once, Replay
 from redrive.store.postgres.connection import Connection
@@ -55,6 +55,20 @@ async def resolve(connection: Connection, item: Item, resolution: Resolution, ev
         item.delivery.id, item.delivery.integration, item.status.value, item.cycle,
         *event_row(event),
     )  # fmt: skip
+
+
+async def erase(connection: Connection, item: Item, erasure: Erasure) -> bool:
+    """Erase it if it is still as it was judged; in a transaction."""
+    of_item = (item.delivery.integration, item.delivery.id)
+    await connection.execute(SQL["hold_item"], *of_item)
+    if not await connection.fetchval(SQL["is_erasable"], *of_item, item.status.value, item.cycle):
+        return False
+    values = (to_ms(erasure.erased_at), erasure.erased_by, erasure.reason)
+    for note in ("close_dead", "note_erasure"):
+        await connection.execute(SQL[note], *of_item, *values)
+    for part in ("erase_delivery", "erase_attempts", "erase_imported"):
+        await connection.execute(SQL[part], *of_item)
+    return True
 
 
 async def remember(connection: Connection, once: Once | None) -> None:

@@ -341,6 +341,38 @@ e AS (
     SELECT integration, $8::bigint, $9::text, $10::text, $11::text, $12::text, $13::text, $14::text FROM resolved)
 SELECT EXISTS (SELECT FROM resolved) AS is_done, (SELECT id FROM later) AS later
 
+-- name: hold_item
+-- Before it is judged: whoever else erases it waits for its row, whoever replays or resolves it for its place.
+WITH d AS (SELECT id FROM delivery WHERE integration = $1 AND id = $2 FOR UPDATE)
+SELECT id FROM dead WHERE integration = $1 AND id = (SELECT id FROM d) FOR UPDATE
+
+-- name: is_erasable
+-- Not open, not erased yet, and if it is dead, as it was judged.
+SELECT coalesce((SELECT status = $3 AND cycle = $4 FROM dead x WHERE x.integration = $1 AND x.id = $2),
+                $3 = 'succeeded')
+   AND NOT EXISTS (SELECT FROM live l WHERE l.integration = $1 AND l.id = $2)
+   AND NOT EXISTS (SELECT FROM erased r WHERE r.integration = $1 AND r.item = $2)
+  FROM delivery d WHERE d.integration = $1 AND d.id = $2
+
+-- name: close_dead
+-- A resolution that there is stays as it is.
+UPDATE dead SET resolved_at = $3, resolved_by = $4, resolved_reason = $5
+ WHERE integration = $1 AND id = $2 AND resolved_at IS NULL
+
+-- name: note_erasure
+INSERT INTO erased (integration, item, erased_at, erased_by, reason) VALUES ($1, $2, $3, $4, $5)
+
+-- name: erase_delivery
+UPDATE delivery SET payload = '', headers = NULL, tracestate = NULL WHERE integration = $1 AND id = $2
+
+-- name: erase_attempts
+UPDATE attempt SET headers = NULL, body = CASE WHEN body IS NULL THEN NULL ELSE ''::bytea END
+ WHERE integration = $1 AND item = $2
+
+-- name: erase_imported
+UPDATE imported SET headers = NULL, body = CASE WHEN body IS NULL THEN NULL ELSE ''::bytea END
+ WHERE integration = $1 AND item = $2
+
 -- name: recall
 SELECT scope, fingerprint, status, body, created_at FROM answer WHERE scope = $1
 
@@ -390,6 +422,7 @@ SELECT d.id, d.integration, d.event_type, d.request_id, d.traceparent, d.tracest
        CASE WHEN $3 OR a.body IS NULL THEN a.body ELSE '' END, length(a.body),
        m.item, m.failure_code, m.failure_detail, m.retryable, m.occurred_at, m.http_status, m.headers, m.truncated,
        CASE WHEN $3 OR m.body IS NULL THEN m.body ELSE '' END, length(m.body),
+       r.erased_at, r.erased_by, r.reason,
        ARRAY(SELECT (c.cycle, c.request_id, c.max_attempts, c.opened_at, c.opened_by) FROM cycle c
               WHERE c.integration = d.integration AND c.item = d.id ORDER BY c.cycle),
        CASE WHEN $4 THEN ARRAY(
@@ -403,6 +436,7 @@ SELECT d.id, d.integration, d.event_type, d.request_id, d.traceparent, d.tracest
   LEFT JOIN LATERAL (SELECT * FROM attempt t WHERE t.integration = d.integration AND t.item = d.id
                       ORDER BY t.cycle DESC, t.attempt DESC LIMIT 1) a ON true
   LEFT JOIN imported m ON m.integration = d.integration AND m.item = d.id
+  LEFT JOIN erased r ON r.integration = d.integration AND r.item = d.id
 
 -- name: queue_of_live
 -- One status, in an order that only the index by status has: an estimate may find the primary key just as good, and
@@ -466,6 +500,10 @@ DELETE FROM cycle c WHERE item < $1
 -- name: forget_imported
 DELETE FROM imported m WHERE item < $1
    AND NOT EXISTS (SELECT FROM delivery d WHERE d.integration = m.integration AND d.id = m.item)
+
+-- name: forget_erased
+DELETE FROM erased r WHERE item < $1
+   AND NOT EXISTS (SELECT FROM delivery d WHERE d.integration = r.integration AND d.id = r.item)
 
 -- name: is_open
 -- Of a row of history, called old.

@@ -21,7 +21,7 @@ TOP = (1 << 63) - 1
 _NARROWEST_FIRST = ("request_id", "target_id", "integration_id", "tenant", "actor", "event_type")
 _NUMBER = "(SELECT number FROM integration WHERE integration_id = $3)"
 # How the columns of `items` fall into the parts of Found; the cycles are the last.
-_PARTS = (slice(0, 13), slice(13, 20), slice(20, 28), slice(28, 43), slice(43, 53))
+_PARTS = (slice(0, 13), slice(13, 20), slice(20, 28), slice(28, 43), slice(43, 53), slice(53, 56))
 
 
 async def integrations(connection: Connection, after: int) -> list[Integration]:
@@ -40,7 +40,7 @@ async def history(
 ) -> tuple[Item, list[Attempt]] | None:
     """An item with every finished attempt, oldest first; one statement, so of one moment."""
     for row in await _rows(connection, "items", integration, [item_id], True, True):
-        return _item(row), [to_attempt(tuple(attempt)) for attempt in row[54]]
+        return _item(row), [to_attempt(tuple(attempt)) for attempt in row[57]]
     return None
 
 
@@ -97,8 +97,8 @@ async def _all_of(connection: Connection, integration: int, ids: Sequence[int]) 
 
 
 def _item(row: Row) -> Item:
-    *parts, cycles = (*(row[part] for part in _PARTS), row[53])
-    delivery, live, dead, last_attempt, imported = parts
+    *parts, cycles = (*(row[part] for part in _PARTS), row[56])
+    delivery, live, dead, last_attempt, imported, erased = parts
     return assemble(
         Found(
             delivery=delivery,
@@ -106,6 +106,7 @@ def _item(row: Row) -> Item:
             dead=_if_there(dead),
             cycles=[tuple(cycle) for cycle in cycles],
             last_attempt=_if_there(last_attempt),
+            erased=_if_there(erased),
             imported=imported[1:] if imported[0] is not None else None,
         )
     )

@@ -10,13 +10,17 @@ PATIENCE_SECONDS: Final = 3600.0
 HISTORY: Final = (("delivery", "id"), ("attempt", "item"))
 
 
-async def forget_deliveries(connection: Any, before: int) -> int:
-    """Forget what is done with of the weeks that end before an id; how many deliveries went."""
+async def forget_deliveries(connection: Any, before: int, resolved_before: int) -> int:
+    """Forget what is done with of the weeks that end before an id; how many deliveries went.
+
+    What was resolved stays until its week ends before another id, which is not later.
+    """
     gone = 0
     for week, end in await _weeks(connection, "delivery", before):
-        gone += await _forget_week(connection, week, end)
+        gone += await _forget_week(connection, week, end, min(end, resolved_before))
     await connection.execute(SQL["forget_cycles"], before)
     await connection.execute(SQL["forget_imported"], before)
+    await connection.execute(SQL["forget_erased"], before)
     return gone
 
 
@@ -33,11 +37,11 @@ async def forget_events(connection: Any, before: int) -> int:
     return gone
 
 
-async def _forget_week(connection: Any, week: int, end: int) -> int:
+async def _forget_week(connection: Any, week: int, end: int, resolved_end: int) -> int:
     """All of it in one transaction: an item has its attempts, and its place, for as long as it is there."""
     async with connection.transaction():
         await _hurry(connection)
-        await connection.execute(SQL["forget_resolved"], end, timeout=PATIENCE_SECONDS)
+        await connection.execute(SQL["forget_resolved"], resolved_end, timeout=PATIENCE_SECONDS)
         counts = [await _carry_over(connection, table, item, week) for table, item in HISTORY]
         return counts[0]
 

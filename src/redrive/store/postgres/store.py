@@ -10,7 +10,7 @@ from typing import Any, Final, Self, TypeVar
 from redrive.audit.record import AuditEvent
 from redrive.clock import Clock, FollowedClock
 from redrive.config import without_secrets
-from redrive.domain.delivery import Attempt, Claim, Item, Resolution
+from redrive.domain.delivery import Attempt, Claim, Erasure, Item, Resolution
 from redrive.domain.ids import EventId, IdSequence, ItemId, first_id_at
 from redrive.domain.integration import MAX_TIMEOUT_SECONDS, Integration
 from redrive.domain.item import RetryAt
@@ -385,6 +385,18 @@ class PostgresStore:
         """Close an item for good."""
         return await self._guarded(lambda c: operate.resolve(c, item, resolution, event), [event], once)
 
+    async def erase(self, item: Item, erasure: Erasure, event: AuditEvent, once: Once | None) -> bool:
+        """Erase what an item was delivered with."""
+
+        async def erase(connection: Connection) -> bool:
+            async with connection.transaction():
+                erased = await operate.erase(connection, item, erasure)
+                if erased:
+                    await work.write_last_events(connection, [event])
+                return erased
+
+        return await self._guarded(erase, [event], once)
+
     async def recall(self, scope: bytes) -> Once | None:
         """The stored reply to an idempotent call."""
         return await self._database.run(lambda connection: operate.recall(connection, scope))
@@ -486,9 +498,11 @@ class PostgresStore:
         """Forget old idempotency keys."""
         return await self._duties.prune(self._owner, before_id=first_id_at(before), before_ms=to_ms(before))
 
-    async def forget_deliveries(self, before: datetime) -> int:
+    async def forget_deliveries(self, before: datetime, *, resolved_before: datetime) -> int:
         """Forget finished deliveries."""
-        return await self._duties.forget_deliveries(self._owner, before_id=first_id_at(before))
+        return await self._duties.forget_deliveries(
+            self._owner, before_id=first_id_at(before), resolved_before_id=first_id_at(resolved_before)
+        )
 
     async def forget_events(self, before: datetime) -> int:
         """Forget old events."""

@@ -2,7 +2,7 @@
 
 import apsw
 
-from redrive.domain.delivery import Item, Resolution
+from redrive.domain.delivery import Erasure, Item, Resolution
 from redrive.domain.integration import Integration
 from redrive.store.port import AlreadyAnswered, Once, Replay
 from redrive.store.rows import from_ms, pack_integration, to_ms
@@ -76,6 +76,23 @@ def resolve(connection: apsw.Connection, item: Item, resolution: Resolution) -> 
             ),
         )
     )  # fmt: skip
+
+
+def erase(connection: apsw.Connection, item: Item, erasure: Erasure) -> bool:
+    """Erase it if it is still as it was judged. What is freed is overwritten, not only given back."""
+    number, integration = item.delivery.id, item.delivery.integration
+    if not ask(connection, SQL["is_erasable"], (item.status.value, item.cycle, number, integration)):
+        return False
+    values = (to_ms(erasure.erased_at), erasure.erased_by, erasure.reason)
+    connection.execute(SQL["close_dead"], (*values, number))
+    connection.execute(SQL["note_erasure"], (number, integration, *values))
+    connection.execute("PRAGMA secure_delete = ON")
+    try:
+        for part in ("erase_delivery", "erase_attempts", "erase_imported"):
+            connection.execute(SQL[part], (number,))
+    finally:
+        connection.execute("PRAGMA secure_delete = OFF")
+    return True
 
 
 def remember(connection: apsw.Connection, once: Once | None) -> None:

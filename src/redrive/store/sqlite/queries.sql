@@ -127,6 +127,33 @@ VALUES (?, ?, ?, ?, ?, ?, ?, ?)
 UPDATE dead SET resolved_at = ?, resolved_by = ?, resolved_reason = ?
  WHERE id = ? AND integration = ? AND status = ? AND cycle = ? AND resolved_at IS NULL RETURNING id
 
+-- name: is_erasable
+-- Not open, not erased yet, and if it is dead, as it was judged.
+SELECT 1 FROM delivery d
+ WHERE coalesce((SELECT x.status = ?1 AND x.cycle = ?2 FROM dead x WHERE x.id = d.id), ?1 = 'succeeded')
+   AND NOT EXISTS (SELECT 1 FROM live l WHERE l.id = d.id)
+   AND NOT EXISTS (SELECT 1 FROM erased r WHERE r.item = d.id)
+   AND d.id = ?3 AND d.integration = ?4
+
+-- name: close_dead
+-- A resolution that there is stays as it is.
+UPDATE dead SET resolved_at = ?, resolved_by = ?, resolved_reason = ? WHERE id = ? AND resolved_at IS NULL
+
+-- name: note_erasure
+INSERT INTO erased (item, integration, erased_at, erased_by, reason) VALUES (?, ?, ?, ?, ?)
+
+-- name: erase_delivery
+UPDATE delivery SET payload = x'', headers = NULL, tracestate = NULL WHERE id = ?
+
+-- name: erase_attempts
+UPDATE attempt SET headers = NULL, body = iif(body IS NULL, NULL, x'') WHERE item = ?
+
+-- name: erase_imported
+UPDATE imported SET headers = NULL, body = iif(body IS NULL, NULL, x'') WHERE item = ?
+
+-- name: erased
+SELECT erased_at, erased_by, reason FROM erased WHERE item = ?
+
 -- name: recall
 SELECT scope, fingerprint, status, body, created_at FROM answer WHERE scope = ?
 
@@ -233,8 +260,8 @@ DELETE FROM dedupe WHERE (integration, key) IN (SELECT integration, key FROM ded
 DELETE FROM answer WHERE scope IN (SELECT scope FROM answer WHERE created_at < ? LIMIT ?)
 
 -- name: old_deliveries
--- And whether each is done with: it succeeded, or a person resolved it.
-SELECT d.id, l.id IS NULL AND (x.id IS NULL OR x.resolved_at IS NOT NULL)
+-- And whether each is done with: it succeeded, or a person resolved it and it is from before an id of its own.
+SELECT d.id, l.id IS NULL AND (x.id IS NULL OR (x.resolved_at IS NOT NULL AND d.id < ?))
   FROM delivery d LEFT JOIN live l ON l.id = d.id LEFT JOIN dead x ON x.id = d.id
  WHERE d.id > ? AND d.id < ? ORDER BY d.id LIMIT ?
 
@@ -246,6 +273,9 @@ DELETE FROM cycle WHERE item = ?
 
 -- name: forget_imported
 DELETE FROM imported WHERE item = ?
+
+-- name: forget_erased
+DELETE FROM erased WHERE item = ?
 
 -- name: forget_dead
 DELETE FROM dead WHERE id = ?

@@ -179,6 +179,7 @@ def _item(connection: apsw.Connection, row: Row, *, whole: bool) -> Item:
         dead=_one(ask(connection, SQL["dead"], (number,))),
         cycles=ask(connection, SQL["cycles"], (number,)),
         last_attempt=_one(last),
+        erased=_one(ask(connection, SQL["erased"], (number,))),
         imported=None if last else _one(ask(connection, SQL[_imported(whole=whole)], (number,))),
     )
     return assemble(found)

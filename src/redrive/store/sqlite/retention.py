@@ -6,15 +6,24 @@ from redrive.store.sqlite.connection import ask
 from redrive.store.sqlite.work import SQL
 
 AT_ONCE = 500
-PARTS = ("forget_attempts", "forget_cycles", "forget_imported", "forget_dead", "forget_delivery")
+PARTS = (
+    "forget_attempts",
+    "forget_cycles",
+    "forget_imported",
+    "forget_erased",
+    "forget_dead",
+    "forget_delivery",
+)
 
 
-def forget_deliveries(connection: apsw.Connection, after: int, before: int) -> tuple[int, int | None]:
-    """Forget some of those from *after* to *before* that are done with.
+def forget_deliveries(
+    connection: apsw.Connection, after: int, before: int, resolved_before: int
+) -> tuple[int, int | None]:
+    """Forget some of those from *after* to *before* that are done with, resolved ones to *resolved_before*.
 
     How many went, and the last that was looked at; None when that was all.
     """
-    rows = ask(connection, SQL["old_deliveries"], (after, before, AT_ONCE))
+    rows = ask(connection, SQL["old_deliveries"], (resolved_before, after, before, AT_ONCE))
     done = [(number,) for number, is_done in rows if is_done]
     for part in PARTS:
         connection.executemany(SQL[part], done)

@@ -15,7 +15,7 @@ import apsw
 
 from redrive.audit.record import AuditEvent
 from redrive.clock import Clock
-from redrive.domain.delivery import Attempt, Claim, Item, Resolution
+from redrive.domain.delivery import Attempt, Claim, Erasure, Item, Resolution
 from redrive.domain.ids import EventId, IdSequence, ItemId, first_id_at
 from redrive.domain.integration import Integration
 from redrive.domain.sharing import Lane
@@ -205,6 +205,10 @@ class SqliteStore:
         """Close an item for good."""
         return await self._guarded(lambda c: operate.resolve(c, item, resolution), [event], once)
 
+    async def erase(self, item: Item, erasure: Erasure, event: AuditEvent, once: Once | None) -> bool:
+        """Erase what an item was delivered with."""
+        return await self._guarded(lambda c: operate.erase(c, item, erasure), [event], once)
+
     async def recall(self, scope: bytes) -> Once | None:
         """The stored reply to an idempotent call."""
         return await self._read(operate.recall, scope)
@@ -289,11 +293,11 @@ class SqliteStore:
                     break
         return gone
 
-    async def forget_deliveries(self, before: datetime) -> int:
+    async def forget_deliveries(self, before: datetime, *, resolved_before: datetime) -> int:
         """Forget finished deliveries, a little at a time."""
-        gone, after, bound = 0, -1, first_id_at(before)
+        gone, after, bounds = 0, -1, (first_id_at(before), first_id_at(resolved_before))
         while True:
-            count, last = await self._write(retention.forget_deliveries, after, bound)
+            count, last = await self._write(retention.forget_deliveries, after, *bounds)
             gone += count
             if last is None:
                 return gone
