@@ -260,7 +260,7 @@ async def _engine(
     deliverer = HttpDeliverer(guard, resolver, store.clock)
     opened.push_async_callback(deliverer.close)
     vault = Vault(await keys.of_file(settings.key_path(), store), str(settings.key_path()))
-    tools = Tools(store, store.clock, chance, unique_bytes, bus, vault)
+    tools = Tools(store, store.clock, chance, unique_bytes, bus, vault, settings.seal_content)
     return Engine(
         tools,
         deliverer,

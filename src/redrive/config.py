@@ -194,6 +194,9 @@ class Settings:
         _TEXT,
         f"The file of the keys that secrets are sealed under, not in the database; it may hold {DATA_DIR}.",
     ] = f"{DATA_DIR}/redrive.keys"
+    seal_content: Annotated[
+        bool, _FLAG, "Whether payloads and the bodies of answers are sealed at rest, as secrets always are."
+    ] = False
     role: Annotated[
         Role, _choice(get_args(Role)), "What a process does: answer calls (api), send (worker), or all."
     ] = "all"

@@ -76,7 +76,7 @@ class Service:
         self.receiver = receiver
         self.defaults = defaults
         self.limits = limits
-        self.settings = settings  # as far as they are about an identity provider
+        self.settings = settings  # as far as they are about an identity provider, or sealed content
         self.port = 0
         self.start()
         self.admin = self.caller(*EVERYTHING, subject="admin")
@@ -152,7 +152,9 @@ class Service:
         guard = Guard(allow_targets=[ip_network("127.0.0.0/8")], allow_http=True, is_local=is_local)
         guard.protect([listener.getsockname()[:2]])
         self.store = await self.storage.open(clock)
-        tools = Tools(self.store, self.store.clock, chance, unique_bytes, bus, a_vault())
+        tools = Tools(
+            self.store, self.store.clock, chance, unique_bytes, bus, a_vault(), self.settings.seal_content
+        )
         self._resolver = SystemResolver()
         self._deliverer = HttpDeliverer(guard, self._resolver, clock)
         self._opened = AsyncExitStack()

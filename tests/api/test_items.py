@@ -66,6 +66,7 @@ def test_a_pending_item_has_every_field(quiet: Partner) -> None:
             "response_snapshot": None,
             "held": False,
             "resolved": None,
+            "erased": None,
             "superseded_by": None,
             "created_by": "admin",
             "updated_by": "admin",

@@ -70,6 +70,7 @@ class Ingest:
         self.store = tools.store
         self.clock = tools.clock
         self.next_id = tools.next_id
+        self.content = tools.content
         self.announce = tools.announce
         self.catalogue = catalogue
         self.worker = worker
@@ -128,7 +129,7 @@ class Ingest:
             created_at=instant_of(number),
             max_attempts=self.catalogue.defaults.of(integration, "max_attempts"),
         )
-        return Intake(delivery, fingerprint(submission), None)
+        return Intake(self.content.stored(delivery), fingerprint(submission), None)
 
     def _id(self, integration: Integration) -> ItemId:
         """A new id: where an integration is split, one that falls into a lane of ours, if we have any."""

@@ -15,6 +15,7 @@ from redrive.domain.errors import Fault, InvalidPayload, RecoveryNotFound
 from redrive.domain.ids import EventId, parse_recovery_id
 from redrive.domain.integration import Integration
 from redrive.engine.catalogue import Catalogue
+from redrive.engine.content import legible
 from redrive.engine.tools import Tools
 from redrive.store.port import EventFilter, Page, QueueFilter
 
@@ -56,6 +57,7 @@ class Look:
     def __init__(self, tools: Tools, catalogue: Catalogue) -> None:
         self.store = tools.store
         self.vault = tools.vault
+        self.content = tools.content
         self.catalogue = catalogue
 
     async def item(self, call: Call, integration_id: str, recovery_id: str) -> Seen:
@@ -66,7 +68,14 @@ class Look:
         found = None if number is None else await self.store.history(integration.number, number)
         if found is None:
             raise RecoveryNotFound(f"{integration_id} has no item {recovery_id!r}")
-        return Seen(integration, *found)
+        item, attempts = found
+
+        def shown(attempt: Attempt) -> Attempt:
+            return self.content.shown_attempt(item.delivery.id, attempt)
+
+        return Seen(
+            integration, legible(self.content.shown, item), [legible(shown, each) for each in attempts]
+        )
 
     async def queue(
         self,
@@ -88,7 +97,8 @@ class Look:
         if held is not None and not integration.sends:
             wanted = replace(wanted, done=not held)
         page = await self.store.queue(integration.number, wanted, limit=limit, below=below)
-        return Listed(integration, page, self._cursor(page.next_below, scope))
+        shown = [legible(self.content.shown, item) for item in page.rows]
+        return Listed(integration, Page(shown, page.next_below), self._cursor(page.next_below, scope))
 
     async def events(self, call: Call, wanted: EventFilter, limit: int, cursor: str | None) -> Events:
         """A page of audit events, newest first."""

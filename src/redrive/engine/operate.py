@@ -16,6 +16,7 @@ from redrive.domain.item import DEAD, Status, check_erase, check_replay, check_r
 from redrive.domain.outcome import is_retryable
 from redrive.engine.audited import of_person
 from redrive.engine.catalogue import Catalogue
+from redrive.engine.content import legible
 from redrive.engine.ingest import Ingest, Receipt, Submission, receipt
 from redrive.engine.once import Key, Render, Told, idempotent, kept
 from redrive.engine.tools import Tools
@@ -56,6 +57,7 @@ class Operate:
         self.store = tools.store
         self.clock = tools.clock
         self.next_id = tools.next_id
+        self.content = tools.content
         self.announce = tools.announce
         self.catalogue = catalogue
         self.ingest = ingest
@@ -144,7 +146,7 @@ class Operate:
         found = None if number is None else await self.store.item(integration.number, number)
         if found is None:
             raise RecoveryNotFound(f"{integration_id} has no item {recovery_id!r}")
-        return integration, found
+        return integration, legible(self.content.shown, found)
 
     async def _hand_over(
         self,
@@ -159,7 +161,11 @@ class Operate:
         delivery = intake.delivery
         code = given.last.failure_code
         codes = self.catalogue.policy(integration.number).network_codes
-        last = replace(given.last, retryable=None if code is None else is_retryable(code, codes))
+        last = replace(
+            given.last,
+            retryable=None if code is None else is_retryable(code, codes),
+            answer=self.content.stored_answer(delivery.id, given.last.answer),
+        )
         event = of_person(
             self.next_id,
             delivery.created_at,

@@ -27,6 +27,7 @@ class Recorder:
         self.clock = tools.clock
         self.chance = tools.chance
         self.next_id = tools.next_id
+        self.content = tools.content
         self.announce = tools.announce
         self.catalogue = catalogue
         self.health = health
@@ -65,7 +66,8 @@ class Recorder:
         now = self.clock.now()
         step = next_step(outcome, claim.attempt, claim.max_attempts, policy, now=now, chance=self.chance())
         retryable = outcome.is_retryable(policy.network_codes) if isinstance(outcome, Failed) else None
-        attempt = Attempt(claim.cycle, claim.attempt, started_at, duration, outcome, retryable, span_id)
+        stored = self.content.stored_outcome(claim.delivery.id, outcome)
+        attempt = Attempt(claim.cycle, claim.attempt, started_at, duration, stored, retryable, span_id)
         events = audited.of_attempt(self.next_id, claim, integration.integration_id, attempt, step, now=now)
         [recorded] = await self.batcher.submit((Result(claim, attempt, step, events, now),))
         if isinstance(recorded, Exception):

@@ -35,6 +35,7 @@ class Sending:
         self.deliverer = deliverer
         self.clock = tools.clock
         self.vault = tools.vault
+        self.content = tools.content
         self.catalogue = catalogue
         self.tokens = Tokens(deliverer, tools.clock.elapsed, allow_http=catalogue.allow_http)
         self._targets: dict[str, Target] = {}
@@ -45,11 +46,14 @@ class Sending:
         *leaving* is called as `Deliverer.send` says. OwnFault when nothing was sent for a reason of our own.
         """
         integration = self.catalogue.numbered(claim.delivery.integration)
-        outgoing = _Outgoing(claim, integration, now, span_id, leaving)
         try:
             proof = self.vault.proof(integration, now)
+            delivery = self.content.opened(claim.delivery)
         except Unsealable as error:
-            raise OwnFault(f"a secret of the integration cannot be opened: {error}") from error
+            raise OwnFault(f"what is sealed cannot be opened: {error}") from error
+        if delivery is not claim.delivery:
+            claim = replace(claim, delivery=delivery)
+        outgoing = _Outgoing(claim, integration, now, span_id, leaving)
         seconds = self.timeout_seconds(integration)
         if isinstance(proof.credentials, OAuth2):
             return await self._with_token(outgoing, proof, proof.credentials, seconds)

@@ -6,6 +6,7 @@ from datetime import datetime
 
 from redrive.clock import Chance, Clock
 from redrive.engine.batch import Turn
+from redrive.engine.content import Content
 from redrive.engine.vault import Vault
 from redrive.store.port import Store
 from redrive.telemetry.events import Announce
@@ -23,7 +24,13 @@ class Tools:
     unique_bytes: Callable[[int], bytes]
     announce: Announce
     vault: Vault
+    seals_content: bool = False  # payloads and answers at rest, besides secrets
     turn: Turn = field(default_factory=Turn)
+
+    @property
+    def content(self) -> Content:
+        """How payloads and answers are stored."""
+        return Content(self.vault, seals=self.seals_content)
 
     @property
     def next_id(self) -> NextId:

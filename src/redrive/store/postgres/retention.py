@@ -17,7 +17,7 @@ async def forget_deliveries(connection: Any, before: int, resolved_before: int) 
     """
     gone = 0
     for week, end in await _weeks(connection, "delivery", before):
-        gone += await _forget_week(connection, week, end, min(end, resolved_before))
+        gone += await _forget_week(connection, week, min(end, resolved_before))
     await connection.execute(SQL["forget_cycles"], before)
     await connection.execute(SQL["forget_imported"], before)
     await connection.execute(SQL["forget_erased"], before)
@@ -37,7 +37,7 @@ async def forget_events(connection: Any, before: int) -> int:
     return gone
 
 
-async def _forget_week(connection: Any, week: int, end: int, resolved_end: int) -> int:
+async def _forget_week(connection: Any, week: int, resolved_end: int) -> int:
     """All of it in one transaction: an item has its attempts, and its place, for as long as it is there."""
     async with connection.transaction():
         await _hurry(connection)

@@ -1,0 +1,117 @@
+"""Payloads and the bodies of answers at rest: as they came, or sealed, each bound to its item.
+
+A sealed one says so where no caller and no receiver can: in a content type with a colon, in the name of a
+header that has one. So both kinds stand side by side, and lists tell sizes without opening anything.
+"""
+
+import hmac
+from collections.abc import Callable
+from typing import Final, TypeVar
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from msgspec.structs import replace
+
+from redrive.clock import random_bytes
+from redrive.delivery.sealing import Unsealable
+from redrive.domain.delivery import Attempt, Delivery, Item
+from redrive.domain.errors import DependencyUnavailable
+from redrive.domain.ids import ItemId
+from redrive.domain.outcome import Answer, Failed, Outcome
+from redrive.engine.vault import Vault
+
+Kept = TypeVar("Kept")
+SEALED_TYPE: Final = "sealed:"
+SEALED_HEADER: Final = (":sealed", "v1")
+_NONCE: Final = 12
+OVERHEAD: Final = _NONCE + 16  # bytes: the nonce in front, the tag behind
+_PAYLOAD: Final = b"payload"
+_ANSWER: Final = b"answer"
+
+
+class Content:
+    """Turns content into what is stored, and back. *seals*: whether it is stored sealed from now on."""
+
+    def __init__(self, vault: Vault, *, seals: bool) -> None:
+        self._vault = vault
+        self._seals = seals
+
+    def stored(self, delivery: Delivery) -> Delivery:
+        """As it is stored, and goes through the engine until it is sent."""
+        if not self._seals:
+            return delivery
+        payload = self._seal(delivery.id, _PAYLOAD, delivery.payload)
+        return replace(delivery, payload=payload, content_type=SEALED_TYPE + delivery.content_type)
+
+    def opened(self, delivery: Delivery) -> Delivery:
+        """As it came; Unsealable. A list's has no payload, nor has one that was erased."""
+        if not delivery.content_type.startswith(SEALED_TYPE):
+            return delivery
+        payload = self._open(delivery.id, _PAYLOAD, delivery.payload)
+        content_type = delivery.content_type.removeprefix(SEALED_TYPE)
+        return replace(delivery, payload=payload, content_type=content_type)
+
+    def stored_outcome(self, item_id: ItemId, outcome: Outcome) -> Outcome:
+        """As the outcome of an attempt is stored."""
+        return _with_answer(outcome, self.stored_answer(item_id, outcome.answer))
+
+    def stored_answer(self, item_id: ItemId, answer: Answer | None) -> Answer | None:
+        """As an answer is stored."""
+        if not self._seals or answer is None:
+            return answer
+        return replace(
+            answer,
+            headers=(SEALED_HEADER, *answer.headers),
+            body=self._seal(item_id, _ANSWER, answer.body),
+        )
+
+    def shown(self, item: Item) -> Item:
+        """An item as it came; Unsealable."""
+        delivery, last = self.opened(item.delivery), item.last
+        payload_size = item.payload_size - (
+            OVERHEAD if delivery is not item.delivery and item.payload_size else 0
+        )
+        answer = self._opened_answer(item.delivery.id, last.answer)
+        if answer is not last.answer:
+            last = replace(last, answer=answer, answer_size=max(0, last.answer_size - OVERHEAD))
+        return replace(item, delivery=delivery, payload_size=payload_size, last=last)
+
+    def shown_attempt(self, item_id: ItemId, attempt: Attempt) -> Attempt:
+        """One of its attempts; Unsealable."""
+        outcome = attempt.outcome
+        return replace(attempt, outcome=_with_answer(outcome, self._opened_answer(item_id, outcome.answer)))
+
+    def _opened_answer(self, item_id: ItemId, answer: Answer | None) -> Answer | None:
+        if answer is None or SEALED_HEADER not in answer.headers[:1]:
+            return answer
+        return replace(answer, headers=answer.headers[1:], body=self._open(item_id, _ANSWER, answer.body))
+
+    def _seal(self, item_id: ItemId, what: bytes, content: bytes) -> bytes:
+        nonce = random_bytes(_NONCE)
+        return nonce + self._cipher(item_id).encrypt(nonce, content, what)
+
+    def _open(self, item_id: ItemId, what: bytes, sealed: bytes) -> bytes:
+        if not sealed:
+            return b""
+        try:
+            return self._cipher(item_id).decrypt(sealed[:_NONCE], sealed[_NONCE:], what)
+        except (InvalidTag, ValueError) as error:
+            raise Unsealable(f"the {what.decode()} was changed, or belongs elsewhere") from error
+
+    def _cipher(self, item_id: ItemId) -> AESGCM:
+        """A key for each item: so no number of them is too many for nonces that are drawn by chance."""
+        return AESGCM(hmac.digest(self._vault.derive("content"), item_id.to_bytes(8, "big"), "sha256"))
+
+
+def legible(open_it: Callable[[Kept], Kept], kept: Kept) -> Kept:
+    """What is shown of *kept*; DependencyUnavailable when it cannot be opened."""
+    try:
+        return open_it(kept)
+    except Unsealable as error:
+        raise DependencyUnavailable("key material", f"what is stored cannot be opened: {error}") from error
+
+
+def _with_answer(outcome: Outcome, answer: Answer | None) -> Outcome:
+    if answer is outcome.answer or (answer is None and not isinstance(outcome, Failed)):
+        return outcome
+    return replace(outcome, answer=answer)
