@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
 
 from redrive.client import Client
 from tests.e2e.caller import Caller
@@ -19,6 +20,8 @@ from tests.e2e.waiting import until
 
 CANARY = "c4n4ry-in-the-coal-mine"
 UNAVAILABLE, USAGE = 8, 2
+OURS = trustme.CA().issue_cert("us.example")
+PEM, PRIVATE = OURS.cert_chain_pems[0].bytes().decode(), OURS.private_key_pem.bytes().decode()
 
 
 def key_file(service: Service) -> Path:
@@ -158,6 +161,7 @@ def test_a_secret_is_found_nowhere(service: Service, caller: Caller, token: str,
     raw = CANARY.encode() + b"-" * 9
     signing = "whsec_" + b64encode(raw).decode()
     needles = [CANARY, signing, b64encode(raw).decode()[:28], b64encode(f"us:{CANARY}".encode()).decode()]
+    needles += PRIVATE.splitlines()[1:2]
     printed: list[str] = []
 
     def seen(answer: Any) -> Any:
@@ -168,11 +172,13 @@ def test_a_secret_is_found_nowhere(service: Service, caller: Caller, token: str,
         seen(add(client, "signed", receiver, secret=signing))
         for mode, credentials in CREDENTIALS:
             seen(add(client, mode, receiver, auth_mode=mode, credentials=credentials, max_attempts=2))
+        mtls = {"certificate": PEM, "private_key": PRIVATE}
+        seen(add(client, "mtls", receiver, auth_mode="mtls", credentials=mtls, max_attempts=1))
         oauth2 = {"token_url": receiver.url, "client_id": "us", "client_secret": CANARY}
         seen(add(client, "oauth2", receiver, auth_mode="oauth2", credentials=oauth2, max_attempts=2))
         seen(client.update_integration("bearer", credentials={"token": CANARY + "2"}))
         seen(client.rotate_secret("signed", secret=signing))
-        names = ["signed", "oauth2", *(mode for mode, _ in CREDENTIALS)]
+        names = ["signed", "oauth2", "mtls", *(mode for mode, _ in CREDENTIALS)]
         ids = {name: client.deliver(name, event_type="e", payload=1)["recovery_id"] for name in names}
         for name, recovery_id in ids.items():
             until(lambda name=name: caller.is_at_rest(name), f"{name} is at rest")  # type: ignore[misc]
