@@ -33,6 +33,8 @@ def backup(
     except Occupied as error:
         raise Stop(ExitCode.CONFLICT, str(error), "choose another name; --force replaces a backup") from error
     print(inert(f"backed up {name_of(chosen)} to {file.absolute()} ({file.stat().st_size} bytes, checked)"))
+    if chosen.key_path().exists():
+        note(f"Its secrets open with {chosen.key_path()} alone: keep a copy of that, too, in another place.")
     return ExitCode.OK
 
 

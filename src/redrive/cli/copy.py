@@ -63,6 +63,7 @@ def copy(
     note(
         f"All of it is in {name_of(target)} now, and was read back as it is in {name_of(source)}. Start"
         " `redrive serve` on the new one, and none on the file again: both would send what is open."
+        f" Its secrets open with the same key file, {source.key_path()}: give it to every process."
     )
     return ExitCode.OK
 
