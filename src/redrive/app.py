@@ -276,6 +276,7 @@ async def _engine(
             settings.calls_per_second,
         ),
         allow_http=settings.allow_http,
+        judge=guard.judge_early,
         sends=settings.role != "api",
         provider=_provider(settings, listeners, resolver, tools, opened),
     )

@@ -163,7 +163,13 @@ class Service:
             self.settings, [listener], self._resolver, replace(tools, clock=self.provider_clock), self._opened
         )
         self.engine = Engine(
-            tools, self._deliverer, self.defaults, self.limits, allow_http=True, provider=provider
+            tools,
+            self._deliverer,
+            self.defaults,
+            self.limits,
+            allow_http=True,
+            judge=guard.judge_early,
+            provider=provider,
         )
         await self.engine.start()
         self._server = HttpServer(Api(self.engine, routes(self.metrics)), listener)

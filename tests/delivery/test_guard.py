@@ -186,3 +186,25 @@ def test_our_own_listener_is_never_allowed(listener: str, address: str, *, refus
 def test_a_refusal_says_what_to_set() -> None:
     assert "REDRIVE_ALLOW_TARGETS" in (a_guard().judge("10.0.0.1", 443) or "")
     assert "REDRIVE_ALLOW_PORTS" in (a_guard().judge("1.1.1.1", 444) or "")
+
+
+@pytest.mark.parametrize(
+    ("host", "port", "inside", "other"),
+    [
+        ("10.1.2.3", 443, True, False),
+        ("10.1.2.3", 9000, True, False),
+        ("169.254.169.254", 443, False, False),
+        ("1.1.1.1", 443, True, True),
+        ("1.1.1.1", 22, False, False),
+        ("partner.test", 443, True, True),
+        ("partner.test", 9000, True, False),
+    ],
+)
+def test_before_a_lookup_an_integrations_own_rules_judge_what_they_can(
+    host: str, port: int, *, inside: bool, other: bool
+) -> None:
+    guard = Guard(allow_targets_of={"inside": [ip_network("10.0.0.0/8")]}, is_local=lambda _: False)
+
+    verdicts = [guard.judge_early(name, target(host, port)) for name in ("inside", "other")]
+
+    assert [verdict is None for verdict in verdicts] == [inside, other]

@@ -98,6 +98,7 @@ class Harness:
             Defaults(),
             Limits(slots=slots),
             allow_http=True,
+            judge=lambda *_: None,
         )
 
     def call(self, request_id: str = "req-1") -> Call:

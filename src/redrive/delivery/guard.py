@@ -50,6 +50,16 @@ class Guard:
         for guard in self._of.values():
             guard.protect(listeners)
 
+    def judge_early(self, integration_id: str, target: Target) -> str | None:
+        """The verdict on a target before it is kept: of its port, and of a host that is an address.
+
+        A name is judged when it is sent to: what it leads to may be another address then.
+        """
+        guard = self.of(integration_id)
+        if (why := guard.judge_port(target)) is not None or not is_literal(target.host):
+            return why
+        return guard.judge(target.host, target.port)
+
     def judge_port(self, target: Target) -> str | None:
         """The verdict before a name is resolved: None when some address may be allowed on this port."""
         return self._port_verdict(target.host, target.port)

@@ -15,6 +15,7 @@ from redrive.domain.integration import Defaults, Integration, Lifecycle, Signing
 from redrive.domain.retry import RetryPolicy
 from redrive.engine.audited import changed_fields, integration_state, of_person
 from redrive.engine.once import Key, Render, Told, idempotent, kept
+from redrive.engine.placing import Judge, check_places
 from redrive.engine.sealed import OF_SECRETS, Rotation, Saved, rotated, with_secrets
 from redrive.engine.tools import Tools
 from redrive.store.port import Once, StoreInconsistent
@@ -40,6 +41,7 @@ class Catalogue:
         defaults: Defaults,
         *,
         allow_http: bool,
+        judge: Judge,
     ) -> None:
         self.store = tools.store
         self.clock = tools.clock
@@ -48,6 +50,7 @@ class Catalogue:
         self.vault = tools.vault
         self.defaults = defaults
         self.allow_http = allow_http
+        self.judge = judge
         self.on_change: Callable[[Integration], None] = lambda _: None
         self._by_id: dict[str, Integration] = {}
         self._by_number: dict[int, Integration] = {}
@@ -175,6 +178,7 @@ class Catalogue:
         new = Integration(number=0, created_at=now, updated_at=now, **_values(fields))
         self._check_policy(new)
         saved = with_secrets(None, new, fields, self.vault, allow_http=self.allow_http)
+        check_places(self.judge, None, new, fields)
         integration = saved.integration
         event = self._event(call, EventType.CREATED, integration)
         told = render(saved)
@@ -188,7 +192,9 @@ class Catalogue:
     def _changed(self, old: Integration, changes: dict[str, Any]) -> Saved:
         new = replace(old, updated_at=self.clock.now(), version=old.version + 1, **_values(changes))
         self._check_policy(new)
-        return with_secrets(old, new, changes, self.vault, allow_http=self.allow_http)
+        saved = with_secrets(old, new, changes, self.vault, allow_http=self.allow_http)
+        check_places(self.judge, old, new, changes)
+        return saved
 
     async def _write_over(
         self,

@@ -14,6 +14,7 @@ from redrive.engine.ingest import Ingest
 from redrive.engine.look import Look
 from redrive.engine.membership import Membership
 from redrive.engine.operate import Operate
+from redrive.engine.placing import Judge
 from redrive.engine.provider import Provider
 from redrive.engine.tools import Tools
 from redrive.engine.worker import Worker
@@ -53,6 +54,7 @@ class Engine:
         limits: Limits,
         *,
         allow_http: bool,
+        judge: Judge,
         sends: bool = True,
         provider: Provider | None = None,
     ) -> None:
@@ -69,7 +71,7 @@ class Engine:
             calls_per_second=limits.calls_per_second,
             provider=provider,
         )
-        self.catalogue = Catalogue(tools, defaults, allow_http=allow_http)
+        self.catalogue = Catalogue(tools, defaults, allow_http=allow_http, judge=judge)
         self.worker = Worker(tools, deliverer, self.catalogue, self.health, slots=limits.slots)
         self.membership = Membership(tools, self.catalogue, self.worker, self.health)
         self.ingest = Ingest(tools, self.catalogue, self.worker, max_queued=limits.max_queued)
