@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
+from redrive.delivery.failures import blocked
 from redrive.delivery.port import OwnFault, Request
 from redrive.domain.ids import recovery_id as recovery_id_of
 from redrive.domain.integration import Defaults, SigningSecret
@@ -16,6 +17,7 @@ from redrive.domain.item import Status
 from redrive.domain.outcome import Failed, Outcome, Reach
 from redrive.domain.sharing import Lane, whole
 from redrive.engine.attempts import SUSPENDED_SECONDS
+from redrive.engine.blocked import NEWS_AFTER_SECONDS
 from redrive.engine.worker import Worker
 from redrive.store.port import Claimed, EventFilter, Store, StoreInconsistent, StoreUnavailable
 from redrive.telemetry.events import (
@@ -25,6 +27,7 @@ from redrive.telemetry.events import (
     SendingSuspended,
     StoreFailed,
     StoreRecovered,
+    TargetBlocked,
 )
 from tests.engine.clock import StandingClock
 from tests.engine.conftest import DEADLINE_SECONDS, Harness, answered, eventually, in_silence
@@ -833,3 +836,36 @@ async def test_the_one_whose_a_replayed_item_is_to_send_is_told_of_it(
 async def _replay(harness: Harness, integration_id: str, recovery_id: str, request_id: str) -> None:
     call = harness.call(request_id)
     await harness.engine.operate.replay(call, integration_id, recovery_id, "well again", render=in_silence)
+
+
+async def test_a_blocked_target_is_announced_each_time_and_is_news_once_a_minute(harness: Harness) -> None:
+    for name in ("inside", "metadata"):
+        await harness.integration(name)
+        harness.deliverer.scripts[f"/{name}"] = lambda _: blocked("it is private")
+
+    async def fail(name: str) -> None:
+        [recovery_id] = await harness.deliver(name)
+        await harness.status(name, recovery_id, Status.FAILED)
+
+    await fail("inside")
+    await fail("inside")
+    await fail("metadata")
+    harness.clock.move(NEWS_AFTER_SECONDS)
+    await fail("inside")
+
+    assert [event for event in harness.events if isinstance(event, TargetBlocked)] == [
+        TargetBlocked("inside", "it is private", again=False),
+        TargetBlocked("inside", "it is private", again=True),
+        TargetBlocked("metadata", "it is private", again=False),
+        TargetBlocked("inside", "it is private", again=False),
+    ]
+
+
+async def test_another_failure_is_not_a_blocked_target(harness: Harness) -> None:
+    await harness.integration("gone")
+    harness.deliverer.scripts["/gone"] = lambda _: answered(404)
+
+    [recovery_id] = await harness.deliver("gone")
+    await harness.status("gone", recovery_id, Status.FAILED)
+
+    assert not [event for event in harness.events if isinstance(event, TargetBlocked)]

@@ -63,6 +63,7 @@ ONE_OF_EACH: tuple[events.Event, ...] = (
     AN_ATTEMPT,
     events.LeasesLost(3),
     events.SendingSuspended("acme", "no file handles", 5.0),
+    events.TargetBlocked("acme", "10.0.0.1 is a private address", again=False),
     events.AuditWritten("platform.integration.created"),
     events.Operated("platform.integration.created", "ada", "acme", "acme", "req-1"),
     A_REQUEST,

@@ -13,6 +13,7 @@ from redrive.telemetry.events import (
     Event,
     LoopFailed,
     StoreFailed,
+    TargetBlocked,
 )
 from redrive.telemetry.log import LINES, Format, Level, log_to
 from tests.telemetry.examples import (
@@ -115,6 +116,11 @@ def test_a_success_whose_claim_was_lost_is_called_lost() -> None:
 @pytest.mark.parametrize(("status", "level"), [(200, "debug"), (404, "info"), (503, "warning")])
 def test_a_request_is_as_loud_as_its_answer_is_bad(status: int, level: str) -> None:
     assert level_of(a_request(status=status)) == level
+
+
+@pytest.mark.parametrize(("again", "level"), [(False, "warning"), (True, "debug")])
+def test_a_blocked_target_is_loud_once_in_a_while(again: bool, level: str) -> None:  # noqa: FBT001 - a case
+    assert level_of(TargetBlocked("acme", "it is private", again)) == level
 
 
 def test_nothing_below_the_level_is_written() -> None:

@@ -16,6 +16,7 @@ from redrive.telemetry.events import (
     LoopFailed,
     SendingSuspended,
     StoreFailed,
+    TargetBlocked,
 )
 from redrive.telemetry.metrics import Metrics, Polled
 from tests.telemetry.examples import LATER, OUTAGE, a_request, an_attempt
@@ -102,6 +103,7 @@ def test_a_caller_cannot_make_a_series_for_a_method_of_its_own() -> None:
     [
         (LeasesLost(3), named("leases_lost_total"), 3),
         (SendingSuspended("acme", "no handles", 5.0), named("sending_suspended_total"), 1),
+        (TargetBlocked("acme", "it is private", again=True), named("targets_blocked_total"), 1),
         (
             AuditWritten("platform.integration.created"),
             named("audit_events_total", event_type="platform.integration.created"),

@@ -9,6 +9,7 @@ from redrive.delivery.port import Deliverer, OwnFault
 from redrive.domain.delivery import Claim
 from redrive.domain.outcome import Failed, Outcome
 from redrive.domain.sharing import Lane
+from redrive.engine.blocked import BlockedTargets
 from redrive.engine.catalogue import Catalogue
 from redrive.engine.health import Health
 from redrive.engine.lanes import Pace
@@ -48,6 +49,7 @@ class Attempts:
     ) -> None:
         self.store = tools.store
         self.sending = Sending(tools, deliverer, catalogue)
+        self.blocked = BlockedTargets(tools)
         self.clock = tools.clock
         self.unique_bytes = tools.unique_bytes
         self.announce = tools.announce
@@ -128,6 +130,7 @@ class Attempts:
             await self._suspend(begun, str(fault))
             return
         self._leave_place(begun)
+        self.blocked.see(self.catalogue.numbered(claim.delivery.integration).integration_id, outcome)
         if isinstance(outcome, Failed) and outcome.code in TIMEOUTS:
             begun.pace.narrow()
         else:

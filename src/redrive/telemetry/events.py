@@ -73,6 +73,17 @@ class SendingSuspended(Struct, frozen=True):
     seconds: float
 
 
+class TargetBlocked(Struct, frozen=True):
+    """The address guard refused what an integration's URL, or a name in it, leads to: nothing was sent.
+
+    `again`: the same integration was announced less than a minute before.
+    """
+
+    integration_id: str
+    reason: str
+    again: bool
+
+
 class AuditWritten(Struct, frozen=True):
     """An audit event became durable."""
 
@@ -152,6 +163,7 @@ Event = (
     | AttemptFinished
     | LeasesLost
     | SendingSuspended
+    | TargetBlocked
     | AuditWritten
     | Operated
     | RequestHandled

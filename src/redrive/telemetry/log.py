@@ -109,6 +109,14 @@ def _sending_suspended(event: events.SendingSuspended) -> Fields:
     }
 
 
+def _blocked_level(event: events.TargetBlocked) -> int:
+    return DEBUG if event.again else WARNING
+
+
+def _target_blocked(event: events.TargetBlocked) -> Fields:
+    return {"integration_id": event.integration_id, "reason": event.reason}
+
+
 def _audit_written(event: events.AuditWritten) -> Fields:
     return {"event_type": str(event.event_type)}
 
@@ -188,6 +196,7 @@ LINES: Final[dict[type, Line]] = {
     events.AttemptFinished: Line(_attempt_level, _attempt_finished),
     events.LeasesLost: Line(WARNING, _leases_lost),
     events.SendingSuspended: Line(WARNING, _sending_suspended),
+    events.TargetBlocked: Line(_blocked_level, _target_blocked),
     events.AuditWritten: Line(DEBUG, _audit_written),
     events.Operated: Line(INFO, _operated),
     events.RequestHandled: Line(_request_level, _request_handled),

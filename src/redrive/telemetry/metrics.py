@@ -51,6 +51,7 @@ class Metrics:
         self._attempt_seconds = _Histogram(_ATTEMPT_BOUNDS)
         self._leases_lost = 0
         self._suspensions = 0
+        self._blocked = 0
         self._audit: defaultdict[str, int] = defaultdict(int)
         self._requests: defaultdict[tuple[str, str, int], int] = defaultdict(int)
         self._request_seconds: defaultdict[str, _Histogram] = defaultdict(lambda: _Histogram(_REQUEST_BOUNDS))
@@ -66,6 +67,7 @@ class Metrics:
         bus.subscribe(events.AttemptFinished, self._on_attempt)
         bus.subscribe(events.LeasesLost, self._on_leases_lost)
         bus.subscribe(events.SendingSuspended, self._on_suspended)
+        bus.subscribe(events.TargetBlocked, self._on_blocked)
         bus.subscribe(events.AuditWritten, self._on_audit)
         bus.subscribe(events.RequestHandled, self._on_request)
         bus.subscribe(events.AuthenticationFailed, self._on_unauthenticated)
@@ -91,6 +93,9 @@ class Metrics:
 
     def _on_suspended(self, _event: events.SendingSuspended) -> None:
         self._suspensions += 1
+
+    def _on_blocked(self, _event: events.TargetBlocked) -> None:
+        self._blocked += 1
 
     def _on_audit(self, event: events.AuditWritten) -> None:
         self._audit[event.event_type] += 1
@@ -122,6 +127,7 @@ class Metrics:
         yield _count("leases_lost", "Claims taken over from dead processes.", self._leases_lost)
         waits = "Times a fault of our own made an integration wait."
         yield _count("sending_suspended", waits, self._suspensions)
+        yield _count("targets_blocked", "Attempts that the address guard refused.", self._blocked)
         audit = [((event_type,), count) for event_type, count in self._audit.items()]
         yield _counts("audit_events", "Audit events that became durable.", ["event_type"], audit)
         requests = [((method, route, str(code)), n) for (method, route, code), n in self._requests.items()]
