@@ -1,10 +1,11 @@
 # ruff: noqa: RUF001 - digits of other scripts are what some cases are about
+import idna
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from redrive.domain.errors import InvalidPayload
-from redrive.domain.target import MAX_URL, Target, parse_target
+from redrive.domain.target import MAX_URL, Target, origin_of, parse_target
 
 
 @pytest.mark.parametrize(
@@ -114,7 +115,13 @@ def test_what_could_be_read_in_two_ways_is_refused(url: str) -> None:
     ("url", "told"),
     [
         ("http://a.example", "REDRIVE_ALLOW_HTTP"),
-        ("https://é.example", "A-label"),
+        ("https://é.example", "write the host as xn--9ca.example"),
+        ("https://BÜCHER。example:8443/é", "write the host as xn--bcher-kva.example"),
+        ("https://☃.example", "A-label"),
+        ("https://a.example/é", "percent-encode"),
+        ("é.example", "A-label"),
+        ("https://xn--9ca.xn--n3h.example", "'xn--n3h' is not an A-label"),
+        ("https://ab--c.example", "'ab--c' has -- where"),
         ("https://a.example/#f", "fragment"),
         ("https://me@a.example", "auth_mode"),
         ("a.example", "https://partner.example/hooks"),
@@ -126,6 +133,48 @@ def test_what_could_be_read_in_two_ways_is_refused(url: str) -> None:
 def test_a_refusal_says_what_to_do(url: str, told: str) -> None:
     with pytest.raises(InvalidPayload, match=told):
         parse_target(url, allow_http=False)
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "xn--mnchen-3ya.example", "XN--Mnchen-3YA.example", "xn--fa-hia.de", "a.xn--fiqs8s",
+        "xn--80ak6aa92e.com",
+        "xn--mgbh0fb.xn--kgbechtv", "a--b.example", "a-b--c.example", "xn-a.example", "axn--b.example",
+    ],
+)  # fmt: skip
+def test_a_name_in_a_labels_is_taken(host: str) -> None:
+    assert parse_target(f"https://{host}/", allow_http=False).host == host.lower()
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "xn--", "xn--.example", "xn--a", "xn--a-", "xn--abc-", "xn--abc", "xn--9", "xn--99999999",
+        "xn--n3h.example", "xn--ls8h.example",  # a snowman, a heap: IDNA 2003 took them
+        "xn--xn---epa.example",  # what it means begins with xn-- again
+        "xn--a_b-x8a.example", "xn--mnchen-3yb-.example", "a.xn--mnchen-3ya3.example",
+        "xn--wgv71a309e.xn--a", "ab--c.example", "yn--mnchen-3ya.example", "r3---sn.example", "0---0.example",
+        "1---.example", "xn---.example",
+    ],
+)  # fmt: skip
+def test_a_label_that_is_none_of_idna_2008_is_refused(host: str) -> None:
+    with pytest.raises(InvalidPayload):
+        parse_target(f"https://{host}/", allow_http=False)
+
+
+@given(st.from_regex(r"xn--[a-z0-9-]{0,40}", fullmatch=True))
+def test_an_a_label_that_is_taken_is_the_only_way_to_write_its_name(label: str) -> None:
+    try:
+        parse_target(f"https://{label}.example", allow_http=False)
+    except InvalidPayload:
+        return
+
+    assert idna.encode(idna.decode(label), strict=True).decode() == label
+
+
+def test_what_was_stored_before_has_an_origin_whatever_its_labels() -> None:
+    assert origin_of("https://ab--c.example/x") == "https://ab--c.example:443"
 
 
 @given(st.text(max_size=80) | st.from_regex(r"https?://[ -~]{0,40}", fullmatch=True))
