@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import closing, suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import apsw
 import pytest
@@ -17,6 +18,8 @@ import uvicorn
 
 from redrive import app
 from redrive.config import Settings
+from redrive.delivery.http import HttpDeliverer
+from redrive.domain.proxy import Proxy
 from redrive.engine.worker import Worker
 from redrive.server import CannotServe, listening
 from redrive.store import sqlite
@@ -80,6 +83,28 @@ def test_a_server_that_ends_by_itself_ends_the_service_and_says_so(
     ]  # fmt: skip
     assert log[-1]["reason"].startswith("the HTTP server ended by itself")
     assert ("loop_failed" in [line["event"] for line in log]) is (main_loop is fails)
+
+
+def test_everything_is_sent_through_the_proxy_of_the_settings(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    proxy, given = Proxy("proxy.internal", 3128), list[Proxy | None]()
+
+    class Noted(HttpDeliverer):
+        def __init__(self, *collaborators: Any, proxy: Proxy | None) -> None:
+            given.append(proxy)
+            super().__init__(*collaborators, proxy=proxy)
+
+    monkeypatch.setattr(app, "HttpDeliverer", Noted)
+    monkeypatch.setattr(uvicorn.Server, "main_loop", ends)
+    everything = replace(
+        settings, egress_proxy=proxy, jwt_issuer="https://id.example", jwt_audience="redrive"
+    )
+
+    with pytest.raises(CannotServe):
+        app.serve(everything)
+
+    assert given == [proxy, proxy], "of deliveries, and of the provider's keys"
 
 
 def test_a_service_says_whether_it_found_its_database_empty(

@@ -8,6 +8,7 @@ from redrive.config import SETTINGS, BadSettings, Settings, load
 from redrive.domain.access import Permission
 from redrive.domain.errors import InvalidPayload
 from redrive.domain.integration import Defaults, check_integration
+from redrive.domain.proxy import Proxy
 
 
 @pytest.fixture(autouse=True)
@@ -298,6 +299,47 @@ def test_what_ends_a_part_of_a_url_is_refused_in_a_password_without_showing_it(p
 )
 def test_the_address_of_a_database_has_no_password(url: str) -> None:
     assert Settings(database=url).database_address() == "postgresql://db/x"
+
+
+@pytest.mark.parametrize(
+    ("text", "proxy"),
+    [
+        ("http://proxy.internal:3128", Proxy("proxy.internal", 3128)),
+        ("http://10.0.0.1:80/", Proxy("10.0.0.1", 80)),
+        ("http://[FD00::1]:3128", Proxy("fd00::1", 3128)),
+        ("http://me:a%40b%3Ac@proxy:1", Proxy("proxy", 1, "me", "a@b:c")),
+        ("http://me:@proxy:1", Proxy("proxy", 1, "me", "")),
+        ("", None),
+    ],
+)
+def test_a_proxy_is_read(text: str, proxy: Proxy | None) -> None:
+    assert load({}, {"REDRIVE_EGRESS_PROXY": text}).egress_proxy == proxy
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "proxy:3128", "http://proxy", "https://proxy:3128", "socks5://proxy:1080", "http://proxy:0", "http://proxy:65536",
+        "http://proxy:3128/path", "http://proxy:3128?q", "http://hunter2@proxy:3128", "http://me:hunter2@a@proxy:1",
+        "http://me:hunter2/@proxy:1", "http://a%3Ab:hunter2@proxy:1", "http://me:hunter2%zz@proxy:1", "http://prö:1",
+        "http://pro xy:1", "http://me:hunter2\r\n@proxy:1",
+    ],
+)  # fmt: skip
+def test_what_is_no_proxy_is_refused_without_showing_it(text: str) -> None:
+    [problem] = problems({"REDRIVE_EGRESS_PROXY": text})
+
+    assert problem.startswith("REDRIVE_EGRESS_PROXY must be http://host:port, or ")
+    assert "hunter2" not in problem
+
+
+def test_a_proxy_shows_where_it_is_and_no_more() -> None:
+    settings = load({}, {"REDRIVE_EGRESS_PROXY": "http://someone:hunter2@[fd00::1]:3128"})
+
+    assert str(settings.egress_proxy) == "[fd00::1]:3128"
+    for shown in (repr(settings), f"{settings.egress_proxy}", f"{settings.egress_proxy!r}"):
+        assert "[fd00::1]:3128" in shown
+        assert "hunter2" not in shown
+        assert "someone" not in shown
 
 
 def test_the_defaults_of_integrations_come_from_the_settings() -> None:

@@ -257,7 +257,7 @@ async def _engine(
     resolver = SystemResolver()
     opened.callback(resolver.close)
     guard = _guard(settings, listeners, settings.allow_targets_of)
-    deliverer = HttpDeliverer(guard, resolver, store.clock)
+    deliverer = HttpDeliverer(guard, resolver, store.clock, proxy=settings.egress_proxy)
     opened.push_async_callback(deliverer.close)
     vault = Vault(await keys.of_file(settings.key_path(), store), str(settings.key_path()))
     tools = Tools(store, store.clock, chance, unique_bytes, bus, vault, settings.seal_content)
@@ -293,7 +293,7 @@ def _provider(
     if not settings.jwt_issuer:
         return None
     guard = _guard(settings, listeners, [(NAMED, network) for network in EVERYWHERE])
-    deliverer = HttpDeliverer(guard, resolver, tools.clock)
+    deliverer = HttpDeliverer(guard, resolver, tools.clock, proxy=settings.egress_proxy)
     opened.push_async_callback(deliverer.close)
     trust = Trust(
         settings.jwt_issuer,

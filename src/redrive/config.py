@@ -18,6 +18,7 @@ from redrive.domain.access import Permission
 from redrive.domain.errors import InvalidPayload
 from redrive.domain.integration import INTEGRATION_ID, MAX_ATTEMPTS, MAX_TIMEOUT_SECONDS, Defaults, is_line
 from redrive.domain.outcome import RETRYABLE_NETWORK_CODES
+from redrive.domain.proxy import Proxy, parse_proxy
 from redrive.domain.target import parse_target
 
 Network = IPv4Network | IPv6Network
@@ -167,6 +168,10 @@ _DATABASE = Kind(
     " (%2F for a / in a password)",
     _database,
 )
+_PROXY = Kind(
+    "http://host:port, or http://user:password@host:port (%40 for an @ in a password)",
+    lambda text: parse_proxy(text) if text else None,
+)
 _NETWORKS = _list("ranges such as 10.0.0.0/8", _network)
 _NETWORKS_OF = _list("ranges, each of an integration, such as billing=10.0.0.0/8", _network_of)
 _PERMISSIONS_OF = _list(
@@ -221,6 +226,11 @@ class Settings:
         tuple[int, ...], _PORTS, "Ports deliveries may go to besides 443 (and 80 with allow_http)."
     ] = ()
     allow_http: Annotated[bool, _FLAG, "Whether targets may be plain http."] = False
+    egress_proxy: Annotated[
+        Proxy | None,
+        _PROXY,
+        "A forward proxy that everything is sent through, in tunnels (CONNECT) to the judged addresses.",
+    ] = None
     max_attempts: Annotated[
         int, _integer(1, MAX_ATTEMPTS), "How many attempts a cycle has, the first one included."
     ] = _BUILT_IN.max_attempts

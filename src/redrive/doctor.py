@@ -3,6 +3,7 @@
 import asyncio
 import http.client
 import resource
+import socket
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,7 +35,8 @@ def examine(settings: Settings) -> list[Finding]:
         database = _file(settings, path.absolute())
         service, holder = _service(settings) if database[-1].ok else ([], None)
         found = [*database, *service, _port(settings, holder=holder)]
-    return [Finding("role", True, settings.role), *found, *_keys(settings, found), _open_files(settings)]
+    about = [Finding("role", True, settings.role), *found, *_keys(settings, found)]
+    return [*about, *_proxy(settings), _open_files(settings)]
 
 
 def _server(settings: Settings) -> list[Finding]:
@@ -129,6 +131,18 @@ def _keys(settings: Settings, found: list[Finding]) -> list[Finding]:
         return [Finding("keys", False, f"{error}; {error.advice}" if error.advice else str(error))]
     except OSError as error:
         return [Finding("keys", False, f"{settings.key_path()} cannot be used: {error.strerror}")]
+
+
+def _proxy(settings: Settings) -> list[Finding]:
+    """Whether the forward proxy, if there is one, takes connections."""
+    proxy = settings.egress_proxy
+    if proxy is None:
+        return []
+    try:
+        socket.create_connection((proxy.host, proxy.port), timeout=2).close()
+    except OSError as error:
+        return [Finding("egress proxy", False, f"{proxy} cannot be reached: {error.strerror or error}")]
+    return [Finding("egress proxy", True, f"{proxy} takes connections")]
 
 
 def _open_files(settings: Settings) -> Finding:

@@ -463,6 +463,20 @@ def test_the_database_of_another_program_is_refused_and_left_as_it_is(
     assert other.read_bytes() == before
 
 
+def test_doctor_says_whether_the_forward_proxy_takes_connections_and_not_who_we_are_there(
+    terminal: Terminal, database: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as proxy:
+        where = f"127.0.0.1:{proxy.getsockname()[1]}"
+        monkeypatch.setenv("REDRIVE_EGRESS_PROXY", f"http://me:hunter2@{where}")
+        there = _findings(terminal, 0)
+    gone = _findings(terminal, 6)
+
+    assert there["egress proxy"] == f"{where} takes connections"
+    assert gone["egress proxy"].startswith(f"{where} cannot be reached: ")
+    assert "hunter2" not in str(there) + str(gone)
+
+
 def test_doctor_says_who_owns_the_database_and_the_port(
     terminal: Terminal, database: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -13,6 +13,7 @@ from redrive.delivery.guard import Guard
 from redrive.delivery.http import HttpDeliverer
 from redrive.delivery.names import Resolver, is_local
 from redrive.delivery.port import Request
+from redrive.domain.proxy import Proxy
 from redrive.domain.target import Target
 
 NOW = datetime(2026, 11, 23, 12, 0, 0, tzinfo=UTC)
@@ -158,9 +159,12 @@ def a_guard(*ranges: str, ports: frozenset[int] = frozenset(), allow_http: bool 
 
 @asynccontextmanager
 async def a_deliverer(
-    names: Resolver, guard: Guard | None = None, tls: ssl.SSLContext | None = None
+    names: Resolver,
+    guard: Guard | None = None,
+    tls: ssl.SSLContext | None = None,
+    proxy: Proxy | None = None,
 ) -> AsyncIterator[HttpDeliverer]:
-    made = HttpDeliverer(guard or a_guard("127.0.0.0/8"), names, StillClock(), tls=tls)
+    made = HttpDeliverer(guard or a_guard("127.0.0.0/8"), names, StillClock(), proxy=proxy, tls=tls)
     try:
         yield made
     finally:

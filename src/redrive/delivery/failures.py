@@ -6,12 +6,13 @@ import ssl
 from typing import Final
 
 from redrive.delivery.exchange import ProtocolError
-from redrive.delivery.names import EXHAUSTED, Refused
+from redrive.delivery.names import OURS, Refused
 from redrive.delivery.port import OwnFault
+from redrive.delivery.tunnel import NoTunnel
 from redrive.domain.outcome import Failed, Reach
+from redrive.domain.proxy import Proxy
 from redrive.domain.target import Target
 
-_OURS: Final = EXHAUSTED | {errno.EADDRNOTAVAIL}
 _NEAREST: Final = {
     errno.ENETDOWN: "ENETUNREACH",
     errno.EAFNOSUPPORT: "ENETUNREACH",  # an IPv6 address, and no IPv6 here
@@ -33,13 +34,17 @@ _NOT_FOUND: Final = frozenset(
 )
 
 
-def failure(error: Exception, target: Target, *, sent: bool, timeout_seconds: float) -> Failed:
+def failure(
+    error: Exception, target: Target, *, sent: bool, timeout_seconds: float, via: Proxy | None = None
+) -> Failed:
     """What *error* means, before a complete header came. Raises OwnFault when it is our own."""
-    where = f"{target.host}:{target.port}"
+    where = f"{target.host}:{target.port}" + ("" if via is None else f" (through the proxy {via})")
     reach = Reach.SENT if sent else Reach.NOT_SENT
     match error:
         case Refused(why=why):
             return blocked(why)
+        case NoTunnel(why=why):
+            return Failed("ECONNREFUSED", why, Reach.NOT_SENT)
         case socket.gaierror():
             return _unresolved(error, target.host)
         case ssl.SSLError():
@@ -67,7 +72,7 @@ def blocked(why: str) -> Failed:
 
 
 def _disconnected(number: int | None, where: str, reach: Reach) -> Failed:
-    if number in _OURS and reach is Reach.NOT_SENT:
+    if number in OURS and reach is Reach.NOT_SENT:
         raise OwnFault(f"no connection to {where} could be opened: {errno.errorcode[number]}")
     name = errno.errorcode.get(number or 0, "")
     if name not in _SENTENCES:

@@ -16,8 +16,10 @@ from redrive.delivery.guard import Guard, is_literal
 from redrive.delivery.names import KeptNames, Refused, Resolver, vetted
 from redrive.delivery.port import Request
 from redrive.delivery.tls import Identity, context_of, system_trust
+from redrive.delivery.tunnel import open_tunnel
 from redrive.domain.delivery import Headers
 from redrive.domain.outcome import Answer, Outcome, classify, is_retryable_status
+from redrive.domain.proxy import Proxy
 from redrive.domain.retry import parse_retry_after
 
 MAX_KEPT_HEADERS: Final = 16 * 1024
@@ -29,17 +31,24 @@ _Origin = tuple[Guard, str, str, int, Identity | None]
 
 
 class HttpDeliverer:
-    """The deliverer: kept connections, no cookies, no redirects, no proxy, no inflating.
+    """The deliverer: kept connections, no cookies, no redirects, no inflating, no proxy but the one given.
 
     Make it inside a running event loop. *tls* replaces the system's trust.
     """
 
     def __init__(
-        self, guard: Guard, resolver: Resolver, clock: Clock, *, tls: ssl.SSLContext | None = None
+        self,
+        guard: Guard,
+        resolver: Resolver,
+        clock: Clock,
+        *,
+        proxy: Proxy | None = None,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         self._guard = guard
         self._names = KeptNames(resolver)
         self._clock = clock
+        self._proxy = proxy
         self._tls = tls or system_trust()
         self._loop = asyncio.get_running_loop()
         self._idle: dict[_Origin, deque[Connection]] = {}
@@ -61,7 +70,7 @@ class HttpDeliverer:
                 async with asyncio.timeout_at(deadline):
                     connection = await self._open(origin, deadline)
             except OSError as error:  # TimeoutError, gaierror and SSLError are among them
-                return failure(error, target, sent=False, timeout_seconds=timeout_seconds)
+                return failure(error, target, sent=False, timeout_seconds=timeout_seconds, via=self._proxy)
         try:
             leaving()  # and nothing is awaited from here until the first byte is on its way
         except BaseException:
@@ -115,12 +124,9 @@ class HttpDeliverer:
         guard, scheme, host, port, identity = origin
         if (why := guard.judge(address, port)) is not None:
             raise Refused(why)
-        family = socket.AF_INET6 if ":" in address else socket.AF_INET
-        peer = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+        peer = await self._reach(address, port)
         connection = Connection(self._loop, partial(self._keep, origin))
         try:
-            await self._loop.sock_connect(peer, (address, port))
-            _must_be_at(peer, address, port)
             await self._loop.create_connection(
                 lambda: connection,
                 sock=peer,
@@ -132,6 +138,19 @@ class HttpDeliverer:
             peer.close()
             raise
         return connection
+
+    async def _reach(self, address: str, port: int) -> socket.socket:
+        if self._proxy is not None:
+            return await open_tunnel(self._loop, self._proxy, self._names, address, port)
+        family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        peer = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+        try:
+            await self._loop.sock_connect(peer, (address, port))
+            _must_be_at(peer, address, port)
+        except BaseException:
+            peer.close()
+            raise
+        return peer
 
     def _trust(self, identity: Identity | None) -> ssl.SSLContext:
         return self._tls if identity is None else context_of(identity)

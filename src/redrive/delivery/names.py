@@ -11,6 +11,7 @@ from typing import Protocol
 from redrive.delivery.guard import Guard
 
 EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+OURS = EXHAUSTED | {errno.EADDRNOTAVAIL}  # what keeps us from connecting is a fault of our own
 LOOKUP_SECONDS = 5.0
 KEPT_SECONDS = 10.0
 NAMES_KEPT = 10_000

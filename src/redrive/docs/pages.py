@@ -150,7 +150,7 @@ def _picture() -> list[str]:
 
 def _default(setting: Setting) -> str:
     match setting.default:
-        case () | "":
+        case () | "" | None:
             return "none"
         case tuple() as several:
             return " ".join(code(one) for one in several)
