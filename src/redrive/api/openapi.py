@@ -164,8 +164,9 @@ _CORRELATION = {
     "RequestId": {
         "name": "X-Request-Id",
         "in": "header",
-        "description": "Echoed, and stored with all that the call causes; one that breaks this is replaced.",
-        "schema": whole(REQUEST_ID),
+        "description": "Echoed, and stored with all that the call causes: 1–128 of `A-Za-z0-9._:-`. "
+        "Another one is no error; it is replaced.",
+        "schema": {"type": "string"},
     },
     "Traceparent": {
         "name": "traceparent",
