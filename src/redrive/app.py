@@ -25,7 +25,6 @@ from redrive.delivery.addresses import Network
 from redrive.delivery.guard import Guard
 from redrive.delivery.http import HttpDeliverer
 from redrive.delivery.names import Resolver, SystemResolver, is_local
-from redrive.delivery.sealing import Key
 from redrive.engine import keys
 from redrive.engine.jwt import Trust
 from redrive.engine.provider import NAMED, Provider
@@ -156,10 +155,10 @@ async def key_in_use(settings: Settings) -> str | None:
         return await keys.in_use(store)
 
 
-async def rotate_key(settings: Settings, known: Sequence[Key]) -> str:
-    """Seal the database under a new key, the first of the key file from now on; its id."""
+async def rotate_key(settings: Settings) -> str | None:
+    """Seal the database under a new key, the first of the key file from now on; its id, or None."""
     async with open_store(settings) as store:
-        return await keys.rotate(settings.key_path(), known, store)
+        return await keys.rotate(settings.key_path(), store)
 
 
 def check_keys(settings: Settings) -> tuple[bool, str]:

@@ -197,8 +197,9 @@ class Settings:
     key_file: Annotated[
         str,
         _TEXT,
-        f"The file of the keys that secrets are sealed under, not in the database; it may hold {DATA_DIR}.",
-    ] = f"{DATA_DIR}/redrive.keys"
+        f"The file of the keys that secrets are sealed under; it may hold {DATA_DIR}. None: beside a SQLite"
+        " database, under its name; else redrive.keys in data_dir.",
+    ] = ""
     seal_content: Annotated[
         bool, _FLAG, "Whether payloads and the bodies of answers are sealed at rest, as secrets always are."
     ] = False
@@ -349,7 +350,12 @@ class Settings:
 
     def key_path(self) -> Path:
         """The key file, from the root on."""
-        return Path(self.key_file.replace(DATA_DIR, str(self.data_dir))).absolute()
+        if self.key_file:
+            return Path(self.key_file.replace(DATA_DIR, str(self.data_dir))).absolute()
+        database = self.sqlite_path()
+        return (
+            self.data_dir / "redrive.keys" if database is None else database.with_suffix(".keys")
+        ).absolute()
 
     def sqlite_path(self) -> Path | None:
         """The file of a SQLite database; None when the database is another."""

@@ -10,7 +10,7 @@ from pathlib import Path
 from redrive import app
 from redrive.config import Settings
 from redrive.server import CannotServe, listening
-from redrive.store.port import StoreUnavailable
+from redrive.store.port import StoreInconsistent, StoreUnavailable
 
 FILES_BESIDE_SLOTS = 256  # connections of callers, the database's own, and whatever Python has open
 _SERVICE = "redrive serve"  # how one that holds the file signs its lock
@@ -62,12 +62,15 @@ def _file(settings: Settings, path: Path) -> list[Finding]:
 
     async def version() -> str:
         async with app.open_store(settings) as store:
+            await store.integrations()  # whoever starts reads them first of all
             return str(store.describe()["version"])
 
     try:
         return [Finding("SQLite", True, asyncio.run(version())), Finding("database", True, str(path))]
     except StoreUnavailable as error:
         return [_unavailable(error)]
+    except StoreInconsistent as error:
+        return [Finding("database", False, f"{error}; put back a backup, or report this as a bug")]
 
 
 def _unavailable(error: StoreUnavailable) -> Finding:

@@ -14,6 +14,7 @@ from redrive.domain.errors import Unauthenticated
 from redrive.engine.jwt import MOST_CHARACTERS
 from redrive.engine.provider import FRESH_SECONDS, KEPT_SECONDS, PAUSE_SECONDS
 from redrive.engine.runtime import Limits
+from tests.api.loops import until
 from tests.api.receiver import Answer, Receiver
 from tests.api.service import (
     EVENTS,
@@ -290,7 +291,9 @@ def test_a_key_that_was_withdrawn_is_believed_no_longer(company: Company) -> Non
     company.provider.publishes(SECOND)
     company.time_passes(FRESH_SECONDS)
 
-    assert [company.asks(FIRST).status, company.asks(SECOND).status] == [401, 200]
+    assert company.asks(FIRST).status == 200, "nobody waits for the keys while known ones will do"
+    until(lambda: company.asks(FIRST).status == 401)
+    assert company.asks(SECOND).status == 200
 
 
 def test_while_the_provider_is_away_known_keys_are_believed_for_a_day(company: Company) -> None:
@@ -316,7 +319,7 @@ def test_while_the_provider_is_away_an_unknown_key_is_503(company: Company) -> N
     assert 1 <= int(str(reply.header("retry-after"))) <= PAUSE_SECONDS
     assert company.asks(FIRST).status == 200
     assert company.asks(STRANGER).status == 401
-    assert count(company.service, "key_failures_total") == 1
+    assert count(company.service, "identity_provider_failures_total") == 1
     assert count(company.service, "authentication_failures_total") == 1, "nobody was found to be wrong before"
 
 

@@ -83,8 +83,13 @@ def test_whatever_stands_there_is_opened_or_refused(text: str) -> None:
 
 
 def test_a_derived_key_is_of_its_purpose() -> None:
-    assert RING.derive("cursor") == RING.derive("cursor") != RING.derive("other")
-    assert len(RING.derive("cursor")) == 32
+    made = {RING.derive(name, key.id) for name in ("cursor", "other") for key in (OLD, NEW)}
+
+    assert len(made) == 4
+    assert {len(each) for each in made} == {32}
+    assert RING.derive("cursor", OLD.id) in made
+    with pytest.raises(Unsealable, match="not among the keys of a test"):
+        RING.derive("cursor", "0" * 16)
 
 
 def test_a_key_does_not_print_itself() -> None:

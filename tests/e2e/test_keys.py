@@ -3,9 +3,12 @@
 import json
 import shutil
 import stat
+import threading
 import urllib.request
 from base64 import b64encode
 from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +22,7 @@ from tests.e2e.service import Service
 from tests.e2e.waiting import until
 
 CANARY = "c4n4ry-in-the-coal-mine"
+TOKEN = "t0k3n-in-the-coal-mine"
 UNAVAILABLE, USAGE = 8, 2
 OURS = trustme.CA().issue_cert("us.example")
 PEM, PRIVATE = OURS.cert_chain_pems[0].bytes().decode(), OURS.private_key_pem.bytes().decode()
@@ -160,7 +164,13 @@ def test_a_secret_is_found_nowhere(service: Service, caller: Caller, token: str,
     """Planted wherever one can be given; searched for in every file, log, metric, answer, page and backup."""
     raw = CANARY.encode() + b"-" * 9
     signing = "whsec_" + b64encode(raw).decode()
-    needles = [CANARY, signing, b64encode(raw).decode()[:28], b64encode(f"us:{CANARY}".encode()).decode()]
+    needles = [
+        CANARY,
+        TOKEN,
+        signing,
+        b64encode(raw).decode()[:28],
+        b64encode(f"us:{CANARY}".encode()).decode(),
+    ]
     needles += PRIVATE.splitlines()[1:2]
     printed: list[str] = []
 
@@ -168,13 +178,18 @@ def test_a_secret_is_found_nowhere(service: Service, caller: Caller, token: str,
         printed.append(json.dumps(answer))
         return answer
 
-    with receiving(an_idp_and_a_failing_partner) as receiver, Client(service.url, token) as client:
+    with (
+        receiving(a_failing_partner) as receiver,
+        an_idp() as token_url,
+        Client(service.url, token) as client,
+    ):
         seen(add(client, "signed", receiver, secret=signing))
         for mode, credentials in CREDENTIALS:
             seen(add(client, mode, receiver, auth_mode=mode, credentials=credentials, max_attempts=2))
         mtls = {"certificate": PEM, "private_key": PRIVATE}
-        seen(add(client, "mtls", receiver, auth_mode="mtls", credentials=mtls, max_attempts=1))
-        oauth2 = {"token_url": receiver.url, "client_id": "us", "client_secret": CANARY}
+        secure = receiver.url.replace("http:", "https:")  # it speaks no TLS
+        seen(client.create_integration(integration_id="mtls", url=secure, auth_mode="mtls", credentials=mtls))
+        oauth2 = {"token_url": token_url, "client_id": "us", "client_secret": CANARY}
         seen(add(client, "oauth2", receiver, auth_mode="oauth2", credentials=oauth2, max_attempts=2))
         seen(client.update_integration("bearer", credentials={"token": CANARY + "2"}))
         seen(client.rotate_secret("signed", secret=signing))
@@ -184,7 +199,8 @@ def test_a_secret_is_found_nowhere(service: Service, caller: Caller, token: str,
             until(lambda name=name: caller.is_at_rest(name), f"{name} is at rest")  # type: ignore[misc]
             seen(client.item(name, recovery_id))
             seen(client.integration(name))
-        assert any(CANARY in str(sent.headers) for sent in receiver.ledger), "the partner is shown it"
+        for shown in (CANARY, TOKEN):
+            assert any(shown in str(sent.headers) for sent in receiver.ledger), "the partner is shown it"
         bad = service.run("integration", "add", "bad", receiver.url, "--auth-mode", "bearer", "--credentials",
                           json.dumps({"token": f"{CANARY} !"}), token=token)  # fmt: skip
         assert bad.code == USAGE
@@ -214,5 +230,30 @@ def test_a_secret_is_found_nowhere(service: Service, caller: Caller, token: str,
         assert [text[:200] for text in haystack if needle in text] == []
 
 
-def an_idp_and_a_failing_partner(sent: Sent) -> Answer:
-    return Answer(503)
+def a_failing_partner(sent: Sent) -> Answer:
+    """It refuses a token that it is shown, and is down for whoever shows none."""
+    return Answer(401 if TOKEN in sent.headers.get("authorization", "") else 503)
+
+
+class _Granting(BaseHTTPRequestHandler):
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["content-length"]))
+        body = json.dumps({"access_token": TOKEN, "token_type": "Bearer"}).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the name of the base class
+        pass
+
+
+@contextmanager
+def an_idp() -> Iterator[str]:
+    """The address of an endpoint that grants TOKEN to everyone."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), _Granting) as server:
+        serving = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+        serving.start()
+        yield f"http://127.0.0.1:{server.server_address[1]}/token"
+        server.shutdown()
+        serving.join()

@@ -15,7 +15,7 @@ from redrive.store.postgres import PostgresStore
 from redrive.store.sqlite import SqliteStore
 from tests.engine.conftest import DEADLINE_SECONDS, Harness, eventually, in_silence
 
-A_KEY = Key.of("shop", "POST /batch", "key", b"body")
+A_KEY = Key.of("shop", "POST /batch", "key", b"body", secret=b"secret")
 GOOD, POISON = Submission("made", b"1"), Submission("poison", b"1")
 TWO = [Submission("made", b"1"), Submission("made", b"2")]
 

@@ -389,7 +389,17 @@ def test_a_user_is_another_caller_than_a_token_of_that_name() -> None:
     user, token = (Principal("ada", kind, None, frozenset()) for kind in ("user", "token"))
 
     assert user.caller != token.caller
-    assert token.caller == "ada", "what callers of before the update sent with a key is found again"
+
+
+def test_no_two_callers_are_one() -> None:
+    named = [
+        Principal(name, kind, None, frozenset(), tenant)
+        for name in ("ada", "user", "token", "acme")
+        for kind in ("user", "token")
+        for tenant in (None, "user", "token", "acme")
+    ]
+
+    assert len({each.caller for each in named}) == len(named)
 
 
 def test_a_token_of_the_most_characters_is_read() -> None:

@@ -68,7 +68,7 @@ ONE_OF_EACH: tuple[events.Event, ...] = (
     events.Operated("platform.integration.created", "ada", "acme", "acme", "req-1"),
     A_REQUEST,
     events.AuthenticationFailed("unknown token"),
-    events.KeysNotFetched("id.example:443 refused the connection"),
+    events.IdentityProviderFailed("id.example:443 refused the connection"),
     events.StoreFailed("accept", "disk full"),
     events.StoreRecovered(1.5),
     events.LeaseEnded(1),

@@ -91,7 +91,8 @@ class Api:
 
     async def _note_denial(self, asked: Asked, error: Forbidden) -> None:
         integration_id = asked.path.get("integration_id", "")
-        named = integration_id if INTEGRATION_ID.fullmatch(integration_id) else None
+        is_known = INTEGRATION_ID.fullmatch(integration_id) and asked.call.principal.sees(integration_id)
+        named = integration_id if is_known else None  # nobody writes into the log of another tenant
         await self.engine.access.note_denial(
             asked.call, named, f"{asked.method} {asked.route}", error.permission
         )

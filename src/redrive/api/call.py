@@ -139,7 +139,8 @@ class Asked(msgspec.Struct):
         key = self.idempotency_key()
         if key is None:
             return None
-        return Key.of(self.call.principal.caller, f"{self.method} {self.raw_path}", key, body)
+        secret = self.engine.vault.derive("fingerprint")
+        return Key.of(self.call.principal.caller, f"{self.method} {self.raw_path}", key, body, secret=secret)
 
     def _check_type(self) -> None:
         if self.headers.values.get(b"content-encoding", b"identity") != b"identity":

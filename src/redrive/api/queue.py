@@ -16,6 +16,7 @@ from redrive.api.query import Query, parse_instant
 from redrive.domain import outcome
 from redrive.domain.delivery import Evidence, Item
 from redrive.domain.errors import Fault, InvalidPayload
+from redrive.domain.headers import HEADER_NAME
 from redrive.domain.ids import RECOVERY_ID
 from redrive.domain.integration import is_line
 from redrive.domain.item import Status
@@ -260,6 +261,10 @@ def _snapshot(found: body.Members, faults: list[Fault]) -> outcome.Answer | None
     if given.status is not None and not 100 <= given.status <= 599:
         faults.append(Fault("/response_snapshot/status", "must be between 100 and 599"))
     headers = tuple(given.headers)
+    if any(not HEADER_NAME.fullmatch(name) or not value.isprintable() for name, value in headers):
+        faults.append(
+            Fault("/response_snapshot/headers", "each is a header name and a value of printable characters")
+        )
     if given.content_type and not any(name.lower() == "content-type" for name, _ in headers):
         headers = (("Content-Type", given.content_type), *headers)
     truncated = given.truncated or (given.size is not None and given.size > len(content))

@@ -216,7 +216,9 @@ def _values() -> dict[str, Schema]:
                 "request_id": or_null(_REQUEST_ID),
                 "source_request_id": or_null(_REQUEST_ID),
                 "traceparent": or_null(STRING),
-                "actor": obj({"id": STRING, "type": STRING, "session_id": or_null(STRING)}),
+                "actor": obj(
+                    {"id": STRING, "type": STRING, "session_id": or_null(STRING)}, {"tenant": STRING}
+                ),
                 "integration_id": or_null(_INTEGRATION_ID),
                 "target_type": words(get_args(of_event["target_type"])),
                 "target_id": STRING,

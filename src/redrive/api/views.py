@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from redrive.audit.record import AuditEvent
+from redrive.audit.record import Actor, AuditEvent
 from redrive.domain.delivery import Attempt, Item, rfc3339
 from redrive.domain.integration import Defaults, Integration
 from redrive.domain.outcome import Answer, Failed
@@ -125,7 +125,7 @@ def event(found: AuditEvent) -> dict[str, Any]:
         "request_id": found.request_id,
         "source_request_id": found.source_request_id,
         "traceparent": found.traceparent,
-        "actor": {"id": found.actor.id, "type": found.actor.type, "session_id": found.actor.session_id},
+        "actor": _actor(found.actor),
         "integration_id": found.integration_id,
         "target_type": found.target_type,
         "target_id": found.target_id,
@@ -136,10 +136,18 @@ def event(found: AuditEvent) -> dict[str, Any]:
     }
 
 
+def _actor(found: Actor) -> dict[str, Any]:
+    """With the tenant of one that was bound to one."""
+    told = {"id": found.id, "type": found.type, "session_id": found.session_id}
+    return told if found.tenant is None else told | {"tenant": found.tenant}
+
+
 def response(integration: Integration, answer: Answer, size: int, *, bodies: bool) -> dict[str, Any]:
     """A response's snapshot: what came back, as far as it was kept, which is *size* bytes."""
     shown = snapshot(integration, answer.content_type, answer.body, size, bodies=bodies)
     hidden = {name.lower() for name in integration.redact_headers}
+    if "content-type" in hidden:
+        shown["content_type"] = REDACTED
     shown["truncated"] = answer.truncated
     shown["status"] = answer.status
     shown["headers"] = [

@@ -47,12 +47,16 @@ WHEN: dict[EventType, str] = {
 }
 
 
-class Actor(Struct, frozen=True):
-    """Who did it: a token's subject, a user (the `sub` of an identity provider), or redrive itself."""
+class Actor(Struct, frozen=True, omit_defaults=True):
+    """Who did it: a token's subject, a user of the identity provider, or redrive itself.
+
+    `tenant`: to which the caller was bound, if to one.
+    """
 
     id: str
     type: str
     session_id: str | None = None
+    tenant: str | None = None
 
 
 class AuditEvent(Struct, frozen=True):

@@ -64,11 +64,18 @@ def rotate(*, database: Database = DATABASE) -> int:
     """
     chosen = settings(database=database)
     must_exist(chosen)
-    keys = _keys(chosen)
+    _keys(chosen)
     from redrive import app as wiring
 
     with on_this_machine():
-        made = asyncio.run(wiring.rotate_key(chosen, keys))
+        made = asyncio.run(wiring.rotate_key(chosen))
+    if made is None:
+        wrong = f"nothing is sealed in {name_of(chosen)} yet"
+        raise Stop(
+            ExitCode.CONFLICT,
+            wrong,
+            "`redrive serve` does it at its first start; then there is a key to rotate",
+        )
     print(f"{name_of(chosen)} is sealed under {made} now, the first key of {chosen.key_path()}")
     note(
         "Keep a copy of that file, and give it to every process of this database before it starts again;"

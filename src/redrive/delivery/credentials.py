@@ -8,6 +8,7 @@ from urllib.parse import quote_plus
 
 import msgspec
 
+from redrive import __version__
 from redrive.delivery.hidden import Hidden
 from redrive.delivery.tls import check_identity
 from redrive.domain.delivery import Headers
@@ -128,7 +129,11 @@ def token_request(asking: OAuth2) -> tuple[Headers, bytes]:
     form = {"grant_type": "client_credentials"}
     if asking.scope:
         form["scope"] = asking.scope
-    headers: Headers = (("Content-Type", "application/x-www-form-urlencoded"), ("Accept", "application/json"))
+    headers: Headers = (
+        ("Content-Type", "application/x-www-form-urlencoded"),
+        ("Accept", "application/json"),
+        ("User-Agent", f"redrive/{__version__}"),
+    )
     if asking.client_auth == "basic":  # RFC 6749 §2.3.1: each form-encoded first
         named = _basic(quote_plus(asking.client_id), quote_plus(asking.client_secret))
         headers = (*headers, ("Authorization", named))

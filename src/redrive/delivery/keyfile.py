@@ -1,8 +1,10 @@
 """The file of keys: beside the database, never in it, for its owner's eyes only."""
 
+import fcntl
 import os
 import stat
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import mkstemp
 
@@ -20,6 +22,9 @@ def read_keys(path: Path) -> list[Key] | None:
         text = path.read_text("ascii")
     except FileNotFoundError:
         return None
+    except PermissionError as error:
+        whose = f"user {path.stat().st_uid} owns it, and this runs as user {os.geteuid()}"
+        raise BadKeys(f"the key file {path} cannot be read: {error.strerror} ({whose})") from error
     except OSError as error:
         raise BadKeys(f"the key file {path} cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
@@ -51,8 +56,23 @@ def read_or_make(path: Path) -> list[Key]:
 
 
 def write_keys(path: Path, keys: Sequence[Key]) -> None:
-    """Replace what is in the file; OSError when that cannot be, and then it is as it was."""
+    """Replace what is in the file, which stays whose it is; OSError when it cannot be done, and is not."""
     _write(path, keys, replaces=True)
+
+
+@contextmanager
+def held(path: Path) -> Iterator[None]:
+    """Nobody else changes the file meanwhile; OSError when it is not there."""
+    while True:
+        handle = os.open(path, os.O_RDONLY)
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        if os.fstat(handle).st_ino == path.stat().st_ino:  # else another took its place while we waited
+            break
+        os.close(handle)
+    try:
+        yield
+    finally:
+        os.close(handle)
 
 
 def is_open_to_others(path: Path) -> bool:
@@ -66,6 +86,10 @@ def _write(path: Path, keys: Sequence[Key], *, replaces: bool) -> None:
     handle, name = mkstemp(dir=path.parent, prefix=f".{path.name}.")  # its owner's alone
     beside = Path(name)
     try:
+        if replaces and path.exists():
+            old = path.stat()
+            os.fchown(handle, old.st_uid, old.st_gid)
+            os.fchmod(handle, stat.S_IMODE(old.st_mode))
         with os.fdopen(handle, "w", encoding="ascii") as file:
             file.write(_HEAD + format_keys(keys))
             file.flush()

@@ -1,6 +1,7 @@
 """Tokens of the client credentials grant (RFC 6749 §4.4): used until they end or are refused."""
 
 import asyncio
+import re
 from collections.abc import Callable
 from typing import Final
 
@@ -14,8 +15,10 @@ from redrive.domain.errors import InvalidPayload
 from redrive.domain.outcome import Failed, Outcome, Reach
 
 LASTS_SECONDS: Final = 300.0  # when the answer does not say
+LONGEST_SECONDS: Final = 86_400.0
 MARGIN_SECONDS: Final = 30.0  # before its end it is asked for anew, or a tenth of its time if that is less
 TOKENS_KEPT: Final = 10_000
+_DIGITS: Final = re.compile(r"[0-9]{1,9}", re.ASCII)
 
 
 class Granted(Hidden, frozen=True):
@@ -28,7 +31,7 @@ class Granted(Hidden, frozen=True):
 class _Answer(Hidden, frozen=True):
     access_token: str
     token_type: str
-    expires_in: float | None = None
+    expires_in: float | str | None = None  # some write it as text
 
 
 _Whose = tuple[str, OAuth2]
@@ -122,8 +125,14 @@ def _read(outcome: Outcome, asked_at: float) -> Granted | Failed:
         return _failed("PROTOCOL_ERROR", "did not answer with a token (RFC 6749 §5.1)")
     if answer.token_type.lower() != "bearer" or not is_token(answer.access_token):
         return _failed("PROTOCOL_ERROR", "answered with something that is no bearer token (RFC 6750)")
-    lasts = LASTS_SECONDS if answer.expires_in is None else min(max(answer.expires_in, 0.0), 86_400.0)
+    lasts = _seconds(answer.expires_in)
     return Granted(answer.access_token, asked_at + lasts - min(MARGIN_SECONDS, lasts / 10))
+
+
+def _seconds(told: float | str | None) -> float:
+    if isinstance(told, str):
+        told = int(told) if _DIGITS.fullmatch(told) else None
+    return LASTS_SECONDS if told is None else min(max(told, 0.0), LONGEST_SECONDS)
 
 
 def _failed(code: str, what: str) -> Failed:

@@ -3,14 +3,13 @@
 from collections.abc import Callable
 from typing import Protocol
 
-from msgspec import Struct
-
+from redrive.delivery.hidden import Hidden
 from redrive.delivery.tls import Identity
 from redrive.domain.outcome import Outcome
 from redrive.domain.target import Target
 
 
-class Request(Struct, frozen=True):
+class Request(Hidden, frozen=True):
     """One request, complete: exactly these headers and bytes are sent. The timeout is for all of it.
 
     `integration_id`: whose it is, and so where it may go. `identity`: who we are there, if TLS asks for it.

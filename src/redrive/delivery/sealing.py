@@ -65,6 +65,8 @@ class KeyRing:
     def __init__(self, keys: Sequence[Key], whose: str) -> None:
         self.keys = tuple(keys)
         self._whose = whose
+        self._derived: dict[tuple[str, str], bytes] = {}
+        self._by_id = {key.id: key for key in keys}
         self._ciphers = {key.id: AESGCM(key.value) for key in keys}
 
     def seal(self, plain: bytes, bound_to: str) -> str:
@@ -85,9 +87,15 @@ class KeyRing:
         except InvalidTag as error:
             raise Unsealable("it was changed, or belongs elsewhere") from error
 
-    def derive(self, name: str) -> bytes:
-        """32 bytes for another purpose, which *name* tells apart."""
-        return digest(self.keys[0].value, f"redrive {name}".encode(), "sha256")
+    def derive(self, name: str, key_id: str) -> bytes:
+        """32 bytes of the key *key_id* for the purpose *name*; Unsealable when there is none such."""
+        derived = self._derived.get((name, key_id))
+        if derived is None:
+            if key_id not in self._by_id:
+                raise Unsealable(f"it is sealed under the key {key_id}, which is not among {self._whose}")
+            derived = digest(self._by_id[key_id].value, f"redrive {name}".encode(), "sha256")
+            self._derived[name, key_id] = derived
+        return derived
 
 
 def format_keys(keys: Sequence[Key]) -> str:

@@ -35,8 +35,7 @@ class Principal(Struct, frozen=True):
     @property
     def caller(self) -> str:
         """Names the caller among all of them: others may have its id, of another type or tenant."""
-        name = self.id if self.type == "token" else f"{self.type}\n{self.id}"  # an id is on one line
-        return name if self.tenant is None else f"{self.tenant}\n{name}"
+        return f"{self.type}\n{self.tenant or ''}\n{self.id}"  # each is on one line
 
     def sees(self, integration_id: str) -> bool:
         """Whether there is such an integration, as far as it may know."""

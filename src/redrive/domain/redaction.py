@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -13,6 +13,7 @@ from redrive.domain.headers import HEADER_NAME
 REDACTED: Final = "[REDACTED]"
 MOST_RULES: Final = 64
 ANY: Final = "*"
+_Tree = dict[str, "dict[str, Any] | None"]
 POINTER: Final = re.compile(r"(?:/(?:[^/~\x00-\x1f]|~[01])*){1,32}")
 _MOST_CHARACTERS: Final = 512
 
@@ -47,29 +48,41 @@ def redacted_json(body: bytes, pointers: Sequence[str]) -> bytes | None:
         document = json.loads(
             body.decode(), parse_int=_as_written, parse_float=_as_written, parse_constant=_refused
         )
-        for pointer in pointers:
-            steps = [step.replace("~1", "/").replace("~0", "~") for step in pointer.split("/")[1:]]
-            _redact(document, steps)
+        _redact(document, [_tree(pointers)])
         return msgspec.json.encode(document)
     except (ValueError, RecursionError):  # UnicodeDecodeError among them
         return None
 
 
-def _redact(within: Any, steps: Sequence[str]) -> None:
-    first, *rest = steps
-    for place in list(_places(within, first)):
-        if rest:
-            _redact(within[place], rest)
-        else:
+def _tree(pointers: Sequence[str]) -> _Tree:
+    """Where all of them lead, step by step, so that a document is walked once."""
+    tree: _Tree = {}
+    for pointer in pointers:
+        *steps, last = (step.replace("~1", "/").replace("~0", "~") for step in pointer.split("/")[1:])
+        within: _Tree | None = tree
+        for step in steps:
+            within = None if within is None else within.setdefault(step, {})
+        if within is not None:
+            within[last] = None
+    return tree
+
+
+def _redact(within: Any, trees: Sequence[_Tree]) -> None:
+    for place in _places(within, trees):
+        steps = (str(place), ANY)
+        deeper = [tree[step] for tree in trees for step in dict.fromkeys(steps) if step in tree]
+        if None in deeper:
             within[place] = REDACTED
+        elif deeper:
+            _redact(within[place], [tree for tree in deeper if tree is not None])
 
 
-def _places(within: Any, step: str) -> Iterator[Any]:
-    """Where in an object or an array a step leads."""
+def _places(within: Any, trees: Sequence[_Tree]) -> Collection[Any]:
+    """Where in an object or an array some step may lead."""
+    is_any = any(ANY in tree for tree in trees)
     if isinstance(within, dict):
-        yield from within if step == ANY else (name for name in (step,) if name in within)
-    elif isinstance(within, list):
-        yield from (at for at in range(len(within)) if step in (ANY, str(at)))
+        return list(within) if is_any else {step for tree in trees for step in tree if step in within}
+    return range(len(within)) if isinstance(within, list) else ()
 
 
 def _as_written(number: str) -> msgspec.Raw:

@@ -16,7 +16,7 @@ from redrive.engine.tools import NextId
 
 def actor(principal: Principal) -> Actor:
     """A principal as audit events name it."""
-    return Actor(principal.id, principal.type, principal.session_id)
+    return Actor(principal.id, principal.type, principal.session_id, principal.tenant)
 
 
 def of_attempt(

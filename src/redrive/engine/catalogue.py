@@ -1,19 +1,20 @@
 """The integrations: kept in memory, read from the store, changed by people with a reason to."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from msgspec import Struct
 from msgspec.structs import replace
 
 from redrive.audit.record import AuditEvent, EventType
-from redrive.delivery.sealing import Unsealable, is_sealed
+from redrive.delivery.sealing import is_sealed
 from redrive.domain.access import Call, Permission
-from redrive.domain.errors import Conflict, DependencyUnavailable, Fault, IntegrationNotFound, InvalidPayload
+from redrive.domain.errors import Conflict, Fault, IntegrationNotFound, InvalidPayload
 from redrive.domain.integration import Defaults, Integration, Lifecycle, SigningSecret, check_integration
 from redrive.domain.retry import RetryPolicy
 from redrive.engine.audited import changed_fields, integration_state, of_person
+from redrive.engine.content import legible
 from redrive.engine.once import Key, Render, Told, idempotent, kept
 from redrive.engine.placing import Judge, check_places
 from redrive.engine.sealed import OF_SECRETS, Rotation, Saved, rotated, with_secrets
@@ -153,10 +154,13 @@ class Catalogue:
         return self._legible(await idempotent(self.store, key, act), key)
 
     async def seal_the_rest(self) -> None:
-        """Seal what was stored before there was a vault."""
-        for old in self:
-            if all(is_sealed(secret.sealed) for secret in old.secrets):
-                continue
+        """Seal what was stored before there was a vault; others may do it at the same time."""
+        while left := [one for one in self if not all(is_sealed(secret.sealed) for secret in one.secrets)]:
+            await self._seal(left)
+            await self.refresh()
+
+    async def _seal(self, left: Sequence[Integration]) -> None:
+        for old in left:
             sealed = tuple(
                 secret
                 if is_sealed(secret.sealed)
@@ -238,12 +242,7 @@ class Catalogue:
         """What was told before, opened."""
         if key is None or not told.again:
             return told
-        try:
-            return replace(told, body=self.vault.open_answer(key.scope, told.body))
-        except Unsealable as error:
-            raise DependencyUnavailable(
-                "key material", f"the answer under this key cannot be opened: {error}"
-            ) from error
+        return legible(lambda kept: replace(kept, body=self.vault.open_answer(key.scope, kept.body)), told)
 
     def _check_policy(self, new: Integration) -> None:
         """What is wrong with values that are right one by one, each as it is in force."""

@@ -23,8 +23,9 @@ from redrive.engine.vault import Vault
 Kept = TypeVar("Kept")
 SEALED_TYPE: Final = "sealed:"
 SEALED_HEADER: Final = (":sealed", "v1")
+_ID: Final = 8
 _NONCE: Final = 12
-OVERHEAD: Final = _NONCE + 16  # bytes: the nonce in front, the tag behind
+OVERHEAD: Final = _ID + _NONCE + 16  # bytes: the key's id and the nonce in front, the tag behind
 _PAYLOAD: Final = b"payload"
 _ANSWER: Final = b"answer"
 
@@ -67,14 +68,30 @@ class Content:
 
     def shown(self, item: Item) -> Item:
         """An item as it came; Unsealable."""
-        delivery, last = self.opened(item.delivery), item.last
-        payload_size = item.payload_size - (
-            OVERHEAD if delivery is not item.delivery and item.payload_size else 0
+        answer = self._opened_answer(item.delivery.id, item.last.answer)
+        return replace(
+            self.listed(item),
+            delivery=self.opened(item.delivery),
+            last=replace(self.listed(item).last, answer=answer),
         )
-        answer = self._opened_answer(item.delivery.id, last.answer)
-        if answer is not last.answer:
-            last = replace(last, answer=answer, answer_size=max(0, last.answer_size - OVERHEAD))
-        return replace(item, delivery=delivery, payload_size=payload_size, last=last)
+
+    def listed(self, item: Item) -> Item:
+        """An item without its content, whose sizes are told: nothing has to be opened for that."""
+        delivery, last = item.delivery, item.last
+        is_sealed = delivery.content_type.startswith(SEALED_TYPE)
+        answer, is_answer_sealed = last.answer, _is_sealed(last.answer)
+        if answer is not None:
+            answer = replace(answer, headers=answer.headers[is_answer_sealed:], body=b"")
+        return replace(
+            item,
+            delivery=replace(
+                delivery, payload=b"", content_type=delivery.content_type.removeprefix(SEALED_TYPE)
+            ),
+            payload_size=_size(item.payload_size, is_sealed=is_sealed),
+            last=replace(
+                last, answer=answer, answer_size=_size(last.answer_size, is_sealed=is_answer_sealed)
+            ),
+        )
 
     def shown_attempt(self, item_id: ItemId, attempt: Attempt) -> Attempt:
         """One of its attempts; Unsealable."""
@@ -82,25 +99,36 @@ class Content:
         return replace(attempt, outcome=_with_answer(outcome, self._opened_answer(item_id, outcome.answer)))
 
     def _opened_answer(self, item_id: ItemId, answer: Answer | None) -> Answer | None:
-        if answer is None or SEALED_HEADER not in answer.headers[:1]:
+        if answer is None or not _is_sealed(answer):
             return answer
         return replace(answer, headers=answer.headers[1:], body=self._open(item_id, _ANSWER, answer.body))
 
     def _seal(self, item_id: ItemId, what: bytes, content: bytes) -> bytes:
-        nonce = random_bytes(_NONCE)
-        return nonce + self._cipher(item_id).encrypt(nonce, content, what)
+        key_id, nonce = self._vault.key_id, random_bytes(_NONCE)
+        cipher = self._cipher(key_id, item_id)
+        return bytes.fromhex(key_id) + nonce + cipher.encrypt(nonce, content, what)
 
     def _open(self, item_id: ItemId, what: bytes, sealed: bytes) -> bytes:
         if not sealed:
             return b""
+        key_id, nonce, box = sealed[:_ID].hex(), sealed[_ID : _ID + _NONCE], sealed[_ID + _NONCE :]
         try:
-            return self._cipher(item_id).decrypt(sealed[:_NONCE], sealed[_NONCE:], what)
+            return self._cipher(key_id, item_id).decrypt(nonce, box, what)
         except (InvalidTag, ValueError) as error:
             raise Unsealable(f"the {what.decode()} was changed, or belongs elsewhere") from error
 
-    def _cipher(self, item_id: ItemId) -> AESGCM:
+    def _cipher(self, key_id: str, item_id: ItemId) -> AESGCM:
         """A key for each item: so no number of them is too many for nonces that are drawn by chance."""
-        return AESGCM(hmac.digest(self._vault.derive("content"), item_id.to_bytes(8, "big"), "sha256"))
+        key = self._vault.derive("content", key_id)
+        return AESGCM(hmac.digest(key, item_id.to_bytes(8, "big"), "sha256"))
+
+
+def _is_sealed(answer: Answer | None) -> bool:
+    return answer is not None and SEALED_HEADER in answer.headers[:1]
+
+
+def _size(stored: int, *, is_sealed: bool) -> int:
+    return max(0, stored - OVERHEAD) if is_sealed else stored
 
 
 def legible(open_it: Callable[[Kept], Kept], kept: Kept) -> Kept:

@@ -1,7 +1,7 @@
 """Accepting deliveries: durable before it is answered, and on its way at once when there is room."""
 
 import asyncio
-import hashlib
+import hmac
 from collections.abc import Callable, Sequence
 from typing import assert_never
 
@@ -70,6 +70,7 @@ class Ingest:
         self.store = tools.store
         self.clock = tools.clock
         self.next_id = tools.next_id
+        self.vault = tools.vault
         self.content = tools.content
         self.announce = tools.announce
         self.catalogue = catalogue
@@ -129,7 +130,9 @@ class Ingest:
             created_at=instant_of(number),
             max_attempts=self.catalogue.defaults.of(integration, "max_attempts"),
         )
-        return Intake(self.content.stored(delivery), fingerprint(submission), None)
+        return Intake(
+            self.content.stored(delivery), fingerprint(submission, self.vault.derive("fingerprint")), None
+        )
 
     def _id(self, integration: Integration) -> ItemId:
         """A new id: where an integration is split, one that falls into a lane of ours, if we have any."""
@@ -215,11 +218,14 @@ class Ingest:
             raise RateLimited(f"{queued} deliveries wait to be stored already; try again in a second")
 
 
-def fingerprint(submission: Submission) -> bytes:
-    """A digest of what a producer asked for, to compare when its key comes again; empty without a key."""
+def fingerprint(submission: Submission, secret: bytes) -> bytes:
+    """A digest of what a producer asked for, to compare when its key comes again; empty without a key.
+
+    With the database's own *secret*, so that it outlives the payload without telling of it.
+    """
     if submission.idempotency_key is None:
         return b""
-    digest = hashlib.sha256()
+    digest = hmac.new(secret, digestmod="sha256")
     for part in (
         submission.event_type,
         submission.content_type,

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from redrive.delivery.keyfile import is_open_to_others, read_keys, read_or_make, write_keys
+from redrive.delivery.keyfile import held, is_open_to_others, read_keys, read_or_make, write_keys
 from redrive.delivery.sealing import BadKeys, Key, KeyRing, new_key
 from redrive.engine.vault import DATA_KEY, change_key, key_in_use, open_data_key
 from redrive.store.port import Store, StoreUnavailable
@@ -38,17 +38,25 @@ async def in_use(store: Store) -> str | None:
     return None if kept is None else key_in_use(kept)
 
 
-async def rotate(path: Path, known: Sequence[Key], store: Store) -> str:
+async def rotate(path: Path, store: Store) -> str | None:
     """Seal the database under a new key, the first of the file from now on; its id.
 
-    The file comes first, so that whatever cuts this short, its keys open the database. A first key that is
-    not in use yet is taken instead of a new one.
+    None: nothing is sealed in it yet. The file comes first, so that whatever cuts this short, its keys open
+    the database. A first key that is not in use yet is taken instead of a new one. Of several that try at
+    once each waits for the one before.
     """
-    if await in_use(store) in (None, known[0].id):
-        known = [new_key(), *known]
-        write_keys(path, known)
-    await change_key(store, known, str(path))
-    return known[0].id
+    with held(path):
+        known = await of_file(path, store)
+        before = await in_use(store)
+        if before is None:
+            return None
+        if before == known[0].id:
+            known = [new_key(), *known]
+            write_keys(path, known)
+        await change_key(store, known, str(path))
+        if await in_use(store) != known[0].id:
+            raise StoreUnavailable("the database was sealed anew by somebody else meanwhile; run it again")
+        return known[0].id
 
 
 async def check(path: Path, store: Store) -> tuple[bool, str]:

@@ -97,8 +97,8 @@ class Look:
         if held is not None and not integration.sends:
             wanted = replace(wanted, done=not held)
         page = await self.store.queue(integration.number, wanted, limit=limit, below=below)
-        shown = [legible(self.content.shown, item) for item in page.rows]
-        return Listed(integration, Page(shown, page.next_below), self._cursor(page.next_below, scope))
+        listed = [self.content.listed(item) for item in page.rows]
+        return Listed(integration, Page(listed, page.next_below), self._cursor(page.next_below, scope))
 
     async def events(self, call: Call, wanted: EventFilter, limit: int, cursor: str | None) -> Events:
         """A page of audit events, newest first."""

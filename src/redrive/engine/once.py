@@ -5,6 +5,7 @@ ask at once, also after a crash.
 """
 
 import hashlib
+import hmac
 from collections.abc import Awaitable, Callable
 from datetime import datetime
 from typing import TypeVar
@@ -35,10 +36,13 @@ class Key(Struct, frozen=True):
     fingerprint: bytes
 
     @classmethod
-    def of(cls, caller: str, path: str, key: str, body: bytes) -> "Key":
-        """Scoped to the caller (Principal.caller), never to a token, so that rotating one changes nothing."""
+    def of(cls, caller: str, path: str, key: str, body: bytes, *, secret: bytes) -> "Key":
+        """Scoped to the caller (Principal.caller), never to a token, so that rotating one changes nothing.
+
+        The *secret* is the database's own: a password in a body could be guessed from a mere digest.
+        """
         scope = hashlib.sha256(f"{caller}\n{path}\n{key}".encode()).digest()
-        return cls(scope, hashlib.sha256(body).digest())
+        return cls(scope, hmac.digest(secret, body, "sha256"))
 
 
 def kept(key: Key | None, told: Told, now: datetime) -> Once | None:

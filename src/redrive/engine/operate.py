@@ -16,7 +16,6 @@ from redrive.domain.item import DEAD, Status, check_erase, check_replay, check_r
 from redrive.domain.outcome import is_retryable
 from redrive.engine.audited import of_person
 from redrive.engine.catalogue import Catalogue
-from redrive.engine.content import legible
 from redrive.engine.ingest import Ingest, Receipt, Submission, receipt
 from redrive.engine.once import Key, Render, Told, idempotent, kept
 from redrive.engine.tools import Tools
@@ -24,6 +23,7 @@ from redrive.engine.worker import Worker
 from redrive.store.port import Import, Replay
 from redrive.telemetry.events import AuditWritten, Operated
 
+ERASED = "[ERASED]"  # as the stores write it
 TURNS = 10
 
 
@@ -146,7 +146,7 @@ class Operate:
         found = None if number is None else await self.store.item(integration.number, number)
         if found is None:
             raise RecoveryNotFound(f"{integration_id} has no item {recovery_id!r}")
-        return integration, legible(self.content.shown, found)
+        return integration, self.content.listed(found)
 
     async def _hand_over(
         self,
@@ -285,7 +285,9 @@ class Operate:
         integration, item = await self.item(call, integration_id, recovery_id)
         check_erase(item.status, erased=item.erasure is not None)
         now = self.clock.now()
-        after = erased(item, Erasure(now, call.principal.id, reason))
+        history = await self.store.history(integration.number, item.delivery.id)
+        is_told = history is not None and not history[1]
+        after = erased(item, Erasure(now, call.principal.id, reason), is_told=is_told)
         assert after.erasure is not None  # noqa: S101 - what `erased` is for
         event = of_person(
             self.next_id,
@@ -319,8 +321,11 @@ async def _until_written(act: Callable[[], Awaitable[Told | None]]) -> Told:
     raise DependencyUnavailable("contention", "the item changed each time it was about to be written")
 
 
-def erased(item: Item, erasure: Erasure) -> Item:
-    """The item without what was delivered and answered, closed for good if it was dead."""
+def erased(item: Item, erasure: Erasure, *, is_told: bool) -> Item:
+    """The item without what was delivered and answered, closed for good if it was dead.
+
+    *is_told*: what is known of its last attempt was told by a caller, in whose words anything may be.
+    """
     resolution = item.resolution
     if item.status in DEAD and resolution is None:
         resolution = Resolution(erasure.erased_at, erasure.erased_by, erasure.reason)
@@ -330,7 +335,10 @@ def erased(item: Item, erasure: Erasure) -> Item:
         delivery=replace(item.delivery, payload=b"", headers=(), tracestate=None),
         payload_size=0,
         last=replace(
-            item.last, answer=None if answer is None else replace(answer, headers=(), body=b""), answer_size=0
+            item.last,
+            failure_detail=ERASED if is_told and item.last.failure_detail else item.last.failure_detail,
+            answer=None if answer is None else replace(answer, headers=(), body=b""),
+            answer_size=0,
         ),
         resolution=resolution,
         erasure=erasure,

@@ -18,7 +18,7 @@ from redrive.domain.outcome import Failed
 from redrive.domain.target import parse_target
 from redrive.engine.jwks import Key, json_object, read_keys
 from redrive.engine.jwt import Token, Trust, choose, take_apart, verify
-from redrive.telemetry.events import Announce, KeysNotFetched
+from redrive.telemetry.events import Announce, IdentityProviderFailed
 
 PAUSE_SECONDS: Final = 60.0  # between two fetches, at least
 FRESH_SECONDS: Final = 300.0  # then they are fetched again: a key that was withdrawn is believed no longer
@@ -55,6 +55,7 @@ class Provider:
         self._fetched_at = self._tried_at = -inf
         self._is_reachable = False  # when it was last tried
         self._fetching = asyncio.Lock()
+        self._freshening: asyncio.Task[None] | None = None
 
     async def principal(self, text: str) -> tuple[Principal, datetime]:
         """Whom the token *text* proves, and until when; NotBelieved when it does not.
@@ -66,11 +67,11 @@ class Provider:
         return verify(token, key, self._trust, self._clock.now())
 
     async def _key(self, token: Token) -> Key:
-        if self._age() >= FRESH_SECONDS:
-            await self._refresh()
         if (key := choose(self._known(), token)) is None:
             await self._refresh()
             key = choose(self._known(), token)
+        elif self._age() >= FRESH_SECONDS and self._may_try() and not self._fetching.locked():
+            self._freshening = asyncio.create_task(self._refresh())  # nobody has to wait for it
         if key is not None:
             return key
         if self._is_reachable:
@@ -82,6 +83,9 @@ class Provider:
             after=max(1.0, self._tried_at + PAUSE_SECONDS - self._clock.elapsed()),
         )
 
+    def _may_try(self) -> bool:
+        return self._clock.elapsed() - self._tried_at >= PAUSE_SECONDS
+
     def _age(self) -> float:
         return self._clock.elapsed() - self._fetched_at
 
@@ -91,14 +95,14 @@ class Provider:
     async def _refresh(self) -> None:
         """Fetch the keys, unless that was tried a moment ago; whoever comes meanwhile waits for the same."""
         async with self._fetching:
-            now = self._clock.elapsed()
-            if now - self._tried_at < PAUSE_SECONDS:
+            if not self._may_try():
                 return
+            now = self._clock.elapsed()
             self._tried_at, self._is_reachable = now, False
             try:
                 self._keys = await self._fetch()
             except (OwnFault, InvalidPayload, ValueError) as error:
-                self._announce(KeysNotFetched(str(error)))
+                self._announce(IdentityProviderFailed(str(error)))
             else:
                 self._fetched_at, self._is_reachable = now, True
 

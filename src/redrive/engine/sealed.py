@@ -1,6 +1,6 @@
 """Which secrets an integration has after a change: checked, made where one is needed, sealed."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -23,14 +23,14 @@ class Saved:
     """An integration as it is written; a signing secret that was made for it is shown now or never."""
 
     integration: Integration
-    made_secret: str | None = None
+    made_secret: str | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Rotation:
     """A new signing secret, given or made, and for how long those before it still sign."""
 
-    secret: str | None
+    secret: str | None = field(repr=False)
     scheme: Scheme | None
     overlap: timedelta
 
@@ -93,6 +93,8 @@ def _credentials(
         if credentials is not None:
             raise InvalidPayload(Fault("/credentials", f"auth_mode {mode} shows none; leave them out"))
         return None
+    if mode == "mtls" and not new.url.startswith("https:"):
+        raise InvalidPayload(Fault("/url", "auth_mode mtls needs an https URL: nothing is shown without TLS"))
     if credentials is not None:
         checked = check_credentials(mode, credentials, allow_http=allow_http)
         return vault.seal_credentials(new.integration_id, new.url, checked)

@@ -40,9 +40,17 @@ class Vault:
         kept = await store.keep(DATA_KEY, fresh.encode())
         self._inner = KeyRing([open_data_key(self._outer, kept)], "the keys of this database")
 
-    def derive(self, name: str) -> bytes:
-        """32 bytes for the purpose *name*, which every process of this database has and nobody else."""
-        return self._ring.derive(name)
+    @property
+    def key_id(self) -> str:
+        """Of the database's own key that seals."""
+        return self._ring.keys[0].id
+
+    def derive(self, name: str, key_id: str | None = None) -> bytes:
+        """32 bytes for the purpose *name*, which every process of this database has and nobody else.
+
+        Of the key that seals, or of *key_id*: Unsealable when there is none such.
+        """
+        return self._ring.derive(name, key_id or self.key_id)
 
     def seal_secret(self, integration_id: str, secret: str) -> str:
         """A signing secret, bound to its integration."""

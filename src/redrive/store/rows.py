@@ -182,7 +182,10 @@ def pack_integration(integration: Integration) -> str:
 def to_integration(row: Row) -> Integration:
     """From the columns of `integrations`."""
     number, lifecycle, version, config = row
-    found = _decode(_integration, config)
+    try:
+        found = _decode(_integration, config)
+    except StoreInconsistent as error:
+        raise StoreInconsistent(f"integration number {number}: {error}") from error
     if found.lifecycle_status != lifecycle:
         raise StoreInconsistent(f"{found.integration_id} is stored as {lifecycle} and as something else")
     return replace(found, number=number, version=version)

@@ -116,7 +116,7 @@ class AuthenticationFailed(Struct, frozen=True):
     reason: str
 
 
-class KeysNotFetched(Struct, frozen=True):
+class IdentityProviderFailed(Struct, frozen=True):
     """The identity provider did not tell its keys: those that are known go on for a day, others are a 503."""
 
     reason: str
@@ -168,7 +168,7 @@ Event = (
     | Operated
     | RequestHandled
     | AuthenticationFailed
-    | KeysNotFetched
+    | IdentityProviderFailed
     | StoreFailed
     | StoreRecovered
     | LeaseEnded

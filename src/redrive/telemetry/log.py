@@ -151,7 +151,7 @@ def _authentication_failed(event: events.AuthenticationFailed) -> Fields:
     return {"reason": event.reason}
 
 
-def _keys_not_fetched(event: events.KeysNotFetched) -> Fields:
+def _identity_provider_failed(event: events.IdentityProviderFailed) -> Fields:
     return {"reason": event.reason}
 
 
@@ -201,7 +201,7 @@ LINES: Final[dict[type, Line]] = {
     events.Operated: Line(INFO, _operated),
     events.RequestHandled: Line(_request_level, _request_handled),
     events.AuthenticationFailed: Line(INFO, _authentication_failed),
-    events.KeysNotFetched: Line(ERROR, _keys_not_fetched),
+    events.IdentityProviderFailed: Line(ERROR, _identity_provider_failed),
     events.StoreFailed: Line(ERROR, _store_failed),
     events.StoreRecovered: Line(INFO, _store_recovered),
     events.LeaseEnded: Line(ERROR, _lease_ended),

@@ -56,7 +56,7 @@ class Metrics:
         self._requests: defaultdict[tuple[str, str, int], int] = defaultdict(int)
         self._request_seconds: defaultdict[str, _Histogram] = defaultdict(lambda: _Histogram(_REQUEST_BOUNDS))
         self._unauthenticated = 0
-        self._key_failures = 0
+        self._identity_provider_failures = 0
         self._store_failures = 0
         self._loop_failures: defaultdict[str, int] = defaultdict(int)
         self._process = ProcessCollector(registry=None)
@@ -71,7 +71,7 @@ class Metrics:
         bus.subscribe(events.AuditWritten, self._on_audit)
         bus.subscribe(events.RequestHandled, self._on_request)
         bus.subscribe(events.AuthenticationFailed, self._on_unauthenticated)
-        bus.subscribe(events.KeysNotFetched, self._on_keys_not_fetched)
+        bus.subscribe(events.IdentityProviderFailed, self._on_identity_provider_failed)
         bus.subscribe(events.StoreFailed, self._on_store_failed)
         bus.subscribe(events.LoopFailed, self._on_loop_failed)
 
@@ -109,8 +109,8 @@ class Metrics:
     def _on_unauthenticated(self, _event: events.AuthenticationFailed) -> None:
         self._unauthenticated += 1
 
-    def _on_keys_not_fetched(self, _event: events.KeysNotFetched) -> None:
-        self._key_failures += 1
+    def _on_identity_provider_failed(self, _event: events.IdentityProviderFailed) -> None:
+        self._identity_provider_failures += 1
 
     def _on_store_failed(self, _event: events.StoreFailed) -> None:
         self._store_failures += 1
@@ -135,7 +135,11 @@ class Metrics:
         routes = [((route,), histogram) for route, histogram in self._request_seconds.items()]
         yield _seconds("http_request_duration", "How long requests took.", ["route"], routes)
         yield _count("authentication_failures", "Calls without a valid token.", self._unauthenticated)
-        yield _count("key_failures", "Times the identity provider did not tell its keys.", self._key_failures)
+        yield _count(
+            "identity_provider_failures",
+            "Times the identity provider did not tell its keys.",
+            self._identity_provider_failures,
+        )
         yield _count("store_failures", "Times the store could not do something.", self._store_failures)
         loops = [((loop,), count) for loop, count in self._loop_failures.items()]
         yield _counts("loop_failures", "Turns of a loop that hit a bug.", ["loop"], loops)

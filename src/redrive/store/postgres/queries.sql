@@ -370,7 +370,8 @@ UPDATE attempt SET headers = NULL, body = CASE WHEN body IS NULL THEN NULL ELSE 
  WHERE integration = $1 AND item = $2
 
 -- name: erase_imported
-UPDATE imported SET headers = NULL, body = CASE WHEN body IS NULL THEN NULL ELSE ''::bytea END
+UPDATE imported SET headers = NULL, failure_detail = CASE WHEN failure_detail IS NOT NULL THEN '[ERASED]' END,
+                    body = CASE WHEN body IS NULL THEN NULL ELSE ''::bytea END
  WHERE integration = $1 AND item = $2
 
 -- name: recall

@@ -41,6 +41,7 @@ def connect(path: Path) -> apsw.Connection:
         mode = connection.pragma("journal_mode", "wal")
         connection.pragma("synchronous", "full")
         connection.pragma("foreign_keys", True)
+        connection.pragma("secure_delete", True)  # what was erased lies in no page that was split or freed
         connection.wal_autocheckpoint(0)  # another thread does it: in the writer it costs p99
         if mode != "wal" or connection.pragma("synchronous") != 2:
             raise StoreUnavailable(

@@ -79,19 +79,15 @@ def resolve(connection: apsw.Connection, item: Item, resolution: Resolution) -> 
 
 
 def erase(connection: apsw.Connection, item: Item, erasure: Erasure) -> bool:
-    """Erase it if it is still as it was judged. What is freed is overwritten, not only given back."""
+    """Erase it if it is still as it was judged; the connection overwrites whatever is freed."""
     number, integration = item.delivery.id, item.delivery.integration
     if not ask(connection, SQL["is_erasable"], (item.status.value, item.cycle, number, integration)):
         return False
     values = (to_ms(erasure.erased_at), erasure.erased_by, erasure.reason)
     connection.execute(SQL["close_dead"], (*values, number))
     connection.execute(SQL["note_erasure"], (number, integration, *values))
-    connection.execute("PRAGMA secure_delete = ON")
-    try:
-        for part in ("erase_delivery", "erase_attempts", "erase_imported"):
-            connection.execute(SQL[part], (number,))
-    finally:
-        connection.execute("PRAGMA secure_delete = OFF")
+    for part in ("erase_delivery", "erase_attempts", "erase_imported"):
+        connection.execute(SQL[part], (number,))
     return True
 
 

@@ -149,7 +149,8 @@ UPDATE delivery SET payload = x'', headers = NULL, tracestate = NULL WHERE id = 
 UPDATE attempt SET headers = NULL, body = iif(body IS NULL, NULL, x'') WHERE item = ?
 
 -- name: erase_imported
-UPDATE imported SET headers = NULL, body = iif(body IS NULL, NULL, x'') WHERE item = ?
+UPDATE imported SET headers = NULL, failure_detail = CASE WHEN failure_detail IS NOT NULL THEN '[ERASED]' END,
+                    body = iif(body IS NULL, NULL, x'') WHERE item = ?
 
 -- name: erased
 SELECT erased_at, erased_by, reason FROM erased WHERE item = ?
