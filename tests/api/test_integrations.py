@@ -31,6 +31,7 @@ EVERY_FIELD = {
     "shards": 2,
     "redact_pointers": ["/card/number", "/items/*/name"],
     "redact_headers": ["Set-Cookie"],
+    "message_signature": True,
 }
 
 
@@ -64,6 +65,7 @@ def test_an_integration_that_says_little_has_the_defaults(service: Service) -> N
         "shards": 1,
         "redact_pointers": [],
         "redact_headers": [],
+        "message_signature": False,
         "created_at": INSTANT,
         "updated_at": document["created_at"],
         "secret": Like(r"whsec_[A-Za-z0-9+/]{43}="),

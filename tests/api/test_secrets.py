@@ -15,6 +15,8 @@ from tests.api.loops import until
 from tests.api.receiver import Answer, Received
 from tests.api.service import INTEGRATIONS, Partner, Service
 from tests.api.wire import Reply
+from tests.message_signatures import Message, only
+from tests.message_signatures import verified as message_verified
 
 CANARY = "c4n4ry"
 
@@ -169,6 +171,64 @@ def test_what_does_not_sign_has_nothing_to_rotate(service: Service) -> None:
     refused = rotate(service.partner(auth_mode="none"))
 
     assert (refused.status, refused.error_code) == (409, "INT-409-CONFLICT")
+
+
+# message signatures
+
+
+def as_it_came(partner: Partner) -> Message:
+    """The next delivery, as RFC 9421 sees it."""
+    came, port = delivered(partner), partner.service.receiver.port
+    return Message(came.method, f"http://127.0.0.1:{port}{came.path}", dict(came.headers), came.body)
+
+
+def test_a_delivery_carries_a_message_signature_where_it_is_asked_for(service: Service) -> None:
+    partner = service.partner(message_signature=True)
+    assert partner.secret is not None
+
+    message = as_it_came(partner)
+
+    assert message_verified(message, partner.secret).body == message.body == b"1"
+    partner.change(message_signature=False)
+    assert delivered(partner).header("signature") is None
+
+
+def test_after_a_rotation_both_secrets_sign_the_message(service: Service) -> None:
+    partner = service.partner(message_signature=True)
+    new = rotate(partner).json()["secret"]
+    assert partner.secret is not None
+
+    message = as_it_came(partner)
+
+    assert message_verified(only(message, 0), new).body == message.body
+    assert message_verified(only(message, 1), partner.secret).body == message.body
+
+
+def test_who_only_shows_credentials_gets_a_secret_to_sign_messages_with(service: Service) -> None:
+    partner = service.partner(auth_mode="bearer", credentials={"token": "t"})
+
+    secret = partner.change(message_signature=True).json()["secret"]
+
+    message = as_it_came(partner)
+    assert message.headers["Authorization"] == "Bearer t"
+    assert message_verified(message, secret).body == message.body
+
+
+def test_what_does_not_sign_signs_no_message(service: Service) -> None:
+    document = {"integration_id": "refused", "url": "https://partner.example/", "auth_mode": "none"}
+    signs, silent = service.partner(message_signature=True), service.partner(auth_mode="none")
+
+    refused = [
+        service.admin.post(INTEGRATIONS, document | {"message_signature": True}),
+        signs.change(auth_mode="none"),
+        silent.change(message_signature=True),
+    ]
+
+    assert [(reply.status, reply.error_code) for reply in refused] == [(400, "INT-400-INVALID-PAYLOAD")] * 3
+    assert {error["pointer"] for reply in refused for error in reply.json()["errors"]} == {
+        "/message_signature"
+    }
+    assert signs.change(auth_mode="none", message_signature=False).status == 200
 
 
 # credentials

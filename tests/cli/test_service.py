@@ -302,6 +302,16 @@ def test_an_update_sends_the_changes_alone(peer: Peer, terminal: Terminal) -> No
     assert peer.last.json() == {"url": "https://x.example", "jitter": None}
 
 
+def test_message_signatures_are_turned_on_and_off(peer: Peer, terminal: Terminal) -> None:
+    peer.answer({"integration_id": "billing"})
+
+    terminal.run("integration", "update", "billing", "--message-signature")
+    on = peer.last.json()
+    terminal.run("integration", "update", "billing", "--no-message-signature")
+
+    assert [on, peer.last.json()] == [{"message_signature": True}, {"message_signature": False}]
+
+
 def test_audit_events_of_an_item_are_listed_by_its_recovery_id(peer: Peer, terminal: Terminal) -> None:
     peer.answer({"events": [], "next_cursor": None, "total": 0})
 

@@ -42,6 +42,7 @@ AN_INTEGRATION = Integration(
 )
 
 
+A_TARGET = Target("https", "partner.example", 443, "/hooks")
 SIGNED = Proof((SECRET,))
 
 
@@ -51,6 +52,7 @@ def composed(
     integration: Integration = AN_INTEGRATION,
     proof: Proof = SIGNED,
     now: datetime = AN_INSTANT,
+    target: Target = A_TARGET,
 ) -> Request:
     claim = Claim(delivery, owner=1, cycle=1, attempt=1, max_attempts=5, request_id="req-opened")
     return compose(
@@ -58,7 +60,7 @@ def composed(
         integration,
         proof,
         timeout_seconds=15.0,
-        target=Target("https", "partner.example", 443, "/hooks"),
+        target=target,
         now=now,
         span_id=bytes.fromhex("c" * 16),
     )

@@ -52,6 +52,7 @@ BAD: list[tuple[str, dict[str, str], str]] = [
     ("header", {"name": "X-Api-Key"}, "/credentials/value"),
     ("header", {"name": "Host", "value": SECRET}, "/credentials/name"),
     ("header", {"name": "webhook-id", "value": SECRET}, "/credentials/name"),
+    ("header", {"name": "Signature", "value": SECRET}, "/credentials/name"),
     ("header", {"name": "X Y", "value": SECRET}, "/credentials/name"),
     ("header", {"name": "X-Y", "value": f"{SECRET}\r\nX-Z: 1"}, "/credentials/value"),
     ("header", {"name": "X-Y", "value": f"{SECRET}ä"}, "/credentials/value"),

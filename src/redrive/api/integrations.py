@@ -38,6 +38,7 @@ class Policy(msgspec.Struct, omit_defaults=True):
     concurrency: int | UnsetType | None = UNSET
     rate_per_second: float | UnsetType | None = UNSET
     shards: int | UnsetType = UNSET
+    message_signature: bool | UnsetType = UNSET
     health_url: str | UnsetType | None = UNSET
     redact_pointers: list[str] | UnsetType | None = UNSET
     redact_headers: list[str] | UnsetType | None = UNSET

@@ -259,6 +259,7 @@ _INTEGRATION: dict[str, Schema] = {
     "concurrency": COUNT,
     "rate_per_second": or_null(NUMBER),
     "shards": COUNT | {"description": "Lanes that several processes may send from side by side."},
+    "message_signature": BOOLEAN | {"description": "Whether calls also carry an RFC 9421 signature."},
     "health_url": or_null(STRING),
     "redact_pointers": array(STRING),
     "redact_headers": array(STRING),

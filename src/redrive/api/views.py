@@ -41,6 +41,7 @@ def integration(found: Integration, defaults: Defaults, *, now: datetime) -> dic
         **{name: defaults.of(found, name) for name in _POLICY},
         "rate_per_second": found.rate_per_second,
         "shards": found.shards,
+        "message_signature": found.message_signature,
         "health_url": found.health_url,
         "redact_pointers": list(found.redact_pointers),
         "redact_headers": list(found.redact_headers),

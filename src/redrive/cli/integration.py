@@ -90,6 +90,9 @@ class Fields:
     shards: Annotated[
         int | None, Parameter(help="Lanes that several processes may send from (PostgreSQL). [default: 1]")
     ] = None
+    message_signature: Annotated[
+        bool | None, Parameter(help="Sign as RFC 9421 has it, too. [default: no]")
+    ] = None
     health_url: Annotated[str | None, Parameter(help="Where its health can be asked for.")] = None
     redact_pointer: Annotated[
         list[str] | None,

@@ -7,6 +7,7 @@ from typing import Final
 from redrive import __version__
 from redrive.delivery.credentials import Credentials, MutualTls, OAuth2, as_header
 from redrive.delivery.hidden import Hidden
+from redrive.delivery.message_signature import message_signature
 from redrive.delivery.port import OwnFault, Request
 from redrive.delivery.signing import sign
 from redrive.delivery.tls import Identity
@@ -52,6 +53,16 @@ def compose(
     headers.append(("traceparent", child(delivery.traceparent, span_id)))
     if delivery.tracestate is not None:
         headers.append(("tracestate", delivery.tracestate))
+    if integration.message_signature:
+        shown += message_signature(
+            integration.method,
+            target,
+            content_type=delivery.content_type,
+            webhook_id=webhook_id,
+            timestamp=timestamp,
+            body=delivery.payload,
+            secrets=proof.secrets,
+        )
     headers += (("X-Request-Id", claim.request_id), _USER_AGENT, *shown)
     headers += _without(shown, _own(integration.headers, delivery.headers))
     return Request(
@@ -68,7 +79,7 @@ def compose(
 def _shown(integration: Integration, proof: Proof) -> Headers:
     """The header that credentials are shown in; OwnFault when what must be shown is not there."""
     mode = integration.auth_mode
-    if mode == "hmac" and not proof.secrets:
+    if integration.must_sign and not proof.secrets:
         raise OwnFault("there is no signing secret; rotate the secrets of this integration")
     if mode not in SHOWS_CREDENTIALS:
         return ()

@@ -10,6 +10,7 @@ import msgspec
 
 from redrive import __version__
 from redrive.delivery.hidden import Hidden
+from redrive.delivery.message_signature import NAMES
 from redrive.delivery.tls import check_identity
 from redrive.domain.delivery import Headers
 from redrive.domain.errors import Fault, InvalidPayload
@@ -157,10 +158,14 @@ def _basic(name: str, secret: str) -> str:
     return "Basic " + b64encode(f"{name}:{secret}".encode()).decode()
 
 
+def _wrong_name(name: str) -> str | None:
+    return "this header carries message signatures" if name.lower() in NAMES else wrong_header_name(name)
+
+
 def _faults(credentials: Credentials, *, allow_http: bool) -> list[Fault]:
     match credentials:
         case Header(name=name, value=value):
-            wrong = {"name": wrong_header_name(name), "value": wrong_header_value(value)}
+            wrong = {"name": _wrong_name(name), "value": wrong_header_value(value)}
             return [Fault(f"/credentials/{field}", why) for field, why in wrong.items() if why is not None]
         case Basic(username=username, password=password):
             return [

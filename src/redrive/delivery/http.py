@@ -25,7 +25,6 @@ from redrive.domain.retry import parse_retry_after
 MAX_KEPT_HEADERS: Final = 16 * 1024
 MAX_TRIED: Final = 16  # addresses of a name: each gets a share of the time, and nobody sends us everywhere
 _IDLE_SECONDS: Final = 30.0
-_DEFAULT_PORTS: Final = {"https": 443, "http": 80}
 # Also under whose verdict it was made, and as whom: others may not go there.
 _Origin = tuple[Guard, str, str, int, Identity | None]
 
@@ -191,9 +190,7 @@ def _must_be_at(peer: socket.socket, address: str, port: int) -> None:
 def _head(request: Request) -> bytes:
     """The request line and header: the host, what was given, and the length, in this order."""
     target = request.target
-    host = f"[{target.host}]" if ":" in target.host else target.host
-    port = "" if target.port == _DEFAULT_PORTS[target.scheme] else f":{target.port}"
-    lines = [f"{request.method} {target.path} HTTP/1.1", f"Host: {host}{port}"]
+    lines = [f"{request.method} {target.path} HTTP/1.1", f"Host: {target.authority}"]
     lines += [f"{name}: {value}" for name, value in request.headers]
     lines += [f"Content-Length: {len(request.body)}", "", ""]
     head = "\r\n".join(lines)

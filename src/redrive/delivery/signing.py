@@ -24,7 +24,22 @@ _SEED_BYTES: Final = 32
 def sign(webhook_id: str, timestamp: int, body: bytes, secrets: Sequence[str]) -> str:
     """The value of `webhook-signature`. Every secret has passed `check_secret`."""
     head = f"{webhook_id}.{timestamp}.".encode()
-    return " ".join([_signature(secret, head, body) for secret in secrets])
+    return " ".join([f"{scheme_of(secret)},{signature(secret, head, body)}" for secret in secrets])
+
+
+def signature(secret: str, *parts: bytes) -> str:
+    """What *secret* makes of *parts*, one after the other: HMAC-SHA256 or Ed25519, in base64."""
+    if secret.startswith(PRIVATE):
+        return _base64(_private(secret).sign(b"".join(parts)))
+    mac = _keyed(secret).copy()
+    for part in parts:
+        mac.update(part)
+    return _base64(mac.digest())
+
+
+def scheme_of(secret: str) -> Scheme:
+    """Which signatures a secret is for."""
+    return "v1a" if secret.startswith(PRIVATE) else "v1"
 
 
 def new_secret(random_bytes: Callable[[int], bytes], scheme: Scheme = "v1") -> str:
@@ -56,15 +71,6 @@ def public_key(secret: str) -> str | None:
     if not secret.startswith(PRIVATE):
         return None
     return PUBLIC + _base64(_private(secret).public_key().public_bytes_raw())
-
-
-def _signature(secret: str, head: bytes, body: bytes) -> str:
-    if secret.startswith(PRIVATE):
-        return "v1a," + _base64(_private(secret).sign(head + body))
-    mac = _keyed(secret).copy()
-    mac.update(head)
-    mac.update(body)
-    return "v1," + _base64(mac.digest())
 
 
 @lru_cache(maxsize=4096)

@@ -85,6 +85,7 @@ class Integration(Struct, frozen=True):
     shards: int = 1  # lanes side by side, each with its part of the limits: more than one process may send
     redact_pointers: tuple[str, ...] = ()  # of payloads and answers, what is not shown
     redact_headers: tuple[str, ...] = ()  # and of answers' headers
+    message_signature: bool = False  # RFC 9421, beside webhook-signature
     secrets: tuple[SigningSecret, ...] = ()
     credentials: str | None = None
     version: int = 1
@@ -93,6 +94,11 @@ class Integration(Struct, frozen=True):
     def sends(self) -> bool:
         """Whether attempts may start and items be replayed."""
         return self.lifecycle_status is Lifecycle.ACTIVE
+
+    @property
+    def must_sign(self) -> bool:
+        """Whether nothing may be sent without a signature."""
+        return self.auth_mode == "hmac" or self.message_signature
 
 
 class Defaults(Struct, frozen=True):

@@ -29,6 +29,12 @@ class Target(Struct, frozen=True):
     port: int
     path: str
 
+    @property
+    def authority(self) -> str:
+        """Host and port as the Host header has them: no port that goes without saying."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return host if self.port == _DEFAULT_PORTS[self.scheme] else f"{host}:{self.port}"
+
 
 def parse_target(url: str, *, allow_http: bool, pointer: str = "/url") -> Target:
     """Read *url* or raise InvalidPayload saying what is wrong with it.

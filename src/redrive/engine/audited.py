@@ -152,6 +152,7 @@ def _fields(integration: Integration) -> dict[str, Any]:
         "concurrency": integration.concurrency,
         "rate_per_second": integration.rate_per_second,
         "shards": integration.shards,
+        "message_signature": integration.message_signature,
         "health_url": integration.health_url,
         "redact_pointers": integration.redact_pointers,
         "redact_headers": integration.redact_headers,

@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from redrive.clock import random_bytes
 from redrive.delivery.credentials import KINDS, check_credentials
-from redrive.delivery.signing import Scheme, check_secret, new_secret, public_key
+from redrive.delivery.signing import Scheme, check_secret, new_secret, public_key, scheme_of
 from redrive.domain.errors import Conflict, Fault, InvalidPayload
 from redrive.domain.integration import MOST_SECRETS, SHOWS_CREDENTIALS, Integration, SigningSecret
 from redrive.domain.target import origin_of
@@ -47,16 +47,18 @@ def with_secrets(
     if new.auth_mode == "none" and (secret is not None or scheme is not None):
         field = "secret" if secret is not None else "signature_scheme"
         raise InvalidPayload(Fault(f"/{field}", "auth_mode none does not sign; leave it out"))
+    if new.auth_mode == "none" and new.message_signature:
+        raise InvalidPayload(Fault("/message_signature", "auth_mode none does not sign; set it to false"))
     if secret is not None:
         check_secret(secret)
-        if scheme is not None and scheme != _scheme_of(secret):
+        if scheme is not None and scheme != scheme_of(secret):
             raise InvalidPayload(
-                Fault("/signature_scheme", f"the secret that is given signs {_scheme_of(secret)}")
+                Fault("/signature_scheme", f"the secret that is given signs {scheme_of(secret)}")
             )
         if old is not None and vault.signs_with(old, secret, new.updated_at):
             return Saved(new)  # the same again: nothing changed
         return Saved(replace(new, secrets=(_sealed(new, secret, vault),)))
-    if scheme is not None or (new.auth_mode == "hmac" and not new.secrets):
+    if scheme is not None or (new.must_sign and not new.secrets):
         return _made(new, scheme or "v1", vault, beside=())
     return Saved(new)
 
@@ -79,8 +81,8 @@ def rotated(old: Integration, asked: Rotation, vault: Vault, *, now: datetime) -
         latest = old.secrets[0].scheme if old.secrets else "v1"
         return _made(old, asked.scheme or ("v1a" if latest == "v1a" else "v1"), vault, beside=beside)
     check_secret(asked.secret)
-    if asked.scheme is not None and asked.scheme != _scheme_of(asked.secret):
-        raise InvalidPayload(Fault("/signature_scheme", f"the secret signs {_scheme_of(asked.secret)}"))
+    if asked.scheme is not None and asked.scheme != scheme_of(asked.secret):
+        raise InvalidPayload(Fault("/signature_scheme", f"the secret signs {scheme_of(asked.secret)}"))
     return Saved(replace(old, secrets=(_sealed(old, asked.secret, vault), *beside)))
 
 
@@ -118,7 +120,3 @@ def _made(new: Integration, scheme: Scheme, vault: Vault, *, beside: tuple[Signi
 
 def _sealed(new: Integration, secret: str, vault: Vault) -> SigningSecret:
     return SigningSecret(vault.seal_secret(new.integration_id, secret), public_key(secret))
-
-
-def _scheme_of(secret: str) -> Scheme:
-    return "v1" if public_key(secret) is None else "v1a"

@@ -29,6 +29,7 @@ async def test_an_integration_comes_back_as_it_was_given(store: StoreUnderTest) 
         concurrency=2,
         rate_per_second=0.5,
         health_url="https://acme.example/up",
+        message_signature=True,
         secrets=(
             SigningSecret("sealed 1", public_key="whpk_1"),
             SigningSecret("sealed 2", ends_at=NOW + timedelta(hours=1)),
