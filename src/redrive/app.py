@@ -37,7 +37,7 @@ from redrive.store.port import Store, StoreOwned
 from redrive.store.sqlite import SqliteStore
 from redrive.store.transfer import Copied, Tell
 from redrive.telemetry.bus import Bus
-from redrive.telemetry.events import LoopFailed, Started, Stopped
+from redrive.telemetry.events import KeyFileMade, LoopFailed, Started, Stopped
 from redrive.telemetry.log import log_to
 from redrive.telemetry.metrics import Metrics
 
@@ -155,10 +155,10 @@ async def key_in_use(settings: Settings) -> str | None:
         return await keys.in_use(store)
 
 
-async def rotate_key(settings: Settings) -> str | None:
+async def rotate_key(settings: Settings, *, renews: bool) -> str | None:
     """Seal the database under a new key, the first of the key file from now on; its id, or None."""
     async with open_store(settings) as store:
-        return await keys.rotate(settings.key_path(), store)
+        return await keys.rotate(settings.key_path(), store, renews=renews)
 
 
 def check_keys(settings: Settings) -> tuple[bool, str]:
@@ -258,7 +258,11 @@ async def _engine(
     guard = _guard(settings, listeners, settings.allow_targets_of)
     deliverer = HttpDeliverer(guard, resolver, store.clock, proxy=settings.egress_proxy)
     opened.push_async_callback(deliverer.close)
-    vault = Vault(await keys.of_file(settings.key_path(), store), str(settings.key_path()))
+    path = settings.key_path()
+    was_there = await asyncio.to_thread(path.exists)
+    vault = Vault(await keys.of_file(path, store), str(path))
+    if not was_there:
+        bus(KeyFileMade(str(path)))
     tools = Tools(store, store.clock, chance, unique_bytes, bus, vault, settings.seal_content)
     return Engine(
         tools,

@@ -51,3 +51,17 @@ def test_every_page_can_be_found_from_the_index() -> None:
                 left.append(found)
 
     assert set((ROOT / "docs").rglob("*.md")) <= seen
+
+
+def test_what_the_threat_model_names_as_held_is_there() -> None:
+    """Each file of tests that SECURITY.md names; a bare name is beside the one before it."""
+    directory = ROOT / "tests"
+    named = re.findall(
+        r"`([\w/]*\.?(?:tests/[\w/]+|test_\w+\.py)[\w/.]*)`", (ROOT / "SECURITY.md").read_text("utf-8")
+    )
+
+    assert len(named) > 20
+    for name in named:
+        path = ROOT / name if name.startswith("tests/") else directory / name
+        assert path.exists(), name
+        directory = path.parent

@@ -7,6 +7,7 @@ import threading
 import urllib.request
 from base64 import b64encode
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -85,6 +86,34 @@ def test_a_new_key_beside_a_running_service(service: Service, token: str, receiv
     service.stop()
     shutil.copy(service.home / "before.keys", key_file(service))
     assert first["key_id"] in refuses_to_start(service)
+
+
+def test_after_a_theft_the_database_gets_a_key_of_its_own_anew(
+    service: Service, token: str, receiver: Receiver
+) -> None:
+    with Client(service.url, token) as caller:
+        add(caller, "acme", receiver, auth_mode="bearer", credentials={"token": CANARY})
+
+    rotated = service.run("key", "rotate", "--own-key")
+    service.stop()
+    service.start()
+
+    assert rotated.code == 0, rotated.err
+    assert "restart all of them" in rotated.err
+    with Client(service.url, token) as caller:
+        assert arrives(caller, "acme", receiver).headers["authorization"] == f"Bearer {CANARY}"
+
+
+def test_rotations_at_once_lose_no_key(service: Service) -> None:
+    with ThreadPoolExecutor(4) as pool:
+        ended = list(pool.map(lambda _: service.run("key", "rotate"), range(4)))
+
+    assert [each.code for each in ended] == [0] * 4
+    listed = service.run("key", "list", "--output", "jsonl").lines()
+    assert len(listed) == 5
+    assert listed[0]["in_use"]
+    service.stop()
+    service.start()
 
 
 def test_a_rotation_that_was_cut_short_is_ended_by_the_next(service: Service) -> None:

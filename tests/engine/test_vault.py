@@ -81,6 +81,44 @@ async def test_a_new_key_of_the_file_seals_one_short_text_and_opens_all(database
         await a_vault().unlock(database)
 
 
+async def test_a_new_key_of_the_databases_own_seals_from_then_on(database: Store) -> None:
+    before = a_vault()
+    await before.unlock(database)
+    old = an_integration(number=1, auth_mode="hmac", secrets=(sealed(before, "acme", SECRET),))
+    sealed_before = before.seal_answer(b"scope", b"told")
+
+    assert await change_key(database, [A_KEY], "a key file", renews=True)
+
+    after = a_vault()
+    await after.unlock(database)
+    new = after.resealed(old)
+    assert (after.is_current(old), after.is_current(new)) == (False, True)
+    assert after.proof(old, NOW).secrets == after.proof(new, NOW).secrets == (SECRET,)
+    assert after.open_answer(b"scope", sealed_before) == b"told"
+    assert after.key_id != before.key_id
+    assert after.derive("fingerprint") == before.derive("fingerprint"), "keys that were used are still known"
+    with pytest.raises(Unsealable):
+        before.proof(new, NOW)
+
+
+def test_secrets_of_before_there_was_a_vault_are_sealed_as_they_were() -> None:
+    vault = an_open_vault()
+    plain = an_integration(number=1, auth_mode="hmac", secrets=(SigningSecret(SECRET),))
+
+    assert not vault.is_current(plain)
+    assert vault.proof(vault.resealed(plain), NOW).secrets == (SECRET,)
+
+
+@pytest.mark.parametrize("stored", ["sealed:v1:nonsense", "sealed:v1:0000000000000000:" + "A" * 44])
+def test_what_cannot_be_opened_cannot_be_sealed_anew(stored: str) -> None:
+    vault = an_open_vault()
+    damaged = an_integration(auth_mode="hmac", secrets=(SigningSecret(stored),))
+
+    assert not vault.is_current(damaged)
+    with pytest.raises(Unsealable):
+        vault.resealed(damaged)
+
+
 async def test_a_key_is_not_changed_by_who_cannot_open_it(database: Store) -> None:
     await a_vault().unlock(database)
 

@@ -68,6 +68,7 @@ ONE_OF_EACH: tuple[events.Event, ...] = (
     events.Operated("platform.integration.created", "ada", "acme", "acme", "req-1"),
     A_REQUEST,
     events.AuthenticationFailed("unknown token"),
+    events.KeyFileMade("/var/lib/redrive/redrive.keys"),
     events.IdentityProviderFailed("id.example:443 refused the connection"),
     events.StoreFailed("accept", "disk full"),
     events.StoreRecovered(1.5),

@@ -1,9 +1,9 @@
 """The keys that a database's secrets are sealed under: in a file, for whoever runs redrive."""
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
-from cyclopts import App
+from cyclopts import App, Parameter
 
 from redrive.cli.database import DATABASE, Database, must_exist, name_of, on_this_machine, settings
 from redrive.cli.errors import ExitCode, Stop
@@ -56,11 +56,19 @@ def list_(*, database: Database = DATABASE, output: Output = "table") -> int:
 
 
 @app.command(help_epilogue="Example: redrive key rotate")
-def rotate(*, database: Database = DATABASE) -> int:
+def rotate(
+    *,
+    own_key: Annotated[
+        bool, Parameter(help="Also give the database a new key of its own; see below.", negative=())
+    ] = False,
+    database: Database = DATABASE,
+) -> int:
     """Seal the database under a new key, beside whoever runs on it.
 
     The new key is put in front of the key file; those before it stay, since older backups open with them.
-    Run again after it was cut short, it ends what it began.
+    Run again after it was cut short, it ends what it began. Secrets are sealed under a key of the database's
+    own, and that one under the file's: --own-key is for when both may have been stolen. Restart every process
+    then: the first seals all secrets anew, and what another cannot open until it is restarted waits there.
     """
     chosen = settings(database=database)
     must_exist(chosen)
@@ -68,7 +76,7 @@ def rotate(*, database: Database = DATABASE) -> int:
     from redrive import app as wiring
 
     with on_this_machine():
-        made = asyncio.run(wiring.rotate_key(chosen))
+        made = asyncio.run(wiring.rotate_key(chosen, renews=own_key))
     if made is None:
         wrong = f"nothing is sealed in {name_of(chosen)} yet"
         raise Stop(
@@ -78,8 +86,8 @@ def rotate(*, database: Database = DATABASE) -> int:
         )
     print(f"{name_of(chosen)} is sealed under {made} now, the first key of {chosen.key_path()}")
     note(
-        "Keep a copy of that file, and give it to every process of this database before it starts again;"
-        " those that run need nothing."
+        "Keep a copy of that file, and give it to every process of this database before it starts again; "
+        + ("restart all of them now." if own_key else "those that run need nothing.")
     )
     return ExitCode.OK
 

@@ -1,17 +1,17 @@
 """The integrations: kept in memory, read from the store, changed by people with a reason to."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from msgspec import Struct
 from msgspec.structs import replace
 
 from redrive.audit.record import AuditEvent, EventType
-from redrive.delivery.sealing import is_sealed
+from redrive.delivery.sealing import Unsealable
 from redrive.domain.access import Call, Permission
 from redrive.domain.errors import Conflict, Fault, IntegrationNotFound, InvalidPayload
-from redrive.domain.integration import Defaults, Integration, Lifecycle, SigningSecret, check_integration
+from redrive.domain.integration import Defaults, Integration, Lifecycle, check_integration
 from redrive.domain.retry import RetryPolicy
 from redrive.engine.audited import changed_fields, integration_state, of_person
 from redrive.engine.content import legible
@@ -154,22 +154,24 @@ class Catalogue:
         return self._legible(await idempotent(self.store, key, act), key)
 
     async def seal_the_rest(self) -> None:
-        """Seal what was stored before there was a vault; others may do it at the same time."""
-        while left := [one for one in self if not all(is_sealed(secret.sealed) for secret in one.secrets)]:
-            await self._seal(left)
-            await self.refresh()
+        """Seal anew what is under no key, or an older one, of the database; others may at the same time.
 
-    async def _seal(self, left: Sequence[Integration]) -> None:
-        for old in left:
-            sealed = tuple(
-                secret
-                if is_sealed(secret.sealed)
-                else SigningSecret(self.vault.seal_secret(old.integration_id, secret.sealed))
-                for secret in old.secrets
-            )
-            new = replace(old, secrets=sealed, updated_at=self.clock.now(), version=old.version + 1)
-            if await self.store.update_integration(new, []):
-                self._keep(new)
+        What cannot be opened stays as it is: its integration tells of it when it sends.
+        """
+        stuck = set[str]()
+        while left := [
+            one for one in self if not self.vault.is_current(one) and one.integration_id not in stuck
+        ]:
+            for old in left:
+                try:
+                    sealed = self.vault.resealed(old)
+                except Unsealable:
+                    stuck.add(old.integration_id)
+                    continue
+                new = replace(sealed, updated_at=self.clock.now(), version=old.version + 1)
+                if await self.store.update_integration(new, []):
+                    self._keep(new)
+            await self.refresh()
 
     async def _create(
         self, call: Call, fields: dict[str, Any], *, render: Render[Saved], key: Key | None

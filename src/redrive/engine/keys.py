@@ -5,7 +5,7 @@ from pathlib import Path
 
 from redrive.delivery.keyfile import held, is_open_to_others, read_keys, read_or_make, write_keys
 from redrive.delivery.sealing import BadKeys, Key, KeyRing, new_key
-from redrive.engine.vault import DATA_KEY, change_key, key_in_use, open_data_key
+from redrive.engine.vault import DATA_KEY, change_key, key_in_use, open_data_keys
 from redrive.store.port import Store, StoreUnavailable
 
 _PUT_BACK = "put it back from where it is kept, or name it with REDRIVE_KEY_FILE"
@@ -38,12 +38,12 @@ async def in_use(store: Store) -> str | None:
     return None if kept is None else key_in_use(kept)
 
 
-async def rotate(path: Path, store: Store) -> str | None:
+async def rotate(path: Path, store: Store, *, renews: bool) -> str | None:
     """Seal the database under a new key, the first of the file from now on; its id.
 
     None: nothing is sealed in it yet. The file comes first, so that whatever cuts this short, its keys open
     the database. A first key that is not in use yet is taken instead of a new one. Of several that try at
-    once each waits for the one before.
+    once each waits for the one before. *renews*: the database's own key, too.
     """
     with held(path):
         known = await of_file(path, store)
@@ -53,7 +53,7 @@ async def rotate(path: Path, store: Store) -> str | None:
         if before == known[0].id:
             known = [new_key(), *known]
             write_keys(path, known)
-        await change_key(store, known, str(path))
+        await change_key(store, known, str(path), renews=renews)
         if await in_use(store) != known[0].id:
             raise StoreUnavailable("the database was sealed anew by somebody else meanwhile; run it again")
         return known[0].id
@@ -66,7 +66,7 @@ async def check(path: Path, store: Store) -> tuple[bool, str]:
     if not found:
         return True, f"there is none yet; `redrive serve` makes {path}"
     if kept is not None:
-        open_data_key(KeyRing(found, f"the keys in {path}"), kept)
+        open_data_keys(KeyRing(found, f"the keys in {path}"), kept)
     if is_open_to_others(path):
         return False, f"everyone on this machine can read {path}; chmod 600 keeps it from them"
     return True, f"{path} opens the secrets; keep a copy of it, but not beside the database's backups"

@@ -1,16 +1,18 @@
-"""The secrets: sealed under a key of the database's own, which is kept sealed under the keys of the key file.
+"""The secrets: sealed under keys of the database's own, which are kept sealed under the keys of the key file.
 
-So a new key in the file means that one short text is sealed anew, and no process that runs needs to know.
+So a new key in the file means that one short text is sealed anew, and no process that runs needs to know. A
+new key of the database's own seals what is sealed from then on, and those before it go on opening.
 """
 
 from collections.abc import Sequence
 from datetime import datetime
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from redrive.delivery.compose import Proof
 from redrive.delivery.credentials import Credentials, pack, unpack
-from redrive.delivery.sealing import KEY_BYTES, Key, KeyRing, Unsealable, is_sealed, key_of, new_key
+from redrive.delivery.sealing import KEY_BYTES, PREFIX, Key, KeyRing, Unsealable, is_sealed, key_of, new_key
 from redrive.domain.integration import SHOWS_CREDENTIALS, Integration
 from redrive.domain.target import origin_of
 from redrive.store.port import Store, StoreUnavailable
@@ -35,10 +37,9 @@ class Vault:
         self._opened: dict[int, _Opened] = {}
 
     async def unlock(self, store: Store) -> None:
-        """Take the database's own key, made on first use; StoreUnavailable when our keys do not open it."""
-        fresh = self._outer.seal(new_key().value, DATA_KEY)
-        kept = await store.keep(DATA_KEY, fresh.encode())
-        self._inner = KeyRing([open_data_key(self._outer, kept)], "the keys of this database")
+        """Take the database's own keys, the first made now; StoreUnavailable when ours do not open them."""
+        kept = await store.keep(DATA_KEY, _sealed_keys(self._outer, [new_key()]))
+        self._inner = KeyRing(open_data_keys(self._outer, kept), "the keys of this database")
 
     @property
     def key_id(self) -> str:
@@ -48,9 +49,32 @@ class Vault:
     def derive(self, name: str, key_id: str | None = None) -> bytes:
         """32 bytes for the purpose *name*, which every process of this database has and nobody else.
 
-        Of the key that seals, or of *key_id*: Unsealable when there is none such.
+        Of the key *key_id*, Unsealable when there is none such; else of the oldest, so that they stay.
         """
-        return self._ring.derive(name, key_id or self.key_id)
+        return self._ring.derive(name, key_id or self._ring.keys[-1].id)
+
+    def is_current(self, integration: Integration) -> bool:
+        """Whether all its secrets are sealed, and under the key that seals now."""
+        sealed = [secret.sealed for secret in integration.secrets]
+        if integration.credentials is not None:
+            sealed.append(integration.credentials)
+        return all(each.startswith(f"{PREFIX}{self.key_id}:") for each in sealed)
+
+    def resealed(self, integration: Integration) -> Integration:
+        """Its secrets under the key that seals now, also those from before there was one; Unsealable."""
+        name = integration.integration_id
+        secrets = tuple(
+            replace(each, sealed=self._resealed(each.sealed, _secret_of(name)))
+            for each in integration.secrets
+        )
+        credentials = integration.credentials
+        if credentials is not None:
+            credentials = self._resealed(credentials, _credentials_of(name, integration.url))
+        return replace(integration, secrets=secrets, credentials=credentials)
+
+    def _resealed(self, text: str, bound_to: str) -> str:
+        plain = self._ring.unseal(text, bound_to) if is_sealed(text) else text.encode()
+        return self._ring.seal(plain, bound_to)
 
     def seal_secret(self, integration_id: str, secret: str) -> str:
         """A signing secret, bound to its integration."""
@@ -101,31 +125,32 @@ class Vault:
         return self._inner
 
 
-async def change_key(store: Store, keys: Sequence[Key], where: str) -> bool:
-    """Seal the database's own key under the first of *keys*; False when it is, or when there is none yet.
+async def change_key(store: Store, keys: Sequence[Key], where: str, *, renews: bool = False) -> bool:
+    """Seal the database's own keys under the first of *keys*; False when they are, or when there is none yet.
 
-    StoreUnavailable when none of them opens it.
+    With *renews* they get a new one in front, in any case. StoreUnavailable when none of *keys* opens them.
     """
     ring = KeyRing(keys, f"the keys in {where}")
     kept = await store.kept(DATA_KEY)
-    if kept is None or key_in_use(kept) == keys[0].id:
+    if kept is None or (key_in_use(kept) == keys[0].id and not renews):
         return False
-    return await store.exchange(DATA_KEY, kept, ring.seal(open_data_key(ring, kept).value, DATA_KEY).encode())
+    own = open_data_keys(ring, kept)
+    return await store.exchange(DATA_KEY, kept, _sealed_keys(ring, [new_key(), *own] if renews else own))
 
 
-def open_data_key(ring: KeyRing, kept: bytes) -> Key:
-    """The database's own key; StoreUnavailable when *ring* does not open it."""
+def open_data_keys(ring: KeyRing, kept: bytes) -> list[Key]:
+    """The database's own keys, the one that seals first; StoreUnavailable when *ring* does not open them."""
     try:
-        value = ring.unseal(kept.decode("ascii", "replace"), DATA_KEY)
+        values = ring.unseal(kept.decode("ascii", "replace"), DATA_KEY)
     except Unsealable as error:
         raise StoreUnavailable(
             f"the secrets of this database cannot be opened: {error}",
             fatal=True,
             advice="put its key file in place, from where it is kept, or name it with REDRIVE_KEY_FILE",
         ) from error
-    if len(value) != KEY_BYTES:
-        raise StoreUnavailable("what is kept as the key of this database is none", fatal=True)
-    return Key(value)
+    if not values or len(values) % KEY_BYTES:
+        raise StoreUnavailable("what is kept as the keys of this database are none", fatal=True)
+    return [Key(values[at : at + KEY_BYTES]) for at in range(0, len(values), KEY_BYTES)]
 
 
 def key_in_use(kept: bytes) -> str:
@@ -134,6 +159,10 @@ def key_in_use(kept: bytes) -> str:
         return key_of(kept.decode("ascii", "replace"))
     except Unsealable as error:
         raise StoreUnavailable(f"the key of this database is damaged: {error}", fatal=True) from error
+
+
+def _sealed_keys(ring: KeyRing, own: Sequence[Key]) -> bytes:
+    return ring.seal(b"".join(key.value for key in own), DATA_KEY).encode()
 
 
 def _secret_of(integration_id: str) -> str:

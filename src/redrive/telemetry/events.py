@@ -116,6 +116,12 @@ class AuthenticationFailed(Struct, frozen=True):
     reason: str
 
 
+class KeyFileMade(Struct, frozen=True):
+    """A key file was made: keep a copy, for nothing else opens the secrets of this database."""
+
+    path: str
+
+
 class IdentityProviderFailed(Struct, frozen=True):
     """The identity provider did not tell its keys: those that are known go on for a day, others are a 503."""
 
@@ -168,6 +174,7 @@ Event = (
     | Operated
     | RequestHandled
     | AuthenticationFailed
+    | KeyFileMade
     | IdentityProviderFailed
     | StoreFailed
     | StoreRecovered

@@ -151,6 +151,10 @@ def _authentication_failed(event: events.AuthenticationFailed) -> Fields:
     return {"reason": event.reason}
 
 
+def _key_file_made(event: events.KeyFileMade) -> Fields:
+    return {"path": event.path, "advice": "keep a copy: nothing else opens the secrets of this database"}
+
+
 def _identity_provider_failed(event: events.IdentityProviderFailed) -> Fields:
     return {"reason": event.reason}
 
@@ -201,6 +205,7 @@ LINES: Final[dict[type, Line]] = {
     events.Operated: Line(INFO, _operated),
     events.RequestHandled: Line(_request_level, _request_handled),
     events.AuthenticationFailed: Line(INFO, _authentication_failed),
+    events.KeyFileMade: Line(WARNING, _key_file_made),
     events.IdentityProviderFailed: Line(ERROR, _identity_provider_failed),
     events.StoreFailed: Line(ERROR, _store_failed),
     events.StoreRecovered: Line(INFO, _store_recovered),
