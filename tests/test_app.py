@@ -79,7 +79,7 @@ def test_a_server_that_ends_by_itself_ends_the_service_and_says_so(
 
     log = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
     assert [line["event"] for line in log if line["event"] != "loop_failed"] == [
-        "started", "drain_started", "stopped",
+        "key_file_made", "started", "drain_started", "stopped",
     ]  # fmt: skip
     assert log[-1]["reason"].startswith("the HTTP server ended by itself")
     assert ("loop_failed" in [line["event"] for line in log]) is (main_loop is fails)

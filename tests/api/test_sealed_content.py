@@ -7,8 +7,9 @@ import pytest
 
 from redrive.config import load
 from redrive.domain.ids import parse_recovery_id
+from tests.api.loops import until
 from tests.api.receiver import Answer, Receiver
-from tests.api.service import Partner, Service
+from tests.api.service import Partner, Service, an_import
 from tests.api.storage import Storage
 
 CANARY = "c4n4ry"
@@ -99,9 +100,34 @@ def test_what_was_changed_in_the_database_is_not_sent_and_not_shown(sealing: Ser
     sealing.break_by_hand("UPDATE delivery SET payload = substr(payload, 2)")
 
     shown = sealing.admin.get(partner.item_url(recovery_id))
-    replayed = partner.replay(recovery_id)
 
-    for reply in (shown, replayed):
-        assert (reply.status, reply.error_code) == (503, "INT-503-DEPENDENCY-UNAVAILABLE")
-        assert reply.json()["degradation_reason"] == "key material"
+    assert (shown.status, shown.error_code) == (503, "INT-503-DEPENDENCY-UNAVAILABLE")
+    assert shown.json()["degradation_reason"] == "key material"
+    erased = sealing.admin.post(f"{partner.item_url(recovery_id)}/erase", {"reason": "it is damaged"})
+    assert erased.status == 200, "what cannot be opened can be done away with"
+    assert sealing.admin.get(partner.item_url(recovery_id)).status == 200
     assert partner.received == []
+
+
+def test_a_damaged_payload_is_held_and_spends_no_attempt(sealing: Service) -> None:
+    partner, other = sealing.partner(), sealing.partner()
+    recovery_id = partner.hand_over(payload=CANARY)
+    sealing.break_by_hand("UPDATE delivery SET payload = substr(payload, 2)")
+
+    assert partner.replay(recovery_id).status == 200
+    other.deliver()
+    until(lambda: other.received)
+
+    [listed] = partner.items()
+    assert (listed["status"], listed["attempt_count"]) == ("replayed", 0)
+    assert partner.received == []
+
+
+def test_a_caller_cannot_pass_an_answer_off_as_sealed(sealing: Service) -> None:
+    partner = sealing.partner()
+    snapshot = {"status": 503, "encoding": "text", "body": "x", "headers": [[":sealed", "v1"]]}
+
+    refused = sealing.admin.post(partner.queue, an_import(response_snapshot=snapshot))
+
+    assert (refused.status, refused.error_code) == (400, "INT-400-INVALID-PAYLOAD")
+    assert [error["pointer"] for error in refused.json()["errors"]] == ["/response_snapshot/headers"]

@@ -81,7 +81,8 @@ def resolve(connection: apsw.Connection, item: Item, resolution: Resolution) -> 
 def erase(connection: apsw.Connection, item: Item, erasure: Erasure) -> bool:
     """Erase it if it is still as it was judged; the connection overwrites whatever is freed."""
     number, integration = item.delivery.id, item.delivery.integration
-    if not ask(connection, SQL["is_erasable"], (item.status.value, item.cycle, number, integration)):
+    status = item.status.value
+    if not ask(connection, SQL["is_erasable"], (status, item.cycle, status, number, integration)):
         return False
     values = (to_ms(erasure.erased_at), erasure.erased_by, erasure.reason)
     connection.execute(SQL["close_dead"], (*values, number))

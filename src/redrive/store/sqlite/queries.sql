@@ -130,10 +130,10 @@ UPDATE dead SET resolved_at = ?, resolved_by = ?, resolved_reason = ?
 -- name: is_erasable
 -- Not open, not erased yet, and if it is dead, as it was judged.
 SELECT 1 FROM delivery d
- WHERE coalesce((SELECT x.status = ?1 AND x.cycle = ?2 FROM dead x WHERE x.id = d.id), ?1 = 'succeeded')
+ WHERE coalesce((SELECT x.status = ? AND x.cycle = ? FROM dead x WHERE x.id = d.id), ? = 'succeeded')
    AND NOT EXISTS (SELECT 1 FROM live l WHERE l.id = d.id)
    AND NOT EXISTS (SELECT 1 FROM erased r WHERE r.item = d.id)
-   AND d.id = ?3 AND d.integration = ?4
+   AND d.id = ? AND d.integration = ?
 
 -- name: close_dead
 -- A resolution that there is stays as it is.
