@@ -3,6 +3,7 @@
 import base64
 import binascii
 import re
+from collections.abc import Awaitable, Callable
 from datetime import datetime
 from typing import Any, Literal
 
@@ -139,33 +140,25 @@ async def replay(asked: Asked) -> Reply:
 
 async def resolve(asked: Asked) -> Reply:
     """Close a failed or dlq item for good, with a reason."""
-    integration_id, recovery_id = path_id(asked), path_recovery_id(asked)
-    raw, reason = await _reason(asked)
-
-    def render(item: Item) -> Told:
-        integration = asked.engine.catalogue.find(integration_id)
-        shown = views.item(item, integration, bodies=False)
-        return asked.told(200, {"recovery": shown, "resolved": True, "reason": reason})
-
-    told = await asked.engine.operate.resolve(
-        asked.call, integration_id, recovery_id, reason, render=render, key=asked.key(raw)
-    )
-    return asked.reply(told)
+    return await _end(asked, asked.engine.operate.resolve, "resolved")
 
 
 async def erase(asked: Asked) -> Reply:
     """Erase payload, headers and answers of an item for good, with a reason; its history and audit stay."""
+    return await _end(asked, asked.engine.operate.erase, "erased")
+
+
+async def _end(asked: Asked, verb: Callable[..., Awaitable[Told]], done: str) -> Reply:
+    """A verb after which nothing more comes of an item; its answer says that it is *done*."""
     integration_id, recovery_id = path_id(asked), path_recovery_id(asked)
     raw, reason = await _reason(asked)
 
     def render(item: Item) -> Told:
         integration = asked.engine.catalogue.find(integration_id)
         shown = views.item(item, integration, bodies=False)
-        return asked.told(200, {"recovery": shown, "erased": True, "reason": reason})
+        return asked.told(200, {"recovery": shown, done: True, "reason": reason})
 
-    told = await asked.engine.operate.erase(
-        asked.call, integration_id, recovery_id, reason, render=render, key=asked.key(raw)
-    )
+    told = await verb(asked.call, integration_id, recovery_id, reason, render=render, key=asked.key(raw))
     return asked.reply(told)
 
 

@@ -90,13 +90,10 @@ class Operate:
         key: Key | None = None,
     ) -> Told:
         """Open the next cycle of a failed or dlq item."""
-        call.require(Permission.OPERATE)
-        return await idempotent(
-            self.store,
+        return await self._once(
+            call,
             key,
-            lambda: _until_written(
-                lambda: self._replay(call, integration_id, recovery_id, reason, render=render, key=key)
-            ),
+            lambda: self._replay(call, integration_id, recovery_id, reason, render=render, key=key),
         )
 
     async def resolve(
@@ -110,13 +107,10 @@ class Operate:
         key: Key | None = None,
     ) -> Told:
         """Close a failed or dlq item for good."""
-        call.require(Permission.OPERATE)
-        return await idempotent(
-            self.store,
+        return await self._once(
+            call,
             key,
-            lambda: _until_written(
-                lambda: self._resolve(call, integration_id, recovery_id, reason, render=render, key=key)
-            ),
+            lambda: self._resolve(call, integration_id, recovery_id, reason, render=render, key=key),
         )
 
     async def erase(
@@ -130,13 +124,10 @@ class Operate:
         key: Key | None = None,
     ) -> Told:
         """Erase what an item was delivered with and answered; a failed or dlq item is closed by it."""
-        call.require(Permission.OPERATE)
-        return await idempotent(
-            self.store,
+        return await self._once(
+            call,
             key,
-            lambda: _until_written(
-                lambda: self._erase(call, integration_id, recovery_id, reason, render=render, key=key)
-            ),
+            lambda: self._erase(call, integration_id, recovery_id, reason, render=render, key=key),
         )
 
     async def item(self, call: Call, integration_id: str, recovery_id: str) -> tuple[Integration, Item]:
@@ -147,6 +138,11 @@ class Operate:
         if found is None:
             raise RecoveryNotFound(f"{integration_id} has no item {recovery_id!r}")
         return integration, self.content.listed(found)
+
+    async def _once(self, call: Call, key: Key | None, act: Callable[[], Awaitable[Told | None]]) -> Told:
+        """What an operator may do to an item, decided anew until it is written, and once under a *key*."""
+        call.require(Permission.OPERATE)
+        return await idempotent(self.store, key, lambda: _until_written(act))
 
     async def _hand_over(
         self,
