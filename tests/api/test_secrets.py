@@ -11,6 +11,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from standardwebhooks import Webhook
 from standardwebhooks.webhooks import WebhookVerificationError
 
+from redrive.engine.once import Key
 from tests.api.loops import until
 from tests.api.receiver import Answer, Received
 from tests.api.service import INTEGRATIONS, Partner, Service
@@ -133,6 +134,19 @@ def test_under_a_key_a_rotation_happens_once_and_is_told_again(partner: Partner)
     assert again.json()["secret"] == first.json()["secret"]
     assert len(partner.service.admin.get(partner.url).json()["signing_secrets"]) == 2
     assert len(partner.service.events(integration_id=partner.id)) == 2
+
+
+def test_what_is_told_again_lies_sealed(service: Service) -> None:
+    key = ("Idempotency-Key", "sealed-1")
+    document = {"integration_id": "told-again", "url": "https://partner.example/"}
+
+    secret = service.admin.post(INTEGRATIONS, document, key).json()["secret"]
+
+    kept = Key.of("token\n\nadmin", f"POST {INTEGRATIONS}", "sealed-1", b"", secret=b"")
+    once = service.run(service.store.recall(kept.scope))
+    assert once is not None
+    assert secret.encode() not in once.body
+    assert service.admin.post(INTEGRATIONS, document, key).json()["secret"] == secret
 
 
 @pytest.mark.parametrize(

@@ -141,6 +141,19 @@ def test_audit_events_are_of_its_own_integrations_alone(service: Service, scene:
     assert (foreign["events"], foreign["total"]) == ([], 0)
 
 
+def test_nobody_writes_into_the_audit_log_of_another_tenant(service: Service, scene: Scene) -> None:
+    url = f"{scene.foreign.url}/secrets/rotate"
+    before = service.events(integration_id=scene.foreign.id)
+
+    denied = scene.members[VIEW].post(url, {}, ("X-Request-Id", "tenants-denied"))
+
+    assert denied.status == 403
+    assert service.events(integration_id=scene.foreign.id) == before
+    [event] = service.events(request_id="tenants-denied")
+    assert event["integration_id"] is None
+    assert event["actor"]["tenant"] == "acme"
+
+
 def test_a_cursor_of_another_caller_is_none(service: Service, scene: Scene) -> None:
     cursor = service.admin.get(f"{EVENTS}?limit=1").json()["next_cursor"]
 
