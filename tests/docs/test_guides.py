@@ -26,7 +26,8 @@ def test_its_commands_are_understood(guide: Path) -> None:
 
     assert commands
     for line in commands:
-        words = shlex.split(line.partition(" > ")[0], comments=True)
+        command = re.sub(r"^export \w+=\$\((.*)\)$", r"\1", line).partition(" > ")[0]
+        words = shlex.split(command.strip("()").removesuffix(" &"), comments=True)
         app.parse_args(words[words.index("redrive") + 1 :], exit_on_error=False, print_error=False)
 
 

@@ -60,6 +60,7 @@ def restore(
     print(inert(f"restored {name_of(chosen)} from {file.absolute()}"))
     if aside is not None:
         print(inert(f"kept what was there as {aside}"))
+    note(f"Its secrets open with the key file of that time, as {chosen.key_path()}; `redrive doctor` looks.")
     note(
         "What was being sent when the backup was made is recorded as LEASE_EXPIRED once `redrive serve` runs."
     )

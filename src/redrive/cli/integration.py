@@ -70,7 +70,8 @@ class Fields:
         Parameter(
             help=(
                 "Its signing secret (whsec_… or whsk_…, @file or @-). Else it stays; where there is none yet"
-                " and one is needed, one is made and shown once."
+                " and one is needed, one is made and shown once. It takes the place of all others at once;"
+                " `redrive integration rotate-secret` lets them overlap."
             )
         ),
     ] = None
@@ -96,10 +97,19 @@ class Fields:
     health_url: Annotated[str | None, Parameter(help="Where its health can be asked for.")] = None
     redact_pointer: Annotated[
         list[str] | None,
-        Parameter(help="A JSON Pointer to what is hidden of payloads and answers; repeatable.", negative=()),
+        Parameter(
+            help=(
+                "A JSON Pointer to what is hidden of payloads and answers; repeatable."
+                " They replace those before."
+            ),
+            negative=(),
+        ),
     ] = None
     redact_header: Annotated[
-        list[str] | None, Parameter(help="A header of answers that is hidden; repeatable.", negative=())
+        list[str] | None,
+        Parameter(
+            help="A header of answers that is hidden; repeatable. They replace those before.", negative=()
+        ),
     ] = None
 
     def given(self) -> dict[str, Any]:

@@ -41,6 +41,7 @@ def print_item(answer: Mapping[str, Any]) -> None:
             "created by": item.get("created_by"),
             "updated by": item.get("updated_by"),
             "superseded by": item.get("superseded_by"),
+            "erased": "{erased_by}: {reason}".format_map(item["erased"]) if item.get("erased") else None,
         }
     )
     if answer["attempts"]:
@@ -52,7 +53,7 @@ def print_item(answer: Mapping[str, Any]) -> None:
 
 def _status(item: Mapping[str, Any]) -> str:
     words = [str(item.get("status"))]
-    words += [name for name in ("held", "resolved") if item.get(name)]
+    words += [name for name in ("held", "resolved", "erased") if item.get(name)]
     return ", ".join(words)
 
 

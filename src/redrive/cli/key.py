@@ -18,7 +18,7 @@ app = App(name="key", help_epilogue="Each command has its own --help, with an ex
 _ADVICE = "put the file back from where it is kept, or name it with REDRIVE_KEY_FILE"
 
 
-@app.command(help_epilogue="Example: redrive key new > redrive.keys")
+@app.command(help_epilogue="Example: redrive key new > new.keys   (after umask 077: it is for its owner)")
 def new() -> int:
     """Print a key for a new key file, to be handed to every process of a database; nothing is stored."""
     from redrive.delivery.sealing import format_keys, new_key
@@ -44,7 +44,10 @@ def list_(*, database: Database = DATABASE, output: Output = "table") -> int:
         case "jsonl":
             print_lines(rows)
         case _:
-            shown = [{"key_id": row["key_id"], "use": _use(row)} for row in rows]
+            opens = in_use is None or any(row["in_use"] for row in rows)
+            shown = [
+                {"key_id": row["key_id"], "use": _use(row) if opens else "opens nothing here"} for row in rows
+            ]
             print_table([column("KEY", "key_id"), column("USE", "use")], shown)
     if in_use is not None and in_use not in {key.id for key in keys}:
         raise Stop(

@@ -292,9 +292,10 @@ class Catalogue:
 
 
 def _kinds(changed: list[str]) -> list[EventType]:
-    """A change of the lifecycle is an event of its own; all other changes together are one."""
-    lifecycle = [EventType.LIFECYCLE_CHANGED] if "lifecycle_status" in changed else []
-    return lifecycle + ([EventType.UPDATED] if changed != ["lifecycle_status"] else [])
+    """A change of the lifecycle, or of what signs, is an event of its own; all others together are one."""
+    own = {"lifecycle_status": EventType.LIFECYCLE_CHANGED, "signing_secrets": EventType.SECRETS_ROTATED}
+    kinds = [kind for field, kind in own.items() if field in changed]
+    return kinds + ([] if changed and set(changed) <= own.keys() else [EventType.UPDATED])
 
 
 def _values(fields: dict[str, Any]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from redrive.engine.vault import DATA_KEY, change_key, key_in_use, open_data_key
 from redrive.store.port import Store, StoreUnavailable
 
 _PUT_BACK = "put it back from where it is kept, or name it with REDRIVE_KEY_FILE"
-_LOOK = "`redrive key --help` says what belongs into it; `redrive doctor` looks at it"
+_LOOK = "put it back from where it is kept; `redrive key new` prints what such a file holds"
 
 
 async def of_file(path: Path, store: Store, *, may_make: bool = True) -> Sequence[Key]:
