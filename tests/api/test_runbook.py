@@ -229,6 +229,23 @@ def test_what_was_delivered_is_erased_and_the_trail_stays(service: Service, part
         assert refused.error_code == "INT-409-CONFLICT"
 
 
+def test_what_was_answered_of_it_under_a_key_goes_with_it(service: Service, partner: Partner) -> None:
+    partner.answers(Answer(404, b"", (("X-A", "canary"),)))
+    given = {"payload_base64": "cGRm", "content_type": 'application/pdf; name="canary.pdf"'}
+    reply = service.admin.post(partner.deliveries, {"event_type": "e", **given})
+    recovery_id = reply.json()["recovery_id"]
+    partner.becomes(recovery_id, "failed")
+    key = ("Idempotency-Key", "resolved-1")
+    assert "canary" in str(partner.resolve(recovery_id, "by phone", key).json())
+
+    erased = service.admin.post(f"{partner.item_url(recovery_id)}/erase", {"reason": "request 4711"})
+    again = partner.resolve(recovery_id, "by phone", key)
+
+    assert erased.status == 200
+    assert again.error_code == "INT-409-CONFLICT"
+    assert "canary" not in str([erased.json(), again.json(), partner.show(recovery_id)])
+
+
 def test_what_is_still_to_be_sent_is_not_erased(quiet: Partner) -> None:
     recovery_id = quiet.deliver()
     before = quiet.facts()

@@ -162,10 +162,16 @@ def test_where_there_is_none_nothing_is_read(tmp_path: Path) -> None:
     assert read_keys(tmp_path / "redrive.keys") is None
 
 
-@pytest.mark.parametrize("what", ["directory", "not text"])
+@pytest.mark.parametrize("what", ["directory", "fifo", "not text", "too much"])
 def test_a_file_that_holds_no_keys_is_named(tmp_path: Path, what: str) -> None:
     path = tmp_path / "redrive.keys"
-    path.mkdir() if what == "directory" else path.write_bytes(os.urandom(64) + b"\xff")
+    match what:
+        case "directory":
+            path.mkdir()
+        case "fifo":
+            os.mkfifo(path)
+        case _:
+            path.write_bytes(b"#" * 100_000 if what == "too much" else os.urandom(64) + b"\xff")
 
     with pytest.raises(BadKeys, match=f"the key file {path}"):
         read_keys(path)

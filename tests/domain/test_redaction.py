@@ -1,11 +1,13 @@
 """What a rule hides, and that whatever it cannot be applied to is hidden as a whole."""
 
 import json
+from itertools import product
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from redrive.domain import redaction
 from redrive.domain.redaction import REDACTED, check_rules, redacted_json
 
 DOCUMENT = (
@@ -64,6 +66,26 @@ def test_of_a_name_that_stands_twice_neither_value_is_shown() -> None:
 )
 def test_what_is_not_json_is_not_shown(body: bytes) -> None:
     assert redacted_json(body, ["/a"]) is None
+
+
+def test_rules_that_fan_out_are_one_walk() -> None:
+    """64 rules that all may apply at each place: a place is looked at once, however many lead there."""
+    ways = ["/" + "/".join(way) + "/*/z" for way in product("a*", repeat=6)]
+    body = b'{"a":' * 6 + b"[" + b",".join([b'{"z":1,"y":2}'] * 20_000) + b"]" + b"}" * 6
+
+    shown = redacted_json(body, ways)
+
+    assert shown is not None
+    assert shown.count(b"[REDACTED]") == 20_000
+    assert shown.count(b'"y":2') == 20_000
+
+
+def test_where_rules_lead_too_many_ways_nothing_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(redaction, "MOST_WAYS", 2)
+    document = b'{"a":{"a":{"a":1}},"b":{"a":{"a":1}}}'
+
+    assert redacted_json(document, ["/a/a/a"]) is not None
+    assert redacted_json(document, ["/*/a/a", "/a/*/a", "/b/a/*", "/a/a/b"]) is None
 
 
 values = st.recursive(

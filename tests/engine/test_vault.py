@@ -193,6 +193,20 @@ def test_credentials_that_were_moved_in_the_database_stay_shut(fields: dict[str,
         vault.proof(integration, NOW)
 
 
+def test_credentials_of_another_mode_are_none() -> None:
+    vault = an_open_vault()
+
+    with pytest.raises(Unsealable, match="no credentials of auth_mode basic"):
+        vault.proof(replace(with_credentials(vault), auth_mode="basic"), NOW)
+
+
+def test_credentials_that_were_planted_unsealed_are_not_sealed() -> None:
+    vault = an_open_vault()
+
+    with pytest.raises(Unsealable):
+        vault.resealed(replace(with_credentials(vault), credentials='{"token":"planted"}'))
+
+
 @pytest.mark.parametrize("stored", [SECRET, "sealed:v1:nonsense", ""])
 def test_a_secret_that_is_not_sealed_is_not_used(stored: str) -> None:
     vault = an_open_vault()

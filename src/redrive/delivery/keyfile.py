@@ -7,9 +7,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import mkstemp
+from typing import Final
 
 from redrive.delivery.sealing import BadKeys, Key, format_keys, new_key, parse_keys
 
+MOST_BYTES: Final = 64 * 1024
 _HEAD = """\
 # The keys of this redrive database. Its secrets open with these and with nothing else: keep a copy, but not
 # beside the backups of the database. The first key seals; the others still open older backups.
@@ -19,6 +21,11 @@ _HEAD = """\
 def read_keys(path: Path) -> list[Key] | None:
     """The keys of *path*; None when there is no such file, BadKeys when it cannot be used."""
     try:
+        about = path.stat()
+        if stat.S_ISREG(about.st_mode) and about.st_size > MOST_BYTES:
+            raise BadKeys(f"the key file {path} is larger than any file of keys")
+        if not stat.S_ISREG(about.st_mode):
+            raise BadKeys(f"the key file {path} cannot be read: it is no file")
         text = path.read_text("ascii")
     except FileNotFoundError:
         return None
@@ -76,13 +83,15 @@ def held(path: Path) -> Iterator[None]:
 
 
 def is_open_to_others(path: Path) -> bool:
-    """Whether everyone on this machine may read it."""
-    return bool(path.stat().st_mode & stat.S_IROTH)
+    """Whether everyone on this machine may read it, or others than its owner write to it."""
+    return bool(path.stat().st_mode & (stat.S_IROTH | stat.S_IWOTH | stat.S_IWGRP))
 
 
 def _write(path: Path, keys: Sequence[Key], *, replaces: bool) -> None:
     """All of it or nothing, on the disk when this returns."""
     path = path.resolve()
+    for left in path.parent.glob(f".{path.name}.*") if replaces else ():
+        left.unlink()  # by one who was killed meanwhile: only who holds the file replaces it
     handle, name = mkstemp(dir=path.parent, prefix=f".{path.name}.")  # its owner's alone
     beside = Path(name)
     try:

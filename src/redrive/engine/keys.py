@@ -68,5 +68,5 @@ async def check(path: Path, store: Store) -> tuple[bool, str]:
     if kept is not None:
         open_data_keys(KeyRing(found, f"the keys in {path}"), kept)
     if is_open_to_others(path):
-        return False, f"everyone on this machine can read {path}; chmod 600 keeps it from them"
+        return False, f"others on this machine can read {path}, or write to it; chmod 600 keeps them out"
     return True, f"{path} opens the secrets; keep a copy of it, but not beside the database's backups"

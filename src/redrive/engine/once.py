@@ -13,6 +13,7 @@ from typing import TypeVar
 from msgspec import Struct
 
 from redrive.domain.errors import IdempotencyKeyReused, RedriveError
+from redrive.domain.ids import ItemId
 from redrive.store.port import AlreadyAnswered, Once, Store
 
 Result = TypeVar("Result")
@@ -45,9 +46,9 @@ class Key(Struct, frozen=True):
         return cls(scope, hmac.digest(secret, body, "sha256"))
 
 
-def kept(key: Key | None, told: Told, now: datetime) -> Once | None:
-    """What is stored beside the effect: nothing without a key."""
-    return None if key is None else Once(key.scope, key.fingerprint, told.status, told.body, now)
+def kept(key: Key | None, told: Told, now: datetime, *, item: ItemId | None = None) -> Once | None:
+    """What is stored beside the effect: nothing without a key. *item*: the one it tells of."""
+    return None if key is None else Once(key.scope, key.fingerprint, told.status, told.body, now, item)
 
 
 async def idempotent(store: Store, key: Key | None, act: Callable[[], Awaitable[Told]]) -> Told:

@@ -230,7 +230,7 @@ class Operate:
             event=event,
         )
         told = render(Replayed(after, item.status, reason))
-        if not await self.store.replay(replay, kept(key, told, now)):
+        if not await self.store.replay(replay, kept(key, told, now, item=item.delivery.id)):
             return None
         self.worker.due(integration.number, item.delivery.id, self.clock.now())
         self._announce(event.event_type, call, integration, recovery_id)
@@ -263,7 +263,7 @@ class Operate:
             metadata={"reason": reason},
         )
         told = render(after)
-        if not await self.store.resolve(item, resolution, event, kept(key, told, now)):
+        if not await self.store.resolve(item, resolution, event, kept(key, told, now, item=item.delivery.id)):
             return None
         self._announce(event.event_type, call, integration, recovery_id)
         return told
@@ -328,7 +328,13 @@ def erased(item: Item, erasure: Erasure, *, is_told: bool) -> Item:
     answer = item.last.answer
     return replace(
         item,
-        delivery=replace(item.delivery, payload=b"", headers=(), tracestate=None),
+        delivery=replace(
+            item.delivery,
+            payload=b"",
+            headers=(),
+            tracestate=None,
+            content_type=item.delivery.content_type.partition(";")[0].rstrip(),
+        ),
         payload_size=0,
         last=replace(
             item.last,

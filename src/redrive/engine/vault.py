@@ -7,6 +7,7 @@ new key of the database's own seals what is sealed from then on, and those befor
 from collections.abc import Sequence
 from datetime import datetime
 
+import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
@@ -69,7 +70,8 @@ class Vault:
         )
         credentials = integration.credentials
         if credentials is not None:
-            credentials = self._resealed(credentials, _credentials_of(name, integration.url))
+            bound_to = _credentials_of(name, integration.url)  # there never were any that are not sealed
+            credentials = self._ring.seal(self._ring.unseal(credentials, bound_to), bound_to)
         return replace(integration, secrets=secrets, credentials=credentials)
 
     def _resealed(self, text: str, bound_to: str) -> str:
@@ -115,7 +117,10 @@ class Vault:
         credentials = None
         if mode in SHOWS_CREDENTIALS and integration.credentials is not None:
             bound_to = _credentials_of(name, integration.url)
-            credentials = unpack(mode, self._ring.unseal(integration.credentials, bound_to))
+            try:
+                credentials = unpack(mode, self._ring.unseal(integration.credentials, bound_to))
+            except (msgspec.DecodeError, msgspec.ValidationError) as error:
+                raise Unsealable(f"they are no credentials of auth_mode {mode}; give them anew") from error
         ends = [secret.ends_at for secret in active if secret.ends_at is not None]
         return _Opened(integration, Proof(tuple(secrets), credentials), min(ends, default=None))
 

@@ -92,6 +92,7 @@ class Once(Struct, frozen=True):
     status: int
     body: bytes
     created_at: datetime
+    item: int | None = None  # what it tells of: erased with it
 
 
 class Claimed(Struct, frozen=True):

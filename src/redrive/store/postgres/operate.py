@@ -66,7 +66,7 @@ async def erase(connection: Connection, item: Item, erasure: Erasure) -> bool:
     values = (to_ms(erasure.erased_at), erasure.erased_by, erasure.reason)
     for note in ("close_dead", "note_erasure"):
         await connection.execute(SQL[note], *of_item, *values)
-    for part in ("erase_delivery", "erase_attempts", "erase_imported"):
+    for part in ("erase_delivery", "erase_attempts", "erase_imported", "erase_answers"):
         await connection.execute(SQL[part], *of_item)
     return True
 
@@ -74,8 +74,9 @@ async def erase(connection: Connection, item: Item, erasure: Erasure) -> bool:
 async def remember(connection: Connection, once: Once | None) -> None:
     """Store the reply to a call that carried an Idempotency-Key, unless it was answered before."""
     if once is not None and not await connection.fetch(
-        SQL["remember"], once.scope, once.fingerprint, once.status, once.body, to_ms(once.created_at)
-    ):
+        SQL["remember"],
+        once.scope, once.fingerprint, once.status, once.body, to_ms(once.created_at), once.item,
+    ):  # fmt: skip
         raise AlreadyAnswered
 
 
@@ -84,8 +85,8 @@ async def recall(connection: Connection, scope: bytes) -> Once | None:
     row = await connection.fetchrow(SQL["recall"], scope)
     if row is None:
         return None
-    found, fingerprint, status, body, created_ms = row
-    return Once(found, fingerprint, status, body, from_ms(created_ms))
+    found, fingerprint, status, body, created_ms, item = row
+    return Once(found, fingerprint, status, body, from_ms(created_ms), item)
 
 
 async def _written(connection: Connection, verb: str, *values: Any) -> bool:

@@ -363,7 +363,13 @@ UPDATE dead SET resolved_at = $3, resolved_by = $4, resolved_reason = $5
 INSERT INTO erased (integration, item, erased_at, erased_by, reason) VALUES ($1, $2, $3, $4, $5)
 
 -- name: erase_delivery
-UPDATE delivery SET payload = '', headers = NULL, tracestate = NULL WHERE integration = $1 AND id = $2
+-- A parameter of the content type may be a file's name.
+UPDATE delivery SET payload = '', headers = NULL, tracestate = NULL,
+                    content_type = rtrim(split_part(content_type, ';', 1))
+ WHERE integration = $1 AND id = $2
+
+-- name: erase_answers
+DELETE FROM answer WHERE item = $2 AND $1::int IS NOT NULL
 
 -- name: erase_attempts
 UPDATE attempt SET headers = NULL, body = CASE WHEN body IS NULL THEN NULL ELSE ''::bytea END
@@ -375,11 +381,11 @@ UPDATE imported SET headers = NULL, failure_detail = CASE WHEN failure_detail IS
  WHERE integration = $1 AND item = $2
 
 -- name: recall
-SELECT scope, fingerprint, status, body, created_at FROM answer WHERE scope = $1
+SELECT scope, fingerprint, status, body, created_at, item FROM answer WHERE scope = $1
 
 -- name: remember
 -- Waits for whoever is writing the same scope; no row: they were first.
-INSERT INTO answer (scope, fingerprint, status, body, created_at) VALUES ($1, $2, $3, $4, $5)
+INSERT INTO answer (scope, fingerprint, status, body, created_at, item) VALUES ($1, $2, $3, $4, $5, $6)
 ON CONFLICT DO NOTHING RETURNING status
 
 -- name: next_version

@@ -87,7 +87,7 @@ def erase(connection: apsw.Connection, item: Item, erasure: Erasure) -> bool:
     values = (to_ms(erasure.erased_at), erasure.erased_by, erasure.reason)
     connection.execute(SQL["close_dead"], (*values, number))
     connection.execute(SQL["note_erasure"], (number, integration, *values))
-    for part in ("erase_delivery", "erase_attempts", "erase_imported"):
+    for part in ("erase_delivery", "erase_attempts", "erase_imported", "erase_answers"):
         connection.execute(SQL[part], (number,))
     return True
 
@@ -99,7 +99,7 @@ def remember(connection: apsw.Connection, once: Once | None) -> None:
             raise AlreadyAnswered
         connection.execute(
             SQL["remember"],
-            (once.scope, once.fingerprint, once.status, once.body, to_ms(once.created_at)),
+            (once.scope, once.fingerprint, once.status, once.body, to_ms(once.created_at), once.item),
         )
 
 
@@ -108,8 +108,8 @@ def recall(connection: apsw.Connection, scope: bytes) -> Once | None:
     rows = ask(connection, SQL["recall"], (scope,))
     if not rows:
         return None
-    found, fingerprint, status, body, created_ms = rows[0]
-    return Once(found, fingerprint, status, body, from_ms(created_ms))
+    found, fingerprint, status, body, created_ms, item = rows[0]
+    return Once(found, fingerprint, status, body, from_ms(created_ms), item)
 
 
 def keep(connection: apsw.Connection, name: str, value: bytes) -> bytes:

@@ -143,7 +143,13 @@ UPDATE dead SET resolved_at = ?, resolved_by = ?, resolved_reason = ? WHERE id =
 INSERT INTO erased (item, integration, erased_at, erased_by, reason) VALUES (?, ?, ?, ?, ?)
 
 -- name: erase_delivery
-UPDATE delivery SET payload = x'', headers = NULL, tracestate = NULL WHERE id = ?
+-- A parameter of the content type may be a file's name.
+UPDATE delivery SET payload = x'', headers = NULL, tracestate = NULL,
+                    content_type = rtrim(substr(content_type, 1, instr(content_type || ';', ';') - 1))
+ WHERE id = ?
+
+-- name: erase_answers
+DELETE FROM answer WHERE item = ?
 
 -- name: erase_attempts
 UPDATE attempt SET headers = NULL, body = iif(body IS NULL, NULL, x'') WHERE item = ?
@@ -156,10 +162,10 @@ UPDATE imported SET headers = NULL, failure_detail = CASE WHEN failure_detail IS
 SELECT erased_at, erased_by, reason FROM erased WHERE item = ?
 
 -- name: recall
-SELECT scope, fingerprint, status, body, created_at FROM answer WHERE scope = ?
+SELECT scope, fingerprint, status, body, created_at, item FROM answer WHERE scope = ?
 
 -- name: remember
-INSERT INTO answer (scope, fingerprint, status, body, created_at) VALUES (?, ?, ?, ?, ?)
+INSERT INTO answer (scope, fingerprint, status, body, created_at, item) VALUES (?, ?, ?, ?, ?, ?)
 
 -- name: insert_integration
 INSERT INTO integration (integration_id, lifecycle, version, config) VALUES (?, ?, ?, ?)

@@ -7,3 +7,7 @@ CREATE TABLE erased (
     reason text NOT NULL,
     PRIMARY KEY (integration, item)
 );
+
+-- What an answer tells of, so that it goes with it.
+ALTER TABLE answer ADD COLUMN item bigint;
+CREATE INDEX answer_item ON answer (item) WHERE item IS NOT NULL;

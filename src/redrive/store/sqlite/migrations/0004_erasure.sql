@@ -6,3 +6,7 @@ CREATE TABLE erased (
     erased_by TEXT NOT NULL,
     reason TEXT NOT NULL
 ) STRICT;
+
+-- What an answer tells of, so that it goes with it.
+ALTER TABLE answer ADD COLUMN item INTEGER;
+CREATE INDEX answer_item ON answer (item) WHERE item IS NOT NULL;
