@@ -114,7 +114,7 @@ def _places(within: Any, rules: _Rules) -> Collection[Any]:
     """Where in an object or an array some rule may lead."""
     is_any = rules.after(ANY) is not False
     if isinstance(within, dict):
-        return list(within) if is_any else [step for step in rules.named if step in within]
+        return list(within) if is_any else within.keys() & rules.named
     if isinstance(within, list):
         return range(len(within)) if is_any else [at for at in map(_index, rules.named) if at < len(within)]
     return ()
