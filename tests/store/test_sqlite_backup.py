@@ -45,7 +45,10 @@ def silent(what: str, share: float) -> None:
 def fill(path: Path, count: int, *, die: bool = False) -> None:
     """Answers that nobody asked for: rows of a page each."""
     with closing(connect(path)) as connection:
-        sql = "INSERT INTO answer SELECT randomblob(32), x'', 200, randomblob(4000), 0"
+        sql = (
+            "INSERT INTO answer (scope, fingerprint, status, body, created_at)"
+            " SELECT randomblob(32), x'', 200, randomblob(4000), 0"
+        )
         for _ in range(count):
             connection.execute(sql)
         if die:
