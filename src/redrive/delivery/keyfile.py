@@ -69,14 +69,10 @@ def write_keys(path: Path, keys: Sequence[Key]) -> None:
 
 @contextmanager
 def held(path: Path) -> Iterator[None]:
-    """Nobody else changes the file meanwhile; OSError when it is not there."""
-    while True:
-        handle = os.open(path, os.O_RDONLY)
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        if os.fstat(handle).st_ino == path.stat().st_ino:  # else another took its place while we waited
-            break
-        os.close(handle)
+    """Nobody else changes the file meanwhile. Its directory is locked: the file itself is replaced."""
+    handle = os.open(path.resolve().parent, os.O_RDONLY)
     try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
         yield
     finally:
         os.close(handle)
