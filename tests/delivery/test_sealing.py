@@ -158,6 +158,18 @@ def test_a_key_file_is_replaced_as_a_whole(tmp_path: Path) -> None:
     assert not is_open_to_others(path)
 
 
+def test_what_was_cut_short_is_cleared_away_and_a_persons_own_copies_are_not(tmp_path: Path) -> None:
+    path = tmp_path / "redrive.keys"
+    write_keys(path, [OLD])
+    for name in (".redrive.keys.a1b2.unfinished", ".redrive.keys.bak", ".redrive.keys.swp"):
+        (tmp_path / name).write_text("")
+
+    write_keys(path, [NEW, OLD])
+
+    left = {each.name for each in tmp_path.iterdir()}
+    assert left == {"redrive.keys", ".redrive.keys.bak", ".redrive.keys.swp"}
+
+
 def test_where_there_is_none_nothing_is_read(tmp_path: Path) -> None:
     assert read_keys(tmp_path / "redrive.keys") is None
 

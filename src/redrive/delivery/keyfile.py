@@ -12,6 +12,7 @@ from typing import Final
 from redrive.delivery.sealing import BadKeys, Key, format_keys, new_key, parse_keys
 
 MOST_BYTES: Final = 64 * 1024
+_UNFINISHED: Final = ".unfinished"  # what is no whole file yet; a person's own copies are called otherwise
 _HEAD = """\
 # The keys of this redrive database. Its secrets open with these and with nothing else: keep a copy, but not
 # beside the backups of the database. The first key seals; the others still open older backups.
@@ -86,9 +87,10 @@ def is_open_to_others(path: Path) -> bool:
 def _write(path: Path, keys: Sequence[Key], *, replaces: bool) -> None:
     """All of it or nothing, on the disk when this returns."""
     path = path.resolve()
-    for left in path.parent.glob(f".{path.name}.*") if replaces else ():
-        left.unlink()  # by one who was killed meanwhile: only who holds the file replaces it
-    handle, name = mkstemp(dir=path.parent, prefix=f".{path.name}.")  # its owner's alone
+    for left in path.parent.iterdir() if replaces else ():
+        if left.name.startswith(f".{path.name}.") and left.suffix == _UNFINISHED:
+            left.unlink()  # by one who was killed meanwhile: only who holds the file replaces it
+    handle, name = mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=_UNFINISHED)  # its owner's alone
     beside = Path(name)
     try:
         if replaces and path.exists():

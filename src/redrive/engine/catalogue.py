@@ -158,15 +158,13 @@ class Catalogue:
 
         What cannot be opened stays as it is: its integration tells of it when it sends.
         """
-        stuck = set[str]()
-        while left := [
-            one for one in self if not self.vault.is_current(one) and one.integration_id not in stuck
-        ]:
-            for old in left:
+        for _ in range(MOST_TRIES):
+            for old in self:
+                if self.vault.is_current(old):
+                    continue
                 try:
                     sealed = self.vault.resealed(old)
                 except Unsealable:
-                    stuck.add(old.integration_id)
                     continue
                 new = replace(sealed, updated_at=self.clock.now(), version=old.version + 1)
                 if await self.store.update_integration(new, []):

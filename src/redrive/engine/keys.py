@@ -53,8 +53,7 @@ async def rotate(path: Path, store: Store, *, renews: bool) -> str | None:
         if before == known[0].id:
             known = [new_key(), *known]
             write_keys(path, known)
-        await change_key(store, known, str(path), renews=renews)
-        if await in_use(store) != known[0].id:
+        if not await change_key(store, known, str(path), renews=renews):
             raise StoreUnavailable("the database was sealed anew by somebody else meanwhile; run it again")
         return known[0].id
 
