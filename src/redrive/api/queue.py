@@ -1,4 +1,4 @@
-"""Calls on the recovery queue: list, show, hand over, replay, resolve."""
+"""Calls on the recovery queue: list, show, hand over, replay, resolve, erase."""
 
 import base64
 import binascii

@@ -23,16 +23,16 @@ def read_keys(path: Path) -> list[Key] | None:
     """The keys of *path*; None when there is no such file, BadKeys when it cannot be used."""
     try:
         about = path.stat()
-        if stat.S_ISREG(about.st_mode) and about.st_size > MOST_BYTES:
-            raise BadKeys(f"the key file {path} is larger than any file of keys")
         if not stat.S_ISREG(about.st_mode):
             raise BadKeys(f"the key file {path} cannot be read: it is no file")
+        if about.st_size > MOST_BYTES:
+            raise BadKeys(f"the key file {path} is larger than any file of keys")
         text = path.read_text("ascii")
     except FileNotFoundError:
         return None
     except PermissionError as error:
-        whose = f"user {path.stat().st_uid} owns it, and this runs as user {os.geteuid()}"
-        raise BadKeys(f"the key file {path} cannot be read: {error.strerror} ({whose})") from error
+        who = f"this runs as user {os.geteuid()}"
+        raise BadKeys(f"the key file {path} cannot be read: {error.strerror} ({who})") from error
     except OSError as error:
         raise BadKeys(f"the key file {path} cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:

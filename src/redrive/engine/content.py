@@ -68,12 +68,8 @@ class Content:
 
     def shown(self, item: Item) -> Item:
         """An item as it came; Unsealable."""
-        answer = self._opened_answer(item.delivery.id, item.last.answer)
-        return replace(
-            self.listed(item),
-            delivery=self.opened(item.delivery),
-            last=replace(self.listed(item).last, answer=answer),
-        )
+        listed, answer = self.listed(item), self._opened_answer(item.delivery.id, item.last.answer)
+        return replace(listed, delivery=self.opened(item.delivery), last=replace(listed.last, answer=answer))
 
     def listed(self, item: Item) -> Item:
         """An item without its content, whose sizes are told: nothing has to be opened for that."""

@@ -1,4 +1,4 @@
-"""A person's verbs on one item: hand over, replay, resolve. Each leaves its reason in an audit event."""
+"""A person's verbs on one item: hand over, replay, resolve, erase. Each leaves its reason in the audit log."""
 
 from collections.abc import Awaitable, Callable
 from datetime import datetime

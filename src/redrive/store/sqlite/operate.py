@@ -115,9 +115,8 @@ def recall(connection: apsw.Connection, scope: bytes) -> Once | None:
 def keep(connection: apsw.Connection, name: str, value: bytes) -> bytes:
     """Keep *value* under *name* if nothing is; what is."""
     connection.execute(SQL["keep"], (name, value))
-    kept_now = kept(connection, name)
-    assert kept_now is not None  # noqa: S101 - the statement before saw to it
-    return kept_now
+    [(kept_now,)] = ask(connection, SQL["kept"], (name,))
+    return bytes(kept_now)
 
 
 def kept(connection: apsw.Connection, name: str) -> bytes | None:
