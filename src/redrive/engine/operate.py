@@ -1,4 +1,4 @@
-"""A person's verbs on one item: hand over, replay, resolve, erase. Each leaves its reason in the audit log."""
+"""A person's verbs on one item: hand over, replay, resolve, erase. Each leaves its reason in the audit."""
 
 from collections.abc import Awaitable, Callable
 from datetime import datetime
