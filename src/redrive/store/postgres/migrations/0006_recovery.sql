@@ -1,0 +1,105 @@
+-- Why a failed attempt failed: the first 64 bits of its fingerprint, which name a group of its integration.
+ALTER TABLE attempt ADD COLUMN failure_group bigint;
+
+-- What sending again would risk, by how far the worst attempt so far got: 0 none failed, 1 never sent, 2 refused,
+-- 3 ambiguous. Not indexed: a retry stays on its page (HOT) but for its due time.
+ALTER TABLE live ADD COLUMN risk smallint NOT NULL DEFAULT 0 CHECK (risk BETWEEN 0 AND 3);
+ALTER TABLE dead ADD COLUMN risk smallint NOT NULL DEFAULT 3 CHECK (risk BETWEEN 1 AND 3);
+ALTER TABLE dead ADD COLUMN failure_group bigint;
+ALTER TABLE dead ADD COLUMN superseded_by bigint;  -- the corrected copy of it that succeeded
+CREATE INDEX dead_group ON dead (integration, failure_group, id);
+UPDATE live SET risk = w.risk FROM (
+    SELECT integration, item, max(CASE WHEN reach = 'not_sent' THEN 1
+                    WHEN reach = 'answered' AND (http_status < 500 OR http_status = 503) THEN 2 ELSE 3 END) AS risk
+      FROM attempt WHERE failure_code IS NOT NULL GROUP BY 1, 2) w
+ WHERE live.integration = w.integration AND live.id = w.item;
+UPDATE dead SET risk = w.risk FROM (
+    SELECT integration, item, max(CASE WHEN reach = 'not_sent' THEN 1
+                    WHEN reach = 'answered' AND (http_status < 500 OR http_status = 503) THEN 2 ELSE 3 END) AS risk
+      FROM attempt WHERE failure_code IS NOT NULL GROUP BY 1, 2) w
+ WHERE dead.integration = w.integration AND dead.id = w.item;
+
+-- The item that this one is a corrected copy of.
+ALTER TABLE delivery ADD COLUMN edit_of bigint;
+
+-- Failures of one cause.
+CREATE TABLE failure_group (
+    integration integer NOT NULL,
+    number bigint NOT NULL,  -- the first 64 bits of the fingerprint
+    fingerprint text NOT NULL,
+    failure_class text NOT NULL,
+    failure_code text NOT NULL,
+    detail text NOT NULL,
+    failures bigint NOT NULL CHECK (failures > 0),
+    first_seen_at bigint NOT NULL,
+    last_seen_at bigint NOT NULL,
+    sample bigint NOT NULL,  -- the item that failed so last
+    state text NOT NULL DEFAULT 'open' CHECK (state IN ('open', 'acknowledged', 'resolved')),
+    state_at bigint,
+    state_by text,
+    muted_until bigint,
+    PRIMARY KEY (integration, number),
+    CHECK ((state_at IS NULL) = (state_by IS NULL))
+) WITH (fillfactor = 50);
+
+CREATE TABLE group_comment (
+    id bigint NOT NULL,
+    integration integer NOT NULL,
+    failure_group bigint NOT NULL,
+    written_by text NOT NULL,
+    text text NOT NULL,
+    PRIMARY KEY (integration, failure_group, id)
+);
+
+-- A plan that became, or may become, a job: the items stand in `replay_item`.
+CREATE TABLE replay_job (
+    integration integer NOT NULL,
+    id bigint NOT NULL,
+    state text NOT NULL CHECK (state IN ('planning', 'planned', 'canary', 'running', 'paused', 'halted', 'cancelled',
+                                         'completed', 'completed_with_failures', 'expired')),
+    version integer NOT NULL,
+    config text NOT NULL,  -- every other field, as JSON
+    PRIMARY KEY (integration, id)
+);
+CREATE INDEX replay_job_state ON replay_job (state, integration, id);
+
+-- One item of a plan: what became of it, by outcome.
+CREATE TABLE replay_item (
+    integration integer NOT NULL,
+    job bigint NOT NULL,
+    item bigint NOT NULL,
+    cycle integer NOT NULL,  -- it was planned in; its replay is the next
+    risk smallint NOT NULL,
+    place integer NOT NULL,  -- in the order of sending; the canary first
+    state text NOT NULL CHECK (state IN ('waiting', 'in_flight', 'succeeded', 'failed', 'skipped', 'cancelled')),
+    reason text,  -- why it was skipped, or how it failed
+    told_at bigint,  -- when its first attempt ended
+    stumbled boolean NOT NULL DEFAULT false,  -- an attempt of it failed
+    PRIMARY KEY (integration, job, item)
+);
+CREATE INDEX replay_item_next ON replay_item (integration, job, state, place);
+CREATE INDEX replay_item_told ON replay_item (integration, job, told_at) WHERE told_at IS NOT NULL;
+CREATE INDEX replay_item_of ON replay_item (integration, item);
+
+ALTER TABLE cycle ADD COLUMN job bigint;  -- that opened it
+
+-- Stopped for a while, whatever its lifecycle: `hold` accepts and does not send, `reject` refuses.
+ALTER TABLE integration ADD COLUMN containment text CHECK (containment IN ('hold', 'reject'));
+-- How it is held, released and throttled, as JSON: changes beside `config`, and not its version.
+ALTER TABLE integration ADD COLUMN traffic text;
+-- The version of the catalogue that a process has taken over: from then on it starts nothing that is held.
+ALTER TABLE incarnation ADD COLUMN follows bigint NOT NULL DEFAULT 0;
+
+-- What came of attempts, by the minute in which they were recorded and the process that did.
+CREATE TABLE tally (
+    integration integer NOT NULL,
+    minute bigint NOT NULL,  -- since 1970
+    owner bigint NOT NULL,
+    succeeded bigint NOT NULL,
+    failed bigint NOT NULL,
+    duration_us bigint NOT NULL,  -- of all of them together
+    PRIMARY KEY (integration, minute, owner)
+) WITH (fillfactor = 50);
+
+-- The SHA-256 of the record; NULL: of before there was one. A record names that of its target's event before it.
+ALTER TABLE audit ADD COLUMN digest bytea CHECK (length(digest) = 32);

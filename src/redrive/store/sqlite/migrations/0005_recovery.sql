@@ -1,0 +1,102 @@
+-- Why a failed attempt failed: the first 64 bits of its fingerprint, which name a group of its integration.
+ALTER TABLE attempt ADD COLUMN failure_group INTEGER;
+
+-- What sending again would risk, by how far the worst attempt so far got: 0 none failed, 1 never sent, 2 refused,
+-- 3 ambiguous.
+ALTER TABLE live ADD COLUMN risk INTEGER NOT NULL DEFAULT 0 CHECK (risk BETWEEN 0 AND 3);
+ALTER TABLE dead ADD COLUMN risk INTEGER NOT NULL DEFAULT 3 CHECK (risk BETWEEN 1 AND 3);
+ALTER TABLE dead ADD COLUMN failure_group INTEGER;
+ALTER TABLE dead ADD COLUMN superseded_by INTEGER;  -- the corrected copy of it that succeeded
+CREATE INDEX dead_group ON dead (integration, failure_group, id);
+UPDATE live SET risk = coalesce((
+    SELECT max(CASE WHEN reach = 'not_sent' THEN 1
+                    WHEN reach = 'answered' AND (http_status < 500 OR http_status = 503) THEN 2 ELSE 3 END)
+      FROM attempt WHERE item = live.id AND failure_code IS NOT NULL), 0);
+UPDATE dead SET risk = coalesce((
+    SELECT max(CASE WHEN reach = 'not_sent' THEN 1
+                    WHEN reach = 'answered' AND (http_status < 500 OR http_status = 503) THEN 2 ELSE 3 END)
+      FROM attempt WHERE item = dead.id AND failure_code IS NOT NULL), 3);
+
+-- The item that this one is a corrected copy of.
+ALTER TABLE delivery ADD COLUMN edit_of INTEGER;
+
+-- Failures of one cause.
+CREATE TABLE failure_group (
+    integration INTEGER NOT NULL,
+    number INTEGER NOT NULL,  -- the first 64 bits of the fingerprint
+    fingerprint TEXT NOT NULL,
+    failure_class TEXT NOT NULL,
+    failure_code TEXT NOT NULL,
+    detail TEXT NOT NULL,
+    failures INTEGER NOT NULL CHECK (failures > 0),
+    first_seen_at INTEGER NOT NULL,
+    last_seen_at INTEGER NOT NULL,
+    sample INTEGER NOT NULL,  -- the item that failed so last
+    state TEXT NOT NULL DEFAULT 'open' CHECK (state IN ('open', 'acknowledged', 'resolved')),
+    state_at INTEGER,
+    state_by TEXT,
+    muted_until INTEGER,
+    PRIMARY KEY (integration, number),
+    CHECK ((state_at IS NULL) = (state_by IS NULL))
+) STRICT, WITHOUT ROWID;
+CREATE INDEX failure_group_seen ON failure_group (integration, last_seen_at);
+
+CREATE TABLE group_comment (
+    id INTEGER PRIMARY KEY,
+    integration INTEGER NOT NULL,
+    failure_group INTEGER NOT NULL,
+    written_by TEXT NOT NULL,
+    text TEXT NOT NULL
+) STRICT;
+CREATE INDEX comment_of_group ON group_comment (integration, failure_group, id);
+
+-- A plan that became, or may become, a job: the items stand in `replay_item`.
+CREATE TABLE replay_job (
+    integration INTEGER NOT NULL,
+    id INTEGER NOT NULL,
+    state TEXT NOT NULL CHECK (state IN ('planning', 'planned', 'canary', 'running', 'paused', 'halted', 'cancelled',
+                                         'completed', 'completed_with_failures', 'expired')),
+    version INTEGER NOT NULL,
+    config TEXT NOT NULL,  -- every other field, as JSON
+    PRIMARY KEY (integration, id)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX replay_job_state ON replay_job (state, integration, id);
+
+-- One item of a plan: what became of it, by outcome.
+CREATE TABLE replay_item (
+    integration INTEGER NOT NULL,
+    job INTEGER NOT NULL,
+    item INTEGER NOT NULL,
+    cycle INTEGER NOT NULL,  -- it was planned in; its replay is the next
+    risk INTEGER NOT NULL,
+    place INTEGER NOT NULL,  -- in the order of sending; the canary first
+    state TEXT NOT NULL CHECK (state IN ('waiting', 'in_flight', 'succeeded', 'failed', 'skipped', 'cancelled')),
+    reason TEXT,  -- why it was skipped, or how it failed
+    told_at INTEGER,  -- when its first attempt ended
+    stumbled INTEGER NOT NULL DEFAULT 0,  -- an attempt of it failed
+    PRIMARY KEY (integration, job, item)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX replay_item_next ON replay_item (integration, job, state, place);
+CREATE INDEX replay_item_told ON replay_item (integration, job, told_at) WHERE told_at IS NOT NULL;
+CREATE INDEX replay_item_of ON replay_item (integration, item);
+
+ALTER TABLE cycle ADD COLUMN job INTEGER;  -- that opened it
+
+-- Stopped for a while, whatever its lifecycle: `hold` accepts and does not send, `reject` refuses.
+ALTER TABLE integration ADD COLUMN containment TEXT CHECK (containment IN ('hold', 'reject'));
+-- How it is held, released and throttled, as JSON: changes beside `config`, and not its version.
+ALTER TABLE integration ADD COLUMN traffic TEXT;
+
+-- What came of attempts, by the minute in which they were recorded and the process that did.
+CREATE TABLE tally (
+    integration INTEGER NOT NULL,
+    minute INTEGER NOT NULL,  -- since 1970
+    owner INTEGER NOT NULL,
+    succeeded INTEGER NOT NULL,
+    failed INTEGER NOT NULL,
+    duration_us INTEGER NOT NULL,  -- of all of them together
+    PRIMARY KEY (integration, minute, owner)
+) STRICT, WITHOUT ROWID;
+
+-- The SHA-256 of the record; NULL: of before there was one. A record names that of its target's event before it.
+ALTER TABLE audit ADD COLUMN digest BLOB CHECK (length(digest) = 32);
