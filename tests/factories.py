@@ -9,10 +9,11 @@ from msgspec.structs import replace
 
 from redrive.audit.record import Actor, AuditEvent, EventType
 from redrive.domain.delivery import Attempt, Claim, Delivery, Evidence
+from redrive.domain.grouping import cause_of
 from redrive.domain.ids import TIME_SHIFT, EventId, ItemId, first_id_at, instant_of
 from redrive.domain.integration import Integration, SigningSecret
 from redrive.domain.item import Finish, RetryAt, Status, Step
-from redrive.domain.outcome import Answer, Failed, Outcome, Reach, Succeeded
+from redrive.domain.outcome import Answer, Failed, Outcome, Reach, Succeeded, risk_of
 from redrive.store.port import Import, Intake, Once, Replay, Result
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -114,7 +115,11 @@ def a_result(
     finished_at: datetime = NOW,
 ) -> Result:
     """What is recorded of *claim*; the outcome fits the step unless it is given."""
-    return Result(claim, an_attempt(claim, outcome or _outcome(step)), step, events, finished_at)
+    attempt = an_attempt(claim, outcome or _outcome(step))
+    if not isinstance(attempt.outcome, Failed):
+        return Result(claim, attempt, step, events, finished_at, risk=claim.risk)
+    cause, risk = cause_of(an_integration(), attempt.outcome), max(claim.risk, risk_of(attempt.outcome))
+    return Result(claim, attempt, step, events, finished_at, cause, risk)
 
 
 def later(seconds: float = 10) -> RetryAt:

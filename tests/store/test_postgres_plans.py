@@ -132,7 +132,7 @@ async def fill(url: str, size: int) -> None:
 
 
 def rows(size: int) -> str:
-    return FILL.replace("SIZE", str(size)).replace("RECORD", event_row(an_event())[-1])
+    return FILL.replace("SIZE", str(size)).replace("RECORD", event_row(an_event())[-2])
 
 
 @asynccontextmanager

@@ -42,18 +42,20 @@ INSERT INTO delivery
   SELECT n << 22, n % 100 + 1, 'order.paid', 'req-' || n, 't', NULL, NULL, 'shop', 5, 'a/b', NULL, x'7b7d'
     FROM number;
 INSERT INTO live
-  SELECT n << 22, n % 100 + 1, iif(n % 3 = 0, 'pending', 'retrying'), 1, iif(n % 3 = 0, 0, 1), 5, n, NULL
+  SELECT n << 22, n % 100 + 1, iif(n % 3 = 0, 'pending', 'retrying'), 1, iif(n % 3 = 0, 0, 1), 5, n, NULL, 2
     FROM number WHERE n % 10 = 0;
 INSERT INTO dead
-  SELECT n << 22, n % 100 + 1, iif(n % 3 = 0, 'failed', 'dlq'), 1, 1, 5, 'HTTP_503', n, NULL, NULL, NULL
+  SELECT n << 22, n % 100 + 1, iif(n % 3 = 0, 'failed', 'dlq'), 1, 1, 5, 'HTTP_503', n, NULL, NULL, NULL, 2,
+         n % 10, NULL
     FROM number WHERE n % 10 = 1;
 INSERT INTO attempt
   SELECT n << 22, 1, 1, n, 1, iif(n % 10 = 1, 'HTTP_503', NULL), iif(n % 10 = 1, '', NULL),
-         iif(n % 10 = 1, 1, NULL), 'answered', NULL, 's', iif(n % 10 = 1, 503, 200), NULL, 0, x''
+         iif(n % 10 = 1, 1, NULL), 'answered', NULL, 's', iif(n % 10 = 1, 503, 200), NULL, 0, x'', NULL
     FROM number WHERE n % 10 > 0;
 INSERT INTO audit
   SELECT n << 22, iif(n % 2, 'platform.integration.updated', 'platform.integration.created'),
-         'req-' || (n / 2), 'partner-' || (n % 100), 'rec_' || (n / 4), iif(n % 50, 'redrive', 'ops'), '{{}}'
+         'req-' || (n / 2), 'partner-' || (n % 100), 'rec_' || (n / 4), iif(n % 50, 'redrive', 'ops'), '{{}}',
+         NULL
     FROM number;
 """
 

@@ -5,6 +5,7 @@ import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import datetime, timedelta
+from itertools import count
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -70,6 +71,10 @@ class StoreUnderTest(Store, Protocol):
         """Break a record by hand, CHECKs and all."""
         ...
 
+    async def peek(self, sql: str, *values: Any) -> list[tuple[Any, ...]]:
+        """Rows, where no verb of the port tells of them."""
+        ...
+
 
 class SqliteUnderTest(SqliteStore):
     """SQLite takes one process at a time; the second incarnation is written by hand."""
@@ -89,6 +94,9 @@ class SqliteUnderTest(SqliteStore):
 
     async def meddle(self, sql: str, *values: Any) -> None:
         await self._writer.run(lambda connection: meddle_with_sqlite(connection, sql, *values))
+
+    async def peek(self, sql: str, *values: Any) -> list[tuple[Any, ...]]:
+        return await self._writer.run(lambda connection: ask(connection, sql, values))
 
 
 def meddle_with_sqlite(connection: Any, sql: str, *values: Any) -> None:
@@ -186,13 +194,20 @@ class PostgresUnderTest(ClockedPostgres):
     async def meddle(self, sql: str, *values: Any) -> None:
         await meddle_with_postgres(self._database, sql, *values)
 
+    async def peek(self, sql: str, *values: Any) -> list[tuple[Any, ...]]:
+        return [tuple(row) for row in await self._database.ask(numbered(sql), *values)]
+
 
 async def meddle_with_postgres(database: Database, sql: str, *values: Any) -> None:
     """Break a record by hand, CHECKs and all; values stand in it as question marks, as for SQLite."""
     await database.run(lambda session: session.execute(_DROP_CHECKS))
-    numbers = iter(range(1, len(values) + 1))
-    numbered = re.sub(r"\?", lambda _: f"${next(numbers)}", sql)
-    await database.run(lambda session: session.execute(numbered, *values))
+    await database.run(lambda session: session.execute(numbered(sql), *values))
+
+
+def numbered(sql: str) -> str:
+    """With PostgreSQL's names for the values that stand in it as question marks."""
+    numbers = count(1)
+    return re.sub(r"\?", lambda _: f"${next(numbers)}", sql)
 
 
 @asynccontextmanager

@@ -1,10 +1,13 @@
 """The audit event of contract §5 and the ones an attempt or an operator's verb leaves behind."""
 
+import hashlib
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, Literal
 
+import msgspec
 from msgspec import Struct
+from msgspec.structs import replace
 
 from redrive.domain.ids import EventId, event_id
 
@@ -76,8 +79,32 @@ class AuditEvent(Struct, frozen=True):
     before_state: dict[str, Any]
     after_state: dict[str, Any]
     metadata: dict[str, Any]
+    previous: str | None = None  # the digest of the record before it of the same target, in hex
 
     @property
     def event_id(self) -> str:
         """The public name of the event."""
         return event_id(self.id)
+
+
+_encoder = msgspec.json.Encoder()
+
+
+def record_of(event: AuditEvent) -> bytes:
+    """The event as it is stored, in JSON: the very bytes that its digest is of."""
+    return _encoder.encode(event)
+
+
+def digest_of(record: bytes) -> bytes:
+    """SHA-256: what the next event of the same target names."""
+    return hashlib.sha256(record).digest()
+
+
+def chained(*events: AuditEvent, after: str | None) -> tuple[AuditEvent, ...]:
+    """Events of one target, one after another, *after* the record with that digest."""
+    done = []
+    for event in events:
+        done.append(replace(event, previous=after))
+        if len(done) < len(events):
+            after = digest_of(record_of(done[-1])).hex()
+    return tuple(done)

@@ -7,7 +7,7 @@ from msgspec import Struct
 
 from redrive.domain.ids import ItemId, recovery_id
 from redrive.domain.item import Status
-from redrive.domain.outcome import Answer, Outcome
+from redrive.domain.outcome import Answer, Outcome, Risk
 
 Headers = tuple[tuple[str, str], ...]
 
@@ -40,6 +40,10 @@ class Claim(Struct, frozen=True):
     max_attempts: int
     request_id: str  # of the call that opened the cycle
     orphaned_at: datetime | None = None  # when a process that died had claimed it, if that is known
+    risk: Risk = Risk.NONE  # of its attempts before this one
+    head: str | None = None  # the digest of its last audit record, if it has one
+    job: int | None = None  # the replay job that opened the cycle
+    edit_of: ItemId | None = None  # the item that this is a corrected copy of
 
     @property
     def recovery_id(self) -> str:

@@ -2,7 +2,7 @@
 
 import re
 from datetime import timedelta
-from enum import StrEnum
+from enum import IntEnum, StrEnum
 from typing import Final
 
 from msgspec import Struct
@@ -28,6 +28,15 @@ class Reach(StrEnum):
     NOT_SENT = "not_sent"  # not a byte of it left: no duplicate is possible
     SENT = "sent"  # some of it left and no complete header came back: the receiver may have acted
     ANSWERED = "answered"  # a complete header came back
+
+
+class Risk(IntEnum):
+    """What sending an item again would risk, by how far the worst of its attempts so far got."""
+
+    NONE = 0  # no attempt has failed
+    NEVER_SENT = 1  # no connection, or no TLS: nobody can have acted on it
+    REFUSED = 2  # a complete answer that says it was not acted on
+    AMBIGUOUS = 3  # the receiver may have acted on it, and nobody knows
 
 
 class Answer(Struct, frozen=True):
@@ -99,6 +108,17 @@ def is_retryable(code: str, network_codes: frozenset[str]) -> bool:
     if match := _HTTP.fullmatch(code):
         return is_retryable_status(int(match[1]))
     return code in ALWAYS_RETRYABLE or (code in network_codes and code not in NEVER_RETRYABLE)
+
+
+def risk_of(failed: Failed) -> Risk:
+    """What this failure adds: a 5xx other than 503 may have come after the work was done."""
+    if failed.reach is Reach.NOT_SENT:
+        return Risk.NEVER_SENT
+    if failed.reach is Reach.ANSWERED and failed.answer is not None:
+        status = failed.answer.status
+        if 300 <= status <= 499 or status == 503:
+            return Risk.REFUSED
+    return Risk.AMBIGUOUS
 
 
 def _sentence(status: int) -> str:

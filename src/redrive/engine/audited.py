@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Any
 
-from redrive.audit.record import NOTHING, Actor, AuditEvent, EventType
+from redrive.audit.record import NOTHING, Actor, AuditEvent, EventType, chained
 from redrive.domain.access import SYSTEM, Call, Principal
 from redrive.domain.delivery import Attempt, Claim, Item, item_state, rfc3339
 from redrive.domain.ids import EventId, recovery_id
@@ -47,7 +47,7 @@ def of_attempt(
         failure_code=outcome.code if isinstance(outcome, Failed) else None,
     )
     metadata = _attempt_facts(claim, attempt)
-    return tuple(
+    events = [
         _item_event(
             next_id(now),
             now,
@@ -59,7 +59,8 @@ def of_attempt(
             metadata=metadata,
         )
         for kind in types
-    )
+    ]
+    return chained(*events, after=claim.head)
 
 
 def of_person(

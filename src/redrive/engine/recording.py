@@ -5,8 +5,9 @@ from datetime import datetime, timedelta
 from itertools import groupby
 
 from redrive.domain.delivery import Attempt, Claim
+from redrive.domain.grouping import cause_of
 from redrive.domain.item import RetryAt, next_step
-from redrive.domain.outcome import Failed, Outcome, Reach
+from redrive.domain.outcome import Failed, Outcome, Reach, risk_of
 from redrive.engine import audited
 from redrive.engine.batch import Batcher
 from redrive.engine.catalogue import Catalogue
@@ -69,7 +70,10 @@ class Recorder:
         stored = self.content.stored_outcome(claim.delivery.id, outcome)
         attempt = Attempt(claim.cycle, claim.attempt, started_at, duration, stored, retryable, span_id)
         events = audited.of_attempt(self.next_id, claim, integration.integration_id, attempt, step, now=now)
-        [recorded] = await self.batcher.submit((Result(claim, attempt, step, events, now),))
+        cause, risk = None, claim.risk
+        if isinstance(outcome, Failed):
+            cause, risk = cause_of(integration, outcome), max(claim.risk, risk_of(outcome))
+        [recorded] = await self.batcher.submit((Result(claim, attempt, step, events, now, cause, risk),))
         if isinstance(recorded, Exception):
             raise recorded
         if recorded:

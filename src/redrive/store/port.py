@@ -15,9 +15,11 @@ from redrive.audit.record import AuditEvent, EventType
 from redrive.clock import Clock
 from redrive.domain.access import Permission
 from redrive.domain.delivery import Attempt, Claim, Delivery, Erasure, Evidence, Item, Resolution
+from redrive.domain.grouping import Cause
 from redrive.domain.ids import EventId, IdSequence, ItemId
 from redrive.domain.integration import Integration, Lifecycle
 from redrive.domain.item import Status, Step
+from redrive.domain.outcome import Risk
 from redrive.domain.sharing import Lane
 
 Row = TypeVar("Row")
@@ -116,13 +118,18 @@ class Balance(Struct, frozen=True):
 
 
 class Result(Struct, frozen=True):
-    """What to record of one finished attempt: the attempt, the step it leads to, and its audit events."""
+    """What to record of one finished attempt: the attempt, the step it leads to, and its audit events.
+
+    `cause`: of its failure. `risk`: of its item from now on.
+    """
 
     claim: Claim
     attempt: Attempt
     step: Step
     events: tuple[AuditEvent, ...]
     finished_at: datetime
+    cause: Cause | None = None
+    risk: Risk = Risk.NONE
 
 
 class Import(Struct, frozen=True):

@@ -7,12 +7,12 @@ from typing import Any, TypeVar
 import msgspec
 from msgspec.structs import replace
 
-from redrive.audit.record import AuditEvent
+from redrive.audit.record import AuditEvent, digest_of, record_of
 from redrive.domain.access import Permission
 from redrive.domain.delivery import Attempt, Delivery, Erasure, Evidence, Headers
 from redrive.domain.ids import ItemId, instant_of
 from redrive.domain.integration import Integration
-from redrive.domain.outcome import Answer, Failed, Outcome, Reach, Succeeded
+from redrive.domain.outcome import Answer, Failed, Outcome, Reach, Risk, Succeeded
 from redrive.store.port import StoreInconsistent, Token
 
 Row = tuple[Any, ...]
@@ -47,6 +47,14 @@ def to_choice(kind: type[Choice], text: str) -> Choice:
         raise StoreInconsistent(f"{text!r} is stored as a {kind.__name__.lower()}") from error
 
 
+def to_risk(number: int) -> Risk:
+    """The risk that is stored as *number*."""
+    try:
+        return Risk(number)
+    except ValueError as error:
+        raise StoreInconsistent(f"{number} is stored as a risk") from error
+
+
 def delivery_row(d: Delivery) -> Row:
     """As `insert_delivery` wants it."""
     return (
@@ -76,8 +84,8 @@ def to_delivery(row: Row) -> Delivery:
     )
 
 
-def attempt_row(item: int, attempt: Attempt) -> Row:
-    """As `insert_attempt` wants it."""
+def attempt_row(item: int, attempt: Attempt, cause: int | None) -> Row:
+    """As `insert_attempt` wants it, with the number of the group that its failure is of."""
     code = detail = retry_after = None
     outcome = attempt.outcome
     if isinstance(outcome, Failed):
@@ -86,7 +94,7 @@ def attempt_row(item: int, attempt: Attempt) -> Row:
     return (
         item, attempt.cycle, attempt.attempt, to_ms(attempt.started_at),
         attempt.duration // timedelta(microseconds=1), code, detail, attempt.retryable, outcome.reach,
-        retry_after, attempt.span_id, *answer_columns(outcome.answer),
+        retry_after, attempt.span_id, *answer_columns(outcome.answer), cause,
     )  # fmt: skip
 
 
@@ -163,9 +171,10 @@ def to_erasure(row: Row) -> Erasure:
 
 def event_row(event: AuditEvent) -> Row:
     """As `insert_event` wants it."""
+    record = record_of(event)
     return (
         event.id, event.event_type, event.request_id, event.integration_id, event.target_id,
-        event.actor.id, _encoder.encode(event).decode(),
+        event.actor.id, record.decode(), digest_of(record),
     )  # fmt: skip
 
 

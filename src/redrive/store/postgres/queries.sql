@@ -148,8 +148,8 @@ INSERT INTO imported (integration, item, failure_code, failure_detail, retryable
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
 
 -- name: bury
-INSERT INTO dead (id, integration, status, cycle, attempt, max_attempts, failure_code, died_at)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
+INSERT INTO dead (id, integration, status, cycle, attempt, max_attempts, failure_code, died_at, risk, failure_group)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
 
 -- name: claim
 -- Along the due index from where this process got to ($6: a millisecond), never past what is wanted. What another
@@ -171,12 +171,12 @@ UPDATE live l SET claimed_by = $1, attempt = l.attempt + (p.orphaned_at IS NULL)
   FROM pick p
  WHERE l.integration = ANY (ARRAY[p.integration]) AND l.id = ANY (ARRAY[p.id]) AND l.attempt = p.attempt
    AND l.claimed_by IS NOT DISTINCT FROM p.claimed_by -- of two that picked it one gets it
-RETURNING l.integration, l.id, l.due_at, l.cycle, l.attempt, l.max_attempts, p.orphaned_at
+RETURNING l.integration, l.id, l.due_at, l.cycle, l.attempt, l.max_attempts, l.risk, p.orphaned_at
 
 -- name: claimed
 -- What a claim got that nobody answered for; of an orphan it is no longer known when it was claimed first. From
 -- where the claim began ($6), among what is due: what waits to be retried later is not walked.
-SELECT l.integration, l.id, l.due_at, l.cycle, l.attempt, l.max_attempts,
+SELECT l.integration, l.id, l.due_at, l.cycle, l.attempt, l.max_attempts, l.risk,
        CASE WHEN l.claimed_at > $2::bigint THEN l.claimed_at END
   FROM unnest($3::int[], $4::int[], $5::int[], $6::bigint[]) AS w (integration, shards, shard, since)
  CROSS JOIN LATERAL (
@@ -206,12 +206,15 @@ UPDATE live l
 
 -- name: claimed_deliveries
 SELECT d.id, d.integration, d.event_type, d.request_id, d.traceparent, d.tracestate, d.idempotency_key,
-       d.created_by, d.max_attempts, d.content_type, d.headers, d.payload, c.request_id,
-       (SELECT a.id FROM audit a WHERE a.integration = g.integration AND a.target_id = g.name AND a.id > g.id
-         ORDER BY a.target_id DESC, a.id DESC LIMIT 1)
+       d.created_by, d.max_attempts, d.content_type, d.headers, d.payload, c.request_id, c.job, e.original,
+       encode(h.digest, 'hex'), h.id
   FROM unnest($1::int[], $2::bigint[], $3::int[], $4::text[]) AS g (integration, id, cycle, name)
   JOIN delivery d ON d.integration = ANY (ARRAY[g.integration]) AND d.id = ANY (ARRAY[g.id])
   LEFT JOIN cycle c ON c.integration = g.integration AND c.item = g.id AND c.cycle = g.cycle
+  LEFT JOIN edit e ON e.integration = g.integration AND e.item = g.id
+  LEFT JOIN LATERAL (
+    SELECT a.id, a.digest FROM audit a WHERE a.integration = g.integration AND a.target_id = g.name AND a.id > g.id
+     ORDER BY a.target_id DESC, a.id DESC LIMIT 1) h ON true
 
 -- name: next_due_of
 SELECT w.integration, w.shards, w.shard,
@@ -230,36 +233,70 @@ r AS MATERIALIZED (
     SELECT t.* FROM alive,
            unnest($2::int[], $3::bigint[], $4::int[], $5::int[], $6::bigint[], $7::text[], $8::bigint[], $9::bigint[],
                   $10::bigint[], $11::text[], $12::text[], $13::bool[], $14::text[], $15::bigint[], $16::text[],
-                  $17::int[], $18::text[], $19::bool[], $20::bytea[])
+                  $17::int[], $18::text[], $19::bool[], $20::bytea[], $21::bigint[], $22::int[], $23::bigint[])
         AS t (integration, id, cycle, attempt, due_at, grave, died_at, started_at, duration_us, failure_code,
-              failure_detail, retryable, reach, retry_after_ms, span_id, http_status, headers, truncated, body)),
+              failure_detail, retryable, reach, retry_after_ms, span_id, http_status, headers, truncated, body,
+              failure_group, risk, job)),
 gone AS (
     DELETE FROM live l USING r
      WHERE l.integration = ANY (ARRAY[r.integration]) AND l.id = ANY (ARRAY[r.id]) AND l.claimed_by = $1
        AND l.cycle = r.cycle AND l.attempt = r.attempt AND r.due_at IS NULL
     RETURNING r.*, l.max_attempts),
 kept AS (
-    UPDATE live l SET status = 'retrying', due_at = r.due_at, claimed_by = NULL, claimed_at = NULL FROM r
+    UPDATE live l SET status = 'retrying', due_at = r.due_at, risk = r.risk, claimed_by = NULL, claimed_at = NULL FROM r
      WHERE l.integration = ANY (ARRAY[r.integration]) AND l.id = ANY (ARRAY[r.id]) AND l.claimed_by = $1
        AND l.cycle = r.cycle AND l.attempt = r.attempt AND r.due_at IS NOT NULL
     RETURNING r.*, l.max_attempts),
 won AS MATERIALIZED (SELECT * FROM gone UNION ALL SELECT * FROM kept),
 a AS (
     INSERT INTO attempt (integration, item, cycle, attempt, started_at, duration_us, failure_code, failure_detail,
-                         retryable, reach, retry_after_ms, span_id, http_status, headers, truncated, body)
+                         retryable, reach, retry_after_ms, span_id, http_status, headers, truncated, body,
+                         failure_group)
     SELECT integration, id, cycle, attempt, started_at, duration_us, failure_code, failure_detail, retryable, reach,
-           retry_after_ms, span_id, http_status, headers, truncated, body FROM won),
+           retry_after_ms, span_id, http_status, headers, truncated, body, failure_group FROM won),
 d AS (
-    INSERT INTO dead (id, integration, status, cycle, attempt, max_attempts, failure_code, died_at)
-    SELECT id, integration, grave, cycle, attempt, max_attempts, failure_code, died_at FROM gone
+    INSERT INTO dead (id, integration, status, cycle, attempt, max_attempts, failure_code, died_at, risk, failure_group)
+    SELECT id, integration, grave, cycle, attempt, max_attempts, failure_code, died_at, risk, failure_group FROM gone
      WHERE grave IS NOT NULL),
 e AS (
-    INSERT INTO audit (integration, id, event_type, request_id, integration_id, target_id, actor, record)
-    SELECT v.integration, v.id, v.event_type, v.request_id, v.integration_id, v.target_id, v.actor, v.record
-      FROM unnest($21::bigint[], $22::int[], $23::bigint[], $24::text[], $25::text[], $26::text[], $27::text[],
-                  $28::text[], $29::text[])
-        AS v (item, integration, id, event_type, request_id, integration_id, target_id, actor, record)
-     WHERE (v.item IN (SELECT id FROM won)) IS TRUE)  -- not a join: as a subplan it is hashed
+    INSERT INTO audit (integration, id, event_type, request_id, integration_id, target_id, actor, record, digest)
+    SELECT v.integration, v.id, v.event_type, v.request_id, v.integration_id, v.target_id, v.actor, v.record, v.digest
+      FROM unnest($24::bigint[], $25::int[], $26::bigint[], $27::text[], $28::text[], $29::text[], $30::text[],
+                  $31::text[], $32::text[], $33::bytea[])
+        AS v (item, integration, id, event_type, request_id, integration_id, target_id, actor, record, digest)
+     WHERE (v.item IN (SELECT id FROM won)) IS TRUE),  -- not a join: as a subplan it is hashed
+t AS (
+    INSERT INTO tally (integration, minute, owner, succeeded, failed, duration_us)
+    SELECT integration, died_at / 60000, $1, count(*) - count(failure_code), count(failure_code), sum(duration_us)
+      FROM won GROUP BY 1, 2
+    ON CONFLICT (integration, minute, owner) DO UPDATE
+       SET succeeded = tally.succeeded + excluded.succeeded, failed = tally.failed + excluded.failed,
+           duration_us = tally.duration_us + excluded.duration_us),
+g AS (
+    -- In one order, as shards of one integration have the same groups.
+    INSERT INTO failure_group (integration, number, fingerprint, failure_class, failure_code, detail, failures,
+                               first_seen_at, last_seen_at, sample)
+    SELECT w.*, s.first_seen_at, s.last_seen_at, s.sample
+      FROM (SELECT integration, failure_group, count(*) AS failures, min(died_at) AS first_seen_at,
+                   max(died_at) AS last_seen_at, max(id) AS sample
+              FROM won WHERE failure_group IS NOT NULL GROUP BY 1, 2) s
+     CROSS JOIN LATERAL (
+        SELECT c.integration, c.number, c.fingerprint, c.failure_class, c.failure_code, c.detail, s.failures
+          FROM unnest($34::int[], $35::bigint[], $36::text[], $37::text[], $38::text[], $39::text[])
+            AS c (integration, number, fingerprint, failure_class, failure_code, detail)
+         WHERE c.integration = s.integration AND c.number = s.failure_group) w
+     ORDER BY 1, 2
+    ON CONFLICT (integration, number) DO UPDATE
+       SET failures = failure_group.failures + excluded.failures,
+           last_seen_at = greatest(failure_group.last_seen_at, excluded.last_seen_at), sample = excluded.sample),
+j AS (
+    UPDATE replay_item i
+       SET told_at = coalesce(i.told_at, w.died_at), stumbled = i.stumbled OR w.failure_code IS NOT NULL,
+           state = CASE WHEN w.due_at IS NOT NULL THEN i.state WHEN w.grave IS NULL THEN 'succeeded' ELSE 'failed' END,
+           reason = w.failure_code
+      FROM (SELECT * FROM won WHERE job IS NOT NULL OFFSET 0) w
+     WHERE i.integration = ANY (ARRAY[w.integration]) AND i.job = ANY (ARRAY[w.job]) AND i.item = ANY (ARRAY[w.id])
+       AND i.state = 'in_flight')
 SELECT id, cycle, attempt FROM won
 
 -- name: recorded
@@ -295,10 +332,11 @@ UPDATE live
 -- name: insert_events
 -- What comes back is an event of the same target that was there, and would stand after these.
 WITH given AS MATERIALIZED (
-    SELECT v.* FROM unnest($1::bigint[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[])
-      AS v (id, event_type, request_id, integration_id, target_id, actor, record)),
+    SELECT v.* FROM unnest($1::bigint[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[],
+                           $8::bytea[])
+      AS v (id, event_type, request_id, integration_id, target_id, actor, record, digest)),
 written AS (
-    INSERT INTO audit (integration, id, event_type, request_id, integration_id, target_id, actor, record)
+    INSERT INTO audit (integration, id, event_type, request_id, integration_id, target_id, actor, record, digest)
     SELECT coalesce((SELECT number FROM integration i WHERE i.integration_id = v.integration_id), 0), v.* FROM given v)
 SELECT a.id FROM given CROSS JOIN LATERAL (
     SELECT id FROM audit WHERE target_id = given.target_id AND id > given.id
@@ -309,27 +347,27 @@ SELECT 1 FROM audit WHERE id = $1
 
 -- name: replay
 -- Repeats what made the replay right: the very cycle that was judged, dead and not resolved, its integration sending.
--- One statement for all of it, as every round trip costs both sides. Its event ($11 to $17) must not stand before one
+-- One statement for all of it, as every round trip costs both sides. Its event ($11 to $18) must not stand before one
 -- that is there: whoever writes the next event of a dead item changes its row, and then nothing of this is done.
 WITH later AS MATERIALIZED (
     SELECT id FROM audit WHERE target_id = $15::text AND id > $11::bigint ORDER BY target_id DESC, id DESC LIMIT 1),
 exhumed AS (
     DELETE FROM dead WHERE id = $1 AND integration = $2 AND status = $3 AND cycle = $4 AND resolved_at IS NULL
        AND EXISTS (SELECT FROM integration WHERE number = $2 AND lifecycle = 'active')
-       AND NOT EXISTS (SELECT FROM later) RETURNING id),
+       AND NOT EXISTS (SELECT FROM later) RETURNING id, risk),
 l AS (
-    INSERT INTO live (id, integration, status, cycle, attempt, max_attempts, due_at)
-    SELECT id, $2, 'replayed', $4 + 1, 0, $5::int, least($6::bigint, redrive_now()) FROM exhumed),
+    INSERT INTO live (id, integration, status, cycle, attempt, max_attempts, due_at, risk)
+    SELECT id, $2, 'replayed', $4 + 1, 0, $5::int, least($6::bigint, redrive_now()), risk FROM exhumed),
 c AS (
     INSERT INTO cycle (integration, item, cycle, request_id, traceparent, max_attempts, opened_at, opened_by, reason)
     SELECT $2, id, $4 + 1, $7::text, $8::text, $5::int, $6::bigint, $9::text, $10::text FROM exhumed),
 e AS (
-    INSERT INTO audit (integration, id, event_type, request_id, integration_id, target_id, actor, record)
-    SELECT $2, $11::bigint, $12::text, $13::text, $14::text, $15::text, $16::text, $17::text FROM exhumed)
+    INSERT INTO audit (integration, id, event_type, request_id, integration_id, target_id, actor, record, digest)
+    SELECT $2, $11::bigint, $12::text, $13::text, $14::text, $15::text, $16::text, $17::text, $18::bytea FROM exhumed)
 SELECT EXISTS (SELECT FROM exhumed) AS is_done, (SELECT id FROM later) AS later
 
 -- name: resolve
--- With its event ($8 to $14), in the way of `replay`.
+-- With its event ($8 to $15), in the way of `replay`.
 WITH later AS MATERIALIZED (
     SELECT id FROM audit WHERE target_id = $12::text AND id > $8::bigint ORDER BY target_id DESC, id DESC LIMIT 1),
 resolved AS (
@@ -337,8 +375,8 @@ resolved AS (
      WHERE id = $4 AND integration = $5 AND status = $6 AND cycle = $7 AND resolved_at IS NULL
        AND NOT EXISTS (SELECT FROM later) RETURNING integration),
 e AS (
-    INSERT INTO audit (integration, id, event_type, request_id, integration_id, target_id, actor, record)
-    SELECT integration, $8::bigint, $9::text, $10::text, $11::text, $12::text, $13::text, $14::text FROM resolved)
+    INSERT INTO audit (integration, id, event_type, request_id, integration_id, target_id, actor, record, digest)
+    SELECT integration, $8::bigint, $9::text, $10::text, $11::text, $12::text, $13::text, $14::text, $15::bytea FROM resolved)
 SELECT EXISTS (SELECT FROM resolved) AS is_done, (SELECT id FROM later) AS later
 
 -- name: hold_item

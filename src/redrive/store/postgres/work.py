@@ -4,11 +4,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final, NamedTuple
 
+from msgspec import structs
+
 from redrive.audit.record import AuditEvent
 from redrive.domain.delivery import Claim
 from redrive.domain.ids import ItemId, recovery_id
 from redrive.domain.integration import Lifecycle
 from redrive.domain.item import Finish, RetryAt, Status
+from redrive.domain.outcome import Risk
 from redrive.domain.sharing import Lane
 from redrive.store.named import load_queries
 from redrive.store.port import (
@@ -35,6 +38,7 @@ from redrive.store.rows import (
     to_choice,
     to_delivery,
     to_ms,
+    to_risk,
 )
 
 SQL: Final = load_queries("redrive.store.postgres")
@@ -104,7 +108,7 @@ async def hand_over(connection: Connection, item: Import) -> Verdict:
     await connection.execute(
         SQL["bury"],
         delivery.id, delivery.integration, item.status, 1, item.attempt_count, delivery.max_attempts,
-        item.last.failure_code, to_ms(delivery.created_at),
+        item.last.failure_code, to_ms(delivery.created_at), Risk.AMBIGUOUS, None,
     )  # fmt: skip
     await write_events(connection, [item.event])
     return Accepted(claimed=False)
@@ -163,13 +167,19 @@ async def next_due(
 
 async def record(connection: Connection, owner: int, results: Sequence[Result]) -> set[Numbers]:
     """Attempts, steps and events of those whose claim still stands; which these are."""
-    columns = _columns([_result_row(result) for result in results], 19)
+    columns = _columns([_result_row(result) for result in results], 22)
     events = [
         (result.claim.delivery.id, result.claim.delivery.integration, *event_row(event))
         for result in results
         for event in result.events
     ]
-    rows = await connection.fetch(SQL["record"], owner, *columns, *_columns(events, 9))
+    causes = {
+        (result.claim.delivery.integration, result.cause.number): result.cause
+        for result in results
+        if result.cause is not None
+    }
+    told = [(number, *structs.astuple(cause)) for (number, _), cause in causes.items()]
+    rows = await connection.fetch(SQL["record"], owner, *columns, *_columns(events, 10), *_columns(told, 6))
     return {tuple(row) for row in rows}
 
 
@@ -201,7 +211,7 @@ async def give_back(connection: Connection, owner: int, claims: Sequence[Standin
 
 async def write_events(connection: Connection, events: Sequence[AuditEvent]) -> Sequence[int]:
     """Audit events, in the transaction of what they tell of; what of their targets would stand after them."""
-    columns = _columns([event_row(event) for event in events], 7)
+    columns = _columns([event_row(event) for event in events], 8)
     return [row[0] for row in await connection.fetch(SQL["insert_events"], *columns)] if events else []
 
 
@@ -239,16 +249,26 @@ def _verdict(
 
 
 def _claim(owner: int, row: Row, found: Row | None) -> Claim:
-    _, number, _, cycle, attempt, max_attempts, orphaned_ms = row
+    _, number, _, cycle, attempt, max_attempts, risk, orphaned_ms = row
     if found is None:
         raise StoreInconsistent(f"item {number} is unfinished but was never stored")
-    *columns, request_id, _ = found
+    *columns, request_id, job, original, head, _ = found
     if cycle > 1 and request_id is None:
         raise StoreInconsistent(f"item {number} is in cycle {cycle}, which nobody opened")
     delivery = to_delivery(tuple(columns))
     orphaned_at = None if orphaned_ms is None else from_ms(orphaned_ms)
     return Claim(
-        delivery, owner, cycle, attempt, max_attempts, request_id or delivery.request_id, orphaned_at
+        delivery,
+        owner,
+        cycle,
+        attempt,
+        max_attempts,
+        request_id or delivery.request_id,
+        orphaned_at,
+        risk=to_risk(risk),
+        head=head,
+        job=job,
+        edit_of=original,
     )
 
 
@@ -262,8 +282,9 @@ def _result_row(result: Result) -> Row:
     claim, step = result.claim, result.step
     due_ms = to_ms(step.due_at) if isinstance(step, RetryAt) else None
     grave = step.status if isinstance(step, Finish) and step.status is not Status.SUCCEEDED else None
-    _, _, _, *rest = attempt_row(claim.delivery.id, result.attempt)
+    cause = None if result.cause is None else result.cause.number
+    _, _, _, *rest = attempt_row(claim.delivery.id, result.attempt, cause)
     return (
         claim.delivery.integration, claim.delivery.id, claim.cycle, claim.attempt, due_ms, grave,
-        to_ms(result.finished_at), *rest,
+        to_ms(result.finished_at), *rest, result.risk, claim.job,
     )  # fmt: skip

@@ -49,12 +49,13 @@ def replay(connection: apsw.Connection, replay: Replay) -> bool:
     if lifecycle(connection, replay.integration).value != "active":
         return False
     guard = (replay.id, replay.integration, replay.status.value, replay.cycle)
-    if not ask(connection, SQL["exhume"], guard):
+    if not (exhumed := ask(connection, SQL["exhume"], guard)):
         return False
+    [(risk,)] = exhumed
     opened_ms = to_ms(replay.opened_at)
     connection.execute(
         SQL["reopen"],
-        (replay.id, replay.integration, replay.cycle + 1, replay.max_attempts, opened_ms),
+        (replay.id, replay.integration, replay.cycle + 1, replay.max_attempts, opened_ms, risk),
     )
     connection.execute(
         SQL["open_cycle"],

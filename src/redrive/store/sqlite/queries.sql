@@ -47,12 +47,16 @@ UPDATE live SET claimed_by = ?, attempt = attempt + 1
  WHERE id IN (SELECT value FROM json_each(?)) AND claimed_by IS NULL
 
 -- name: claimed
-SELECT l.cycle, l.attempt, l.max_attempts, c.request_id,
+-- Each is given with its public name, under which what was recorded of it stands; of a first attempt there is nothing.
+SELECT l.cycle, l.attempt, l.max_attempts, c.request_id, l.risk, c.job, e.original,
+       CASE WHEN l.attempt > 1 OR l.cycle > 1 THEN (
+           SELECT lower(hex(a.digest)) FROM audit a WHERE a.target_id = given.value ->> 1 ORDER BY a.id DESC LIMIT 1) END,
        d.id, d.integration, d.event_type, d.request_id, d.traceparent, d.tracestate, d.idempotency_key,
        d.created_by, d.max_attempts, d.content_type, d.headers, d.payload
   FROM json_each(?) AS given
- CROSS JOIN live l ON l.id = given.value
+ CROSS JOIN live l ON l.id = given.value ->> 0
  CROSS JOIN delivery d ON d.id = l.id LEFT JOIN cycle c ON c.item = l.id AND c.cycle = l.cycle
+  LEFT JOIN edit e ON e.integration = l.integration AND e.item = l.id
 
 -- name: claimed_by
 -- The fence: what a process that lost its lease or its claim would change, does not come back. In one row, for
@@ -66,8 +70,8 @@ SELECT json_group_array(json_array(l.id, l.cycle, l.attempt))
 DELETE FROM live WHERE id IN (SELECT value FROM json_each(?))
 
 -- name: retry
--- Each is given with its due time.
-UPDATE live SET status = 'retrying', due_at = given.value ->> 1, claimed_by = NULL
+-- Each is given with its due time and its risk.
+UPDATE live SET status = 'retrying', due_at = given.value ->> 1, risk = given.value ->> 2, claimed_by = NULL
   FROM json_each(?) AS given WHERE live.id = given.value ->> 0
 
 -- name: give_back
@@ -95,12 +99,32 @@ SELECT number, (SELECT due_at FROM live INDEXED BY live_due
 
 -- name: insert_attempt
 INSERT INTO attempt (item, cycle, attempt, started_at, duration_us, failure_code, failure_detail, retryable,
-                     reach, retry_after_ms, span_id, http_status, headers, truncated, body)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+                     reach, retry_after_ms, span_id, http_status, headers, truncated, body, failure_group)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+
+-- name: count_failures
+INSERT INTO failure_group (integration, number, fingerprint, failure_class, failure_code, detail, failures,
+                           first_seen_at, last_seen_at, sample)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT (integration, number) DO UPDATE
+   SET failures = failures + excluded.failures, last_seen_at = max(last_seen_at, excluded.last_seen_at),
+       sample = excluded.sample
+
+-- name: count_attempts
+INSERT INTO tally (integration, minute, owner, succeeded, failed, duration_us) VALUES (?, ?, ?, ?, ?, ?)
+ON CONFLICT (integration, minute, owner) DO UPDATE
+   SET succeeded = succeeded + excluded.succeeded, failed = failed + excluded.failed,
+       duration_us = duration_us + excluded.duration_us
+
+-- name: tell_job
+-- What came of an attempt on an item that a job replayed; its cycle ended in a state, or goes on (NULL).
+UPDATE replay_item
+   SET told_at = coalesce(told_at, ?), stumbled = max(stumbled, ?), state = coalesce(?, state), reason = ?
+ WHERE integration = ? AND job = ? AND item = ? AND state = 'in_flight'
 
 -- name: bury
-INSERT INTO dead (id, integration, status, cycle, attempt, max_attempts, failure_code, died_at)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+INSERT INTO dead (id, integration, status, cycle, attempt, max_attempts, failure_code, died_at, risk, failure_group)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 
 -- name: insert_imported
 INSERT INTO imported (item, failure_code, failure_detail, retryable, occurred_at, http_status, headers,
@@ -108,16 +132,16 @@ INSERT INTO imported (item, failure_code, failure_detail, retryable, occurred_at
 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
 
 -- name: insert_event
-INSERT INTO audit (id, event_type, request_id, integration_id, target_id, actor, record)
-VALUES (?, ?, ?, ?, ?, ?, ?)
+INSERT INTO audit (id, event_type, request_id, integration_id, target_id, actor, record, digest)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?)
 
 -- name: exhume
--- Repeats what made the replay right: the very cycle that was judged, dead and not resolved.
-DELETE FROM dead WHERE id = ? AND integration = ? AND status = ? AND cycle = ? AND resolved_at IS NULL RETURNING id
+-- Repeats what made the replay right: the very cycle that was judged, dead and not resolved. Its risk goes with it.
+DELETE FROM dead WHERE id = ? AND integration = ? AND status = ? AND cycle = ? AND resolved_at IS NULL RETURNING risk
 
 -- name: reopen
-INSERT INTO live (id, integration, status, cycle, attempt, max_attempts, due_at, claimed_by)
-VALUES (?, ?, 'replayed', ?, 0, ?, ?, NULL)
+INSERT INTO live (id, integration, status, cycle, attempt, max_attempts, due_at, claimed_by, risk)
+VALUES (?, ?, 'replayed', ?, 0, ?, ?, NULL, ?)
 
 -- name: open_cycle
 INSERT INTO cycle (item, cycle, request_id, traceparent, max_attempts, opened_at, opened_by, reason)

@@ -9,9 +9,10 @@ import msgspec
 
 from redrive.audit.record import AuditEvent
 from redrive.domain.delivery import Claim
-from redrive.domain.ids import ItemId
+from redrive.domain.ids import ItemId, recovery_id
 from redrive.domain.integration import ACCEPTING, Lifecycle
 from redrive.domain.item import Finish, RetryAt, Status
+from redrive.domain.outcome import Risk
 from redrive.domain.sharing import Lane
 from redrive.store.named import load_queries
 from redrive.store.port import (
@@ -26,7 +27,7 @@ from redrive.store.port import (
     StoreInconsistent,
     Verdict,
 )
-from redrive.store.results import Numbers, one_each, which_are
+from redrive.store.results import Numbers, failures_of, one_each, tallies, told_to_job, which_are
 from redrive.store.rows import (
     attempt_row,
     delivery_row,
@@ -36,6 +37,7 @@ from redrive.store.rows import (
     to_choice,
     to_delivery,
     to_ms,
+    to_risk,
 )
 from redrive.store.sqlite.connection import ask, insert
 
@@ -94,7 +96,7 @@ def hand_over(connection: apsw.Connection, item: Import) -> Verdict:
         SQL["bury"],
         (
             delivery.id, delivery.integration, item.status, 1, item.attempt_count,
-            delivery.max_attempts, item.last.failure_code, to_ms(delivery.created_at),
+            delivery.max_attempts, item.last.failure_code, to_ms(delivery.created_at), Risk.AMBIGUOUS, None,
         ),
     )  # fmt: skip
     write_events(connection, [item.event])
@@ -121,12 +123,21 @@ def record(connection: apsw.Connection, owner: int, results: Sequence[Result]) -
     claimed = _claimed_by(connection, owner, [item for item, _, _ in chosen])
     standing = [result for numbers, result in chosen.items() if numbers in claimed]
     finished = [r.claim.delivery.id for r in standing if isinstance(r.step, Finish)]
-    retried = [[r.claim.delivery.id, to_ms(r.step.due_at)] for r in standing if isinstance(r.step, RetryAt)]
+    retried = [
+        [r.claim.delivery.id, to_ms(r.step.due_at), int(r.risk)]
+        for r in standing
+        if isinstance(r.step, RetryAt)
+    ]
     connection.execute(SQL["finish"], (str(finished),))
     if retried:  # each statement lets go of the GIL
         connection.execute(SQL["retry"], (str(retried),))
-    insert(connection, SQL["insert_attempt"], [attempt_row(r.claim.delivery.id, r.attempt) for r in standing])
+    insert(connection, SQL["insert_attempt"], [_attempt(r) for r in standing])
     insert(connection, SQL["bury"], [_grave(r) for r in standing if _died(r)])
+    connection.executemany(SQL["count_attempts"], tallies(owner, standing))
+    if failures := failures_of(standing):
+        connection.executemany(SQL["count_failures"], failures)
+    if told := [told_to_job(r) for r in standing if r.claim.job is not None]:
+        connection.executemany(SQL["tell_job"], told)
     write_events(connection, [event for r in standing for event in r.events])
     return which_are(standing, results)
 
@@ -196,7 +207,8 @@ def _claims(
     connection: apsw.Connection, owner: int, ids: Sequence[int], now: datetime
 ) -> tuple[list[Claim], list[str]]:
     """The claims, and why some were set aside: one damaged record must not stop all the others."""
-    found = {row[4]: row for row in ask(connection, SQL["claimed"], (str(ids),))}
+    named = msgspec.json.encode([(number, recovery_id(number)) for number in ids]).decode()
+    found = {row[8]: row for row in ask(connection, SQL["claimed"], (named,))}
     claims: list[Claim] = []
     set_aside: list[str] = []
     for number in ids:
@@ -211,11 +223,22 @@ def _claims(
 def _claim(owner: int, number: int, found: tuple[Any, ...] | None) -> Claim:
     if found is None:
         raise StoreInconsistent(f"item {number} is unfinished but was never stored")
-    cycle, attempt, max_attempts, request_id, *columns = found
+    cycle, attempt, max_attempts, request_id, risk, job, original, head, *columns = found
     if cycle > 1 and request_id is None:
         raise StoreInconsistent(f"item {number} is in cycle {cycle}, which nobody opened")
     delivery = to_delivery(tuple(columns))
-    return Claim(delivery, owner, cycle, attempt, max_attempts, request_id or delivery.request_id)
+    return Claim(
+        delivery,
+        owner,
+        cycle,
+        attempt,
+        max_attempts,
+        request_id or delivery.request_id,
+        risk=to_risk(risk),
+        head=head,
+        job=job,
+        edit_of=original,
+    )
 
 
 def _next_due(connection: apsw.Connection, number: int) -> datetime | None:
@@ -232,5 +255,11 @@ def _grave(result: Result) -> tuple[object, ...]:
     assert isinstance(step, Finish)  # noqa: S101 - _died chose it
     return (
         claim.delivery.id, claim.delivery.integration, step.status, claim.cycle, claim.attempt,
-        claim.max_attempts, getattr(outcome, "code", None), to_ms(result.finished_at),
+        claim.max_attempts, getattr(outcome, "code", None), to_ms(result.finished_at), result.risk,
+        None if result.cause is None else result.cause.number,
     )  # fmt: skip
+
+
+def _attempt(result: Result) -> tuple[object, ...]:
+    cause = None if result.cause is None else result.cause.number
+    return attempt_row(result.claim.delivery.id, result.attempt, cause)

@@ -19,8 +19,14 @@ UPDATE dead SET risk = w.risk FROM (
       FROM attempt WHERE failure_code IS NOT NULL GROUP BY 1, 2) w
  WHERE dead.integration = w.integration AND dead.id = w.item;
 
--- The item that this one is a corrected copy of.
-ALTER TABLE delivery ADD COLUMN edit_of bigint;
+-- A corrected copy of an item, and of which.
+CREATE TABLE edit (
+    integration integer NOT NULL,
+    item bigint NOT NULL,
+    original bigint NOT NULL,
+    PRIMARY KEY (integration, item)
+);
+CREATE INDEX edit_of ON edit (integration, original, item);
 
 -- Failures of one cause.
 CREATE TABLE failure_group (

@@ -17,8 +17,14 @@ UPDATE dead SET risk = coalesce((
                     WHEN reach = 'answered' AND (http_status < 500 OR http_status = 503) THEN 2 ELSE 3 END)
       FROM attempt WHERE item = dead.id AND failure_code IS NOT NULL), 3);
 
--- The item that this one is a corrected copy of.
-ALTER TABLE delivery ADD COLUMN edit_of INTEGER;
+-- A corrected copy of an item, and of which.
+CREATE TABLE edit (
+    integration INTEGER NOT NULL,
+    item INTEGER NOT NULL,
+    original INTEGER NOT NULL,
+    PRIMARY KEY (integration, item)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX edit_of ON edit (integration, original, item);
 
 -- Failures of one cause.
 CREATE TABLE failure_group (
