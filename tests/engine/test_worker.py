@@ -16,6 +16,7 @@ from redrive.domain.integration import Defaults, SigningSecret
 from redrive.domain.item import Status
 from redrive.domain.outcome import Failed, Outcome, Reach
 from redrive.domain.sharing import Lane, whole
+from redrive.engine.acting import Order
 from redrive.engine.attempts import SUSPENDED_SECONDS
 from redrive.engine.blocked import NEWS_AFTER_SECONDS
 from redrive.engine.worker import Worker
@@ -834,8 +835,8 @@ async def test_the_one_whose_a_replayed_item_is_to_send_is_told_of_it(
 
 
 async def _replay(harness: Harness, integration_id: str, recovery_id: str, request_id: str) -> None:
-    call = harness.call(request_id)
-    await harness.engine.operate.replay(call, integration_id, recovery_id, "well again", render=in_silence)
+    order = Order(harness.call(request_id), integration_id, recovery_id, "well again")
+    await harness.engine.operate.replay(order, in_silence)
 
 
 async def test_a_blocked_target_is_announced_each_time_and_is_news_once_a_minute(harness: Harness) -> None:

@@ -21,8 +21,9 @@ from redrive.domain.headers import HEADER_NAME
 from redrive.domain.ids import RECOVERY_ID
 from redrive.domain.integration import is_line
 from redrive.domain.item import Status
+from redrive.engine.acting import Order
 from redrive.engine.ingest import Receipt
-from redrive.engine.once import Told
+from redrive.engine.once import Render, Told
 from redrive.engine.operate import HandOver, Replayed
 from redrive.store.port import QueueFilter
 
@@ -116,11 +117,10 @@ async def hand_over(asked: Asked) -> Reply:
 
 async def replay(asked: Asked) -> Reply:
     """Open the next cycle of a failed or dlq item, with a reason."""
-    integration_id, recovery_id = path_id(asked), path_recovery_id(asked)
-    raw, reason = await _reason(asked)
+    order = await _order(asked)
 
     def render(done: Replayed) -> Told:
-        integration = asked.engine.catalogue.find(integration_id)
+        integration = asked.engine.catalogue.find(order.integration_id)
         return asked.told(
             200,
             {
@@ -132,10 +132,7 @@ async def replay(asked: Asked) -> Reply:
             },
         )
 
-    told = await asked.engine.operate.replay(
-        asked.call, integration_id, recovery_id, reason, render=render, key=asked.key(raw)
-    )
-    return asked.reply(told)
+    return asked.reply(await asked.engine.operate.replay(order, render))
 
 
 async def resolve(asked: Asked) -> Reply:
@@ -148,18 +145,16 @@ async def erase(asked: Asked) -> Reply:
     return await _end(asked, asked.engine.operate.erase, "erased")
 
 
-async def _end(asked: Asked, verb: Callable[..., Awaitable[Told]], done: str) -> Reply:
+async def _end(asked: Asked, verb: Callable[[Order, Render[Item]], Awaitable[Told]], done: str) -> Reply:
     """A verb after which nothing more comes of an item; its answer says that it is *done*."""
-    integration_id, recovery_id = path_id(asked), path_recovery_id(asked)
-    raw, reason = await _reason(asked)
+    order = await _order(asked)
 
     def render(item: Item) -> Told:
-        integration = asked.engine.catalogue.find(integration_id)
+        integration = asked.engine.catalogue.find(order.integration_id)
         shown = views.item(item, integration, bodies=False)
-        return asked.told(200, {"recovery": shown, done: True, "reason": reason})
+        return asked.told(200, {"recovery": shown, done: True, "reason": order.reason})
 
-    told = await verb(asked.call, integration_id, recovery_id, reason, render=render, key=asked.key(raw))
-    return asked.reply(told)
+    return asked.reply(await verb(order, render))
 
 
 def path_recovery_id(asked: Asked) -> str:
@@ -170,7 +165,9 @@ def path_recovery_id(asked: Asked) -> str:
     return found
 
 
-async def _reason(asked: Asked) -> tuple[bytes, str]:
+async def _order(asked: Asked) -> Order:
+    """What is asked of the item of the path, by a body that gives the reason alone."""
+    integration_id, recovery_id = path_id(asked), path_recovery_id(asked)
     Query(asked.query_string, ()).done()
     raw = await asked.body()
     reason = body.read(raw, Reason).reason
@@ -178,7 +175,7 @@ async def _reason(asked: Asked) -> tuple[bytes, str]:
         raise InvalidPayload(
             Fault("/reason", "1–256 characters on one line: no control characters, no space at either end")
         )
-    return raw, reason
+    return Order(asked.call, integration_id, recovery_id, reason, asked.key(raw))
 
 
 def _handed_over(raw: bytes, key: str | None) -> HandOver:
@@ -204,6 +201,7 @@ def _handed_over(raw: bytes, key: str | None) -> HandOver:
         last_http_status=http_status,
         occurred_at=_occurred_at(found, faults),
         answer=answer,
+        is_told=True,
     )
     try:
         given = submission(found, IMPORT_FIELDS, key=key)

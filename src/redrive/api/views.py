@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from redrive.audit.record import Actor, AuditEvent
-from redrive.domain.delivery import Attempt, Item, rfc3339
+from redrive.domain.delivery import Attempt, Erasure, Item, Resolution, rfc3339
 from redrive.domain.integration import Defaults, Integration
 from redrive.domain.outcome import Answer, Failed
 from redrive.domain.redaction import REDACTED, redacted_json
@@ -80,8 +80,8 @@ def item(found: Item, integration: Integration, *, bodies: bool) -> dict[str, An
             else response(integration, last.answer, last.answer_size, bodies=bodies)
         ),
         "held": not integration.sends and not found.is_done,
-        "resolved": _resolution(found),
-        "erased": _erasure(found),
+        "resolved": _closed(found.resolution),
+        "erased": _closed(found.erasure),
         "superseded_by": None,
         "created_by": delivery.created_by,
         "updated_by": found.updated_by,
@@ -208,21 +208,9 @@ def _encoding(content_type: str, body: bytes) -> str:
     return "text"
 
 
-def _erasure(found: Item) -> dict[str, Any] | None:
-    if found.erasure is None:
+def _closed(found: Resolution | Erasure | None) -> dict[str, Any] | None:
+    """By whom, when and why, under the names that the record has."""
+    if found is None:
         return None
-    return {
-        "erased_at": rfc3339(found.erasure.erased_at),
-        "erased_by": found.erasure.erased_by,
-        "reason": found.erasure.reason,
-    }
-
-
-def _resolution(found: Item) -> dict[str, Any] | None:
-    if found.resolution is None:
-        return None
-    return {
-        "resolved_at": rfc3339(found.resolution.resolved_at),
-        "resolved_by": found.resolution.resolved_by,
-        "reason": found.resolution.reason,
-    }
+    told = msgspec.structs.asdict(found)
+    return {name: rfc3339(value) if isinstance(value, datetime) else value for name, value in told.items()}

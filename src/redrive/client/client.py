@@ -219,7 +219,7 @@ class Client:
 
     def item(self, integration_id: str, recovery_id: str, **correlation: Unpack[Correlation]) -> Answer:
         """One item with its payload, its last answer and its attempts."""
-        return self._get(_under(integration_id, "recovery", "queue", recovery_id), {}, correlation)
+        return self._get(_of_item(integration_id, recovery_id), {}, correlation)
 
     def replay(
         self,
@@ -231,7 +231,7 @@ class Client:
         **correlation: Unpack[Correlation],
     ) -> Answer:
         """Open the next cycle of a failed or dlq item."""
-        path = _under(integration_id, "recovery", "queue", recovery_id, "replay")
+        path = _of_item(integration_id, recovery_id, "replay")
         return self._post(path, write({"reason": reason}), idempotency_key, correlation)
 
     def resolve(
@@ -244,7 +244,7 @@ class Client:
         **correlation: Unpack[Correlation],
     ) -> Answer:
         """Close a failed or dlq item for good."""
-        path = _under(integration_id, "recovery", "queue", recovery_id, "resolve")
+        path = _of_item(integration_id, recovery_id, "resolve")
         return self._post(path, write({"reason": reason}), idempotency_key, correlation)
 
     def erase(
@@ -257,7 +257,7 @@ class Client:
         **correlation: Unpack[Correlation],
     ) -> Answer:
         """Erase an item's payload, headers and answers for good; a failed or dlq item is closed by it."""
-        path = _under(integration_id, "recovery", "queue", recovery_id, "erase")
+        path = _of_item(integration_id, recovery_id, "erase")
         return self._post(path, write({"reason": reason}), idempotency_key, correlation)
 
     # audit
@@ -342,6 +342,10 @@ def _under(integration_id: str, *rest: str) -> str:
     if not all(segments) or any(segment in (".", "..") for segment in segments):
         raise BadArgument("an id is neither empty nor made of dots")
     return "/platform/integrations/" + "/".join(quote(segment, safe="") for segment in segments)
+
+
+def _of_item(integration_id: str, recovery_id: str, *verb: str) -> str:
+    return _under(integration_id, "recovery", "queue", recovery_id, *verb)
 
 
 def _correlate(correlation: Correlation) -> dict[str, str]:

@@ -77,6 +77,7 @@ class Evidence(Struct, frozen=True):
     occurred_at: datetime | None = None
     answer: Answer | None = None
     answer_size: int = 0  # a list leaves the answer's body empty
+    is_told: bool = False  # by a caller, in whose words anything may be
 
 
 class Resolution(Struct, frozen=True):

@@ -1,30 +1,28 @@
 """A person's verbs on one item: hand over, replay, resolve, erase. Each leaves its reason in the audit."""
 
-from collections.abc import Awaitable, Callable
 from datetime import datetime
+from functools import partial
 
 from msgspec import Struct
 from msgspec.structs import replace
 
-from redrive.audit.record import EventType
+from redrive.audit.record import AuditEvent, EventType
 from redrive.domain.access import Call, Permission
 from redrive.domain.delivery import Erasure, Evidence, Item, Resolution, item_state
-from redrive.domain.errors import Conflict, DependencyUnavailable, RecoveryNotFound
-from redrive.domain.ids import parse_recovery_id
+from redrive.domain.errors import Conflict
 from redrive.domain.integration import Integration
 from redrive.domain.item import DEAD, Status, check_erase, check_replay, check_resolve
 from redrive.domain.outcome import is_retryable
+from redrive.engine.acting import Acting, Deed, Order, Subject, tell_operated
 from redrive.engine.audited import of_person
 from redrive.engine.catalogue import Catalogue
 from redrive.engine.ingest import Ingest, Receipt, Submission, receipt
 from redrive.engine.once import Key, Render, Told, idempotent, kept
 from redrive.engine.tools import Tools
 from redrive.engine.worker import Worker
-from redrive.store.port import Import, Replay
-from redrive.telemetry.events import AuditWritten, Operated
+from redrive.store.port import Import, Once, Replay
 
 ERASED = "[ERASED]"  # as the stores write it
-TURNS = 10
 
 
 class HandOver(Struct, frozen=True):
@@ -45,7 +43,7 @@ class Replayed(Struct, frozen=True):
 
 
 class Operate:
-    """The verbs. Each reads, decides, and writes guarded by what it read; if that moved on, once more."""
+    """The verbs."""
 
     def __init__(
         self,
@@ -54,6 +52,7 @@ class Operate:
         ingest: Ingest,
         worker: Worker,
     ) -> None:
+        self.acting = Acting(tools, catalogue)
         self.store = tools.store
         self.clock = tools.clock
         self.next_id = tools.next_id
@@ -79,70 +78,17 @@ class Operate:
             self.store, key, lambda: self._hand_over(call, integration, given, render=render, key=key)
         )
 
-    async def replay(
-        self,
-        call: Call,
-        integration_id: str,
-        recovery_id: str,
-        reason: str,
-        *,
-        render: Render[Replayed],
-        key: Key | None = None,
-    ) -> Told:
+    async def replay(self, order: Order, render: Render[Replayed]) -> Told:
         """Open the next cycle of a failed or dlq item."""
-        return await self._once(
-            call,
-            key,
-            lambda: self._replay(call, integration_id, recovery_id, reason, render=render, key=key),
-        )
+        return await self.acting.carry_out(order, EventType.REPLAYED, self._replay, render)
 
-    async def resolve(
-        self,
-        call: Call,
-        integration_id: str,
-        recovery_id: str,
-        reason: str,
-        *,
-        render: Render[Item],
-        key: Key | None = None,
-    ) -> Told:
+    async def resolve(self, order: Order, render: Render[Item]) -> Told:
         """Close a failed or dlq item for good."""
-        return await self._once(
-            call,
-            key,
-            lambda: self._resolve(call, integration_id, recovery_id, reason, render=render, key=key),
-        )
+        return await self.acting.carry_out(order, EventType.RESOLVED, self._resolve, render)
 
-    async def erase(
-        self,
-        call: Call,
-        integration_id: str,
-        recovery_id: str,
-        reason: str,
-        *,
-        render: Render[Item],
-        key: Key | None = None,
-    ) -> Told:
+    async def erase(self, order: Order, render: Render[Item]) -> Told:
         """Erase what an item was delivered with and answered; a failed or dlq item is closed by it."""
-        return await self._once(
-            call,
-            key,
-            lambda: self._erase(call, integration_id, recovery_id, reason, render=render, key=key),
-        )
-
-    async def item(self, call: Call, integration_id: str, recovery_id: str) -> tuple[Integration, Item]:
-        """The item, or IntegrationNotFound, or RecoveryNotFound (also for another integration's)."""
-        integration = await self.catalogue.current(call, integration_id)
-        number = parse_recovery_id(recovery_id)
-        found = None if number is None else await self.store.item(integration.number, number)
-        if found is None:
-            raise RecoveryNotFound(f"{integration_id} has no item {recovery_id!r}")
-        return integration, self.content.listed(found)
-
-    async def _once(self, call: Call, key: Key | None, act: Callable[[], Awaitable[Told | None]]) -> Told:
-        """What an operator may do to an item, decided anew until it is written, and once under a *key*."""
-        call.require(Permission.OPERATE)
-        return await idempotent(self.store, key, lambda: _until_written(act))
+        return await self.acting.carry_out(order, EventType.ERASED, self._erase, render)
 
     async def _hand_over(
         self,
@@ -180,20 +126,11 @@ class Operate:
         done = receipt(intake, verdict)
         if done.duplicate:  # nothing was stored
             return render(done)
-        self._announce(event.event_type, call, integration, done.recovery_id)
+        tell_operated(self.announce, event.event_type, call, integration.integration_id, done.recovery_id)
         return told
 
-    async def _replay(
-        self,
-        call: Call,
-        integration_id: str,
-        recovery_id: str,
-        reason: str,
-        *,
-        render: Render[Replayed],
-        key: Key | None,
-    ) -> Told | None:
-        integration, item = await self.item(call, integration_id, recovery_id)
+    def _replay(self, on: Subject) -> Deed[Replayed]:
+        call, integration, item = on.order.call, on.integration, on.item
         check_replay(item.status, resolved=item.resolution is not None)
         if not integration.sends:
             raise Conflict(
@@ -203,129 +140,51 @@ class Operate:
             raise Conflict(
                 f"request id {call.request_id!r} opened an earlier cycle of this item; replay under a new one"
             )
-        now = self.clock.now()
-        after = _next_cycle(item, call, now, self.catalogue.defaults.of(integration, "max_attempts"))
-        event = of_person(
-            self.next_id,
-            now,
-            EventType.REPLAYED,
-            call,
-            integration_id=integration_id,
-            item=item,
-            before=item.state(),
-            after=after.state(),
-            metadata={"reason": reason},
-        )
-        replay = Replay(
-            id=item.delivery.id,
-            integration=integration.number,
-            status=item.status,
-            cycle=item.cycle,
-            max_attempts=after.max_attempts,
-            request_id=call.request_id,
-            traceparent=call.traceparent,
-            opened_by=call.principal.id,
-            reason=reason,
-            opened_at=now,
-            event=event,
-        )
-        told = render(Replayed(after, item.status, reason))
-        if not await self.store.replay(replay, kept(key, told, now, item=item.delivery.id)):
-            return None
-        self.worker.due(integration.number, item.delivery.id, self.clock.now())
-        self._announce(event.event_type, call, integration, recovery_id)
-        return told
+        after = _next_cycle(item, call, on.now, self.catalogue.defaults.of(integration, "max_attempts"))
 
-    async def _resolve(
-        self,
-        call: Call,
-        integration_id: str,
-        recovery_id: str,
-        reason: str,
-        *,
-        render: Render[Item],
-        key: Key | None,
-    ) -> Told | None:
-        integration, item = await self.item(call, integration_id, recovery_id)
+        async def write(event: AuditEvent, once: Once | None) -> bool:
+            replay = Replay(
+                id=item.delivery.id,
+                integration=integration.number,
+                status=item.status,
+                cycle=item.cycle,
+                max_attempts=after.max_attempts,
+                request_id=call.request_id,
+                traceparent=call.traceparent,
+                opened_by=call.principal.id,
+                reason=on.order.reason,
+                opened_at=on.now,
+                event=event,
+            )
+            if not await self.store.replay(replay, once):
+                return False
+            self.worker.due(integration.number, item.delivery.id, self.clock.now())
+            return True
+
+        return Deed(after, Replayed(after, item.status, on.order.reason), write)
+
+    def _resolve(self, on: Subject) -> Deed[Item]:
+        item, by = on.item, on.order.call.principal.id
         check_resolve(item.status, resolved=item.resolution is not None)
-        now = self.clock.now()
-        resolution = Resolution(now, call.principal.id, reason)
-        after = replace(item, resolution=resolution, updated_at=now, updated_by=call.principal.id)
-        event = of_person(
-            self.next_id,
-            now,
-            EventType.RESOLVED,
-            call,
-            integration_id=integration_id,
-            item=item,
-            before=item.state(),
-            after=after.state(),
-            metadata={"reason": reason},
-        )
-        told = render(after)
-        if not await self.store.resolve(item, resolution, event, kept(key, told, now, item=item.delivery.id)):
-            return None
-        self._announce(event.event_type, call, integration, recovery_id)
-        return told
+        resolution = Resolution(on.now, by, on.order.reason)
+        after = replace(item, resolution=resolution, updated_at=on.now, updated_by=by)
+        return Deed(after, after, partial(self.store.resolve, item, resolution))
 
-    async def _erase(
-        self,
-        call: Call,
-        integration_id: str,
-        recovery_id: str,
-        reason: str,
-        *,
-        render: Render[Item],
-        key: Key | None,
-    ) -> Told | None:
-        integration, item = await self.item(call, integration_id, recovery_id)
+    def _erase(self, on: Subject) -> Deed[Item]:
+        item = on.item
         check_erase(item.status, erased=item.erasure is not None)
-        now = self.clock.now()
-        history = await self.store.history(integration.number, item.delivery.id)
-        is_told = history is not None and not history[1]
-        after = erased(item, Erasure(now, call.principal.id, reason), is_told=is_told)
-        assert after.erasure is not None  # noqa: S101 - what `erased` is for
-        event = of_person(
-            self.next_id,
-            now,
-            EventType.ERASED,
-            call,
-            integration_id=integration_id,
-            item=item,
-            before=item.state(),
-            after=after.state(),
-            metadata={"reason": reason, "payload_size": item.payload_size},
-        )
-        told = render(after)
-        if not await self.store.erase(item, after.erasure, event, kept(key, told, now)):
-            return None
-        self._announce(event.event_type, call, integration, recovery_id)
-        return told
-
-    def _announce(self, kind: EventType, call: Call, integration: Integration, target_id: str) -> None:
-        self.announce(AuditWritten(kind.value))
-        self.announce(
-            Operated(kind.value, call.principal.id, integration.integration_id, target_id, call.request_id)
+        erasure = Erasure(on.now, on.order.call.principal.id, on.order.reason)
+        after = erased(item, erasure)
+        return Deed(
+            after, after, partial(self.store.erase, item, erasure), {"payload_size": item.payload_size}
         )
 
 
-async def _until_written(act: Callable[[], Awaitable[Told | None]]) -> Told:
-    """Decide anew each time the item moved on between reading and writing; a decision then says why not."""
-    for _ in range(TURNS):
-        if (told := await act()) is not None:
-            return told
-    raise DependencyUnavailable("contention", "the item changed each time it was about to be written")
-
-
-def erased(item: Item, erasure: Erasure, *, is_told: bool) -> Item:
-    """The item without what was delivered and answered, closed for good if it was dead.
-
-    *is_told*: what is known of its last attempt was told by a caller, in whose words anything may be.
-    """
-    resolution = item.resolution
+def erased(item: Item, erasure: Erasure) -> Item:
+    """The item without what was delivered and answered, closed for good if it was dead."""
+    resolution, last = item.resolution, item.last
     if item.status in DEAD and resolution is None:
         resolution = Resolution(erasure.erased_at, erasure.erased_by, erasure.reason)
-    answer = item.last.answer
     return replace(
         item,
         delivery=replace(
@@ -337,9 +196,9 @@ def erased(item: Item, erasure: Erasure, *, is_told: bool) -> Item:
         ),
         payload_size=0,
         last=replace(
-            item.last,
-            failure_detail=ERASED if is_told and item.last.failure_detail else item.last.failure_detail,
-            answer=None if answer is None else replace(answer, headers=(), body=b""),
+            last,
+            failure_detail=ERASED if last.is_told and last.failure_detail else last.failure_detail,
+            answer=None if last.answer is None else replace(last.answer, headers=(), body=b""),
             answer_size=0,
         ),
         resolution=resolution,

@@ -160,6 +160,7 @@ def to_evidence(row: Row) -> Evidence:
         occurred_at=None if occurred_at is None else from_ms(occurred_at),
         answer=known,
         answer_size=0 if known is None else size,
+        is_told=True,
     )
 
 

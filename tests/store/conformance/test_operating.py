@@ -54,7 +54,7 @@ async def test_what_is_handed_over_is_dead_from_the_start_with_what_is_known(
     assert verdict == Accepted(claimed=False)
     assert item is not None
     assert (item.status, item.cycle, item.attempt_count) == (status, 1, 3)
-    assert (item.delivery, item.last) == (given.delivery, given.last)
+    assert (item.delivery, item.last) == (given.delivery, replace(given.last, is_told=True))
     assert await events_of(store, EventFilter(event_type=EventType.IMPORTED)) == [given.event]
     assert await attempts_of(store, number, given.delivery.id) == []
 
@@ -80,7 +80,7 @@ async def test_evidence_from_elsewhere_comes_back_as_it_was_given(
 
     item = await store.item(number, given.delivery.id)
     assert item is not None
-    assert item.last == last
+    assert item.last == replace(last, is_told=True)
 
 
 async def test_what_was_handed_over_is_replayed_like_any_other(

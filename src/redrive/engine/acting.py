@@ -1,0 +1,133 @@
+"""A person's verb on one item: read, decide, write guarded by what was read; if it moved on, once more."""
+
+from collections.abc import Awaitable, Callable
+from datetime import datetime
+from typing import Any, Generic, TypeVar
+
+from msgspec import Struct
+
+from redrive.audit.record import AuditEvent, EventType
+from redrive.domain.access import Call, Permission
+from redrive.domain.delivery import Item
+from redrive.domain.errors import DependencyUnavailable, RecoveryNotFound
+from redrive.domain.ids import parse_recovery_id
+from redrive.domain.integration import Integration
+from redrive.engine.audited import of_person
+from redrive.engine.catalogue import Catalogue
+from redrive.engine.once import Key, Render, Told, idempotent, kept
+from redrive.engine.tools import Tools
+from redrive.store.port import Once
+from redrive.telemetry.events import Announce, AuditWritten, Operated
+
+TURNS = 10
+Result = TypeVar("Result")
+
+
+class Order(Struct, frozen=True):
+    """What a person asks to be done to an item, and why; under a *key*, once."""
+
+    call: Call
+    integration_id: str
+    recovery_id: str
+    reason: str
+    key: Key | None = None
+
+
+class Subject(Struct, frozen=True):
+    """The item of an order as it was read just before `now`, without its content."""
+
+    order: Order
+    integration: Integration
+    item: Item
+    now: datetime
+
+
+class Deed(Struct, Generic[Result], frozen=True):
+    """What was decided: what the item becomes, what is told of it, and how both are written.
+
+    `write` is given the event and the stored reply; False: the item has moved on and nothing was written.
+    """
+
+    after: Item
+    result: Result
+    write: Callable[[AuditEvent, Once | None], Awaitable[bool]]
+    metadata: dict[str, Any] = {}  # of the event, besides the reason
+
+
+Decide = Callable[[Subject], Deed[Result]]
+
+
+class Acting:
+    """Carries out orders; a verb brings what is its own."""
+
+    def __init__(self, tools: Tools, catalogue: Catalogue) -> None:
+        self.store = tools.store
+        self.clock = tools.clock
+        self.next_id = tools.next_id
+        self.content = tools.content
+        self.announce = tools.announce
+        self.catalogue = catalogue
+
+    async def carry_out(
+        self,
+        order: Order,
+        kind: EventType,
+        decide: Decide[Result],
+        render: Render[Result],
+        *,
+        permission: Permission = Permission.OPERATE,
+    ) -> Told:
+        """Do what *decide* makes of the item, with an event of *kind*; or raise what it raises."""
+        order.call.require(permission)
+        return await idempotent(
+            self.store, order.key, lambda: self._until_written(order, kind, decide, render)
+        )
+
+    async def item(self, call: Call, integration_id: str, recovery_id: str) -> tuple[Integration, Item]:
+        """The item, or IntegrationNotFound, or RecoveryNotFound (also for another integration's)."""
+        integration = await self.catalogue.current(call, integration_id)
+        number = parse_recovery_id(recovery_id)
+        found = None if number is None else await self.store.item(integration.number, number)
+        if found is None:
+            raise RecoveryNotFound(f"{integration_id} has no item {recovery_id!r}")
+        return integration, found
+
+    async def _until_written(
+        self, order: Order, kind: EventType, decide: Decide[Result], render: Render[Result]
+    ) -> Told:
+        """Decide anew each time the item moved on after it was read; a decision then says why not."""
+        for _ in range(TURNS):
+            if (told := await self._once(order, kind, decide, render)) is not None:
+                return told
+        raise DependencyUnavailable("contention", "the item changed each time it was about to be written")
+
+    async def _once(
+        self, order: Order, kind: EventType, decide: Decide[Result], render: Render[Result]
+    ) -> Told | None:
+        integration, found = await self.item(order.call, order.integration_id, order.recovery_id)
+        item, now = self.content.listed(found), self.clock.now()
+        deed = decide(Subject(order, integration, item, now))
+        event = of_person(
+            self.next_id,
+            now,
+            kind,
+            order.call,
+            integration_id=order.integration_id,
+            item=item,
+            before=item.state(),
+            after=deed.after.state(),
+            metadata={"reason": order.reason, **deed.metadata},
+        )
+        told = render(deed.result)
+        if not await deed.write(event, kept(order.key, told, now, item=item.delivery.id)):
+            return None
+        tell_operated(self.announce, kind, order.call, order.integration_id, order.recovery_id)
+        return told
+
+
+def tell_operated(
+    announce: Announce, kind: EventType, call: Call, integration_id: str, target_id: str
+) -> None:
+    """Announce that a person's verb was written, with its event."""
+    announce(AuditWritten(kind.value))
+    announce(Operated(kind.value, call.principal.id, integration_id, target_id, call.request_id))
