@@ -46,7 +46,7 @@ async def rotate(path: Path, store: Store, *, renews: bool) -> str | None:
     once each waits for the one before. *renews*: the database's own key, too.
     """
     with held(path):
-        known = await of_file(path, store)
+        known = await of_file(path, store, may_make=False)
         before = await in_use(store)
         if before is None:
             return None
