@@ -101,6 +101,11 @@ class TwoLives:
     async def leave(self, owner: int) -> None:
         """Nobody is there to notice."""
 
+    catalogue_version = 0
+
+    async def follow(self, owner: int, version: int) -> None:
+        """Nobody is there to wait for it."""
+
     async def last_id(self) -> int:
         return 0
 

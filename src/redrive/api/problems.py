@@ -18,6 +18,7 @@ STATUS: dict[type[RedriveError], int] = {
     errors.MethodNotAllowed: 405,
     errors.ReplayConflict: 409,
     errors.Conflict: 409,
+    errors.Contained: 409,
     errors.TooLarge: 413,
     errors.IdempotencyKeyReused: 422,
     errors.RateLimited: 429,

@@ -1,6 +1,7 @@
 """Calls that need no permission: health, readiness, metrics."""
 
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 
 from redrive.api.call import Asked, Reply
 from redrive.api.query import Query
@@ -41,7 +42,8 @@ def scrape(metrics: Metrics) -> Callable[[Asked], Awaitable[Reply]]:
         """Prometheus text."""
         Query(asked.query_string, ()).done()
         engine = asked.engine
-        polled = Polled(in_flight=engine.worker.lanes.in_flight)
+        contained = sum(one.traffic.containment is not None for one in engine.catalogue)
+        polled = Polled(in_flight=engine.worker.lanes.in_flight, contained=contained)
         try:
             backlog = await engine.store.backlog()
         except StoreUnavailable:
@@ -49,7 +51,7 @@ def scrape(metrics: Metrics) -> Callable[[Asked], Awaitable[Reply]]:
         else:
             oldest = backlog.oldest_due_at
             age = 0.0 if oldest is None else (engine.clock.now() - oldest).total_seconds()
-            polled = Polled(engine.worker.lanes.in_flight, backlog.due, max(0.0, age))
+            polled = replace(polled, due=backlog.due, oldest_due_seconds=max(0.0, age))
         text, content_type = metrics.render(polled)
         return Reply(200, text, content_type.encode())
 

@@ -30,6 +30,9 @@ class EventType(StrEnum):
     UPDATED = "platform.integration.updated"
     LIFECYCLE_CHANGED = "platform.integration.lifecycle_changed"
     SECRETS_ROTATED = "platform.integration.secrets_rotated"
+    CONTAINED = "platform.integration.contained"
+    RELEASED = "platform.integration.released"
+    CONTAINMENT_EXPIRED = "platform.integration.containment_expired"
     ACCESS_DENIED = "platform.integration.access_denied"
 
 
@@ -46,6 +49,9 @@ WHEN: dict[EventType, str] = {
     EventType.UPDATED: "an integration was changed",
     EventType.LIFECYCLE_CHANGED: "an integration's lifecycle_status was changed",
     EventType.SECRETS_ROTATED: "an integration got a new signing secret",
+    EventType.CONTAINED: "an integration was contained, or its containment was changed",
+    EventType.RELEASED: "an integration was released, or its rate after that was changed",
+    EventType.CONTAINMENT_EXPIRED: "a containment ran out and the receiver was not well: it goes on",
     EventType.ACCESS_DENIED: "a call was refused with 403",
 }
 

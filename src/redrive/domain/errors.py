@@ -98,6 +98,12 @@ class Conflict(RedriveError):
     code = "INT-409-CONFLICT"
 
 
+class Contained(RedriveError):
+    """The integration is contained: nothing of it is sent or replayed until it is released."""
+
+    code = "INT-409-CONTAINED"
+
+
 class TooLarge(RedriveError):
     """The request is larger than this service accepts."""
 

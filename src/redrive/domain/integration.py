@@ -14,6 +14,7 @@ from redrive.domain.outcome import RETRYABLE_NETWORK_CODES
 from redrive.domain.redaction import check_rules
 from redrive.domain.retry import RetryPolicy
 from redrive.domain.target import parse_target
+from redrive.domain.traffic import FLOWING, Traffic
 
 INTEGRATION_ID: Final = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,62}[a-z0-9])?", re.ASCII)
 MAX_ATTEMPTS = 100
@@ -89,11 +90,12 @@ class Integration(Struct, frozen=True):
     secrets: tuple[SigningSecret, ...] = ()
     credentials: str | None = None
     version: int = 1
+    traffic: Traffic = FLOWING  # kept beside the rest, with a version of its own
 
     @property
     def sends(self) -> bool:
         """Whether attempts may start and items be replayed."""
-        return self.lifecycle_status is Lifecycle.ACTIVE
+        return self.lifecycle_status is Lifecycle.ACTIVE and self.traffic.containment is None
 
     @property
     def must_sign(self) -> bool:

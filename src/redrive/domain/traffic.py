@@ -1,15 +1,21 @@
-"""What stands beside an integration's configuration and says what may be sent now: contained, released, throttled."""
+"""What stands beside an integration's configuration and says what may be sent now: contained, released."""
 
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, Final
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from redrive.domain.delivery import rfc3339
 
 DEFAULT_CONTAINMENT: Final = timedelta(hours=4)
 LONGEST_CONTAINMENT: Final = timedelta(days=30)
+WARNED_AHEAD: Final = timedelta(minutes=15)
+FIRST_PROBE_WAIT: Final = timedelta(minutes=1)
+LONGEST_PROBE_WAIT: Final = timedelta(hours=1)
+CAUTIOUS_RATE: Final = 5.0
+RATES: Final = (5.0, 20.0, 100.0)  # a release is simulated at
 
 
 class Mode(StrEnum):
@@ -20,7 +26,7 @@ class Mode(StrEnum):
 
 
 class Containment(Struct, frozen=True, omit_defaults=True):
-    """Nothing is sent until it is released. `owner` answers for it; `by` is who did it, under `request_id`."""
+    """Nothing is sent until it is released. `owner` answers for it; `by` did it, under `request_id`."""
 
     mode: Mode
     reason: str
@@ -49,9 +55,9 @@ class Containment(Struct, frozen=True, omit_defaults=True):
 
 
 class Release(Struct, frozen=True, omit_defaults=True):
-    """What was due at `since`, when it was released, is sent at `rate_per_second`, and with it what came later.
+    """What was due at `since`, when it was released, is sent at `rate_per_second`; with it what came later.
 
-    Until nothing of that is left: then it ends by itself.
+    Until nothing of the former is left: then it ends by itself.
     """
 
     rate_per_second: float
@@ -74,7 +80,6 @@ class Traffic(Struct, frozen=True, omit_defaults=True):
 
     containment: Containment | None = None
     release: Release | None = None
-    # breaker: Breaker | None = None
     version: int = 0
 
     def state(self) -> dict[str, Any]:
@@ -86,3 +91,47 @@ class Traffic(Struct, frozen=True, omit_defaults=True):
 
 
 FLOWING: Final = Traffic()
+
+
+class Standing(Struct, frozen=True):
+    """The open items of an integration: those that wait, and those that a living process has claimed."""
+
+    waiting: int
+    in_flight: int
+
+
+def is_expiring(containment: Containment, now: datetime) -> bool:
+    """Whether its owner should be told that it ends soon: 15 minutes before, or a quarter of its time."""
+    ahead = min(WARNED_AHEAD, (containment.until - containment.since) / 4)
+    return not containment.is_warned and now >= containment.until - ahead
+
+
+def is_to_be_probed(containment: Containment, now: datetime) -> bool:
+    """Whether it has run out, and the receiver should be asked now whether it is well."""
+    return now >= (containment.probe_at or containment.until)
+
+
+def after_probe(containment: Containment, now: datetime) -> Containment:
+    """It ran out and the receiver was not well: it goes on, and is probed again after a wait that doubles."""
+    wait = min(LONGEST_PROBE_WAIT, FIRST_PROBE_WAIT * 2 ** min(containment.probes, 16))
+    return replace(containment, probes=containment.probes + 1, probe_at=now + wait)
+
+
+def cautious_rate(own_rate: float | None) -> float:
+    """Of a release that nobody watches."""
+    return CAUTIOUS_RATE if own_rate is None else min(own_rate, CAUTIOUS_RATE)
+
+
+def drain(standing: Standing, own_rate: float | None, asked: float | None) -> dict[str, Any]:
+    """What a release would mean at several rates, at *asked* above all; what is new waits behind the rest."""
+    rates = sorted({*RATES, *([] if asked is None else [asked])})
+    return {"backlog": standing.waiting, "rates": [_at_rate(standing, own_rate, rate) for rate in rates]}
+
+
+def _at_rate(standing: Standing, own_rate: float | None, rate: float) -> dict[str, Any]:
+    seconds = standing.waiting / (rate if own_rate is None else min(rate, own_rate))
+    return {
+        "rate_per_second": rate,
+        "drain_seconds": round(seconds, 1),
+        "new_traffic_delay_seconds": round(seconds, 1),
+    }

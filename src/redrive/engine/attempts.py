@@ -25,6 +25,10 @@ TIMEOUTS = frozenset({"RESPONSE_TIMEOUT", "ETIMEDOUT"})
 DIED = "the process that made this attempt died, and nobody knows whether it was received"
 
 
+class Held(Exception):
+    """Its integration sends nothing now: an attempt that has not begun is given back."""
+
+
 class UnderWay(Struct, eq=False):
     """A claim in our hands, under the pace of its lane. `is_unsent`: surely not a byte of it has left."""
 
@@ -116,6 +120,23 @@ class Attempts:
             else:
                 self.cut_off = [cut_off for cut_off in self.cut_off if cut_off not in unsent]
 
+    async def hold_back(self) -> None:
+        """Cut off what was not sent yet to integrations that send no more, and give it back."""
+        held = {
+            task: begun
+            for task, begun in self._under_way.items()
+            if begun.is_unsent and begun.has_place and self._is_held(begun)
+        }
+        if not held:
+            return
+        for task in held:
+            task.cancel()
+        await asyncio.wait(held)
+        for begun in held.values():
+            if begun in self.cut_off:
+                self.cut_off.remove(begun)
+                await self._let_wait(begun)
+
     # an attempt
 
     async def _attempt(self, begun: UnderWay) -> None:
@@ -126,6 +147,9 @@ class Attempts:
         started_at, started = self.clock.now(), self.clock.elapsed()
         try:
             outcome = await self._send(begun, started_at, span_id)
+        except Held:
+            await self._let_wait(begun)
+            return
         except OwnFault as fault:
             await self._suspend(begun, str(fault))
             return
@@ -141,8 +165,9 @@ class Attempts:
     async def _send(self, begun: UnderWay, now: datetime, span_id: bytes) -> Outcome:
         """Make the exchange. What fails before a byte left is a fault of our own; after that nobody knows."""
         try:
+            self._must_not_be_held(begun)  # not even a token may be asked for
             return await self.sending.send(begun.claim, now, span_id, lambda: self._leaves(begun))
-        except OwnFault:
+        except (OwnFault, Held):
             raise
         except Exception as error:  # our bug: told, and the attempt ends as what is known of it says
             self.announce(LoopFailed("attempt", error))
@@ -154,15 +179,27 @@ class Attempts:
         """Its first byte may leave now, if it still is ours to send: we may have stood still until now."""
         if self.owned.has_lapsed or begun.claim.owner != self.owned.owner:
             raise OwnFault("our lease ran out before the attempt began")
+        self._must_not_be_held(begun)
         begun.is_unsent = False
+
+    def _must_not_be_held(self, begun: UnderWay) -> None:
+        if self._is_held(begun):
+            raise Held
+
+    def _is_held(self, begun: UnderWay) -> bool:
+        return not self.catalogue.numbered(begun.claim.delivery.integration).sends
 
     async def _suspend(self, begun: UnderWay, reason: str) -> None:
         begun.pace.suspended_until = self.clock.elapsed() + SUSPENDED_SECONDS
+        await self._let_wait(begun)
+        integration = self.catalogue.numbered(begun.claim.delivery.integration)
+        self.announce(SendingSuspended(integration.integration_id, reason, SUSPENDED_SECONDS))
+
+    async def _let_wait(self, begun: UnderWay) -> None:
+        """As if it had not been claimed."""
         await self._give_back(begun.claim)
         delivery = begun.claim.delivery
         self.recorder.due(delivery.integration, delivery.id, self.clock.now())
-        integration = self.catalogue.numbered(delivery.integration)
-        self.announce(SendingSuspended(integration.integration_id, reason, SUSPENDED_SECONDS))
 
     async def _give_back(self, claim: Claim) -> None:
         while True:

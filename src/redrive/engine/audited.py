@@ -1,7 +1,7 @@
 """The audit events an attempt or a person's verb leaves: built here, written with what they prove."""
 
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 
 from redrive.audit.record import NOTHING, Actor, AuditEvent, EventType, chained
 from redrive.domain.access import SYSTEM, Call, Principal
@@ -94,6 +94,36 @@ def of_person(
         before_state=before,
         after_state=after,
         metadata=metadata or {},
+    )
+
+
+def of_system(
+    next_id: NextId,
+    now: datetime,
+    kind: EventType,
+    *,
+    integration_id: str,
+    before: dict[str, Any],
+    after: dict[str, Any],
+    metadata: dict[str, Any],
+    result: Literal["success", "failure"] = "success",
+) -> AuditEvent:
+    """What redrive did to an integration by itself: no call caused it."""
+    return AuditEvent(
+        id=EventId(next_id(now)),
+        occurred_at=now,
+        event_type=kind,
+        request_id=None,
+        source_request_id=None,
+        traceparent=None,
+        actor=actor(SYSTEM),
+        integration_id=integration_id,
+        target_type="integration",
+        target_id=integration_id,
+        result=result,
+        before_state=before,
+        after_state=after,
+        metadata=metadata,
     )
 
 

@@ -1,7 +1,7 @@
 """The integrations: kept in memory, read from the store, changed by people with a reason to."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from msgspec import Struct
@@ -13,6 +13,7 @@ from redrive.domain.access import Call, Permission
 from redrive.domain.errors import Conflict, Fault, IntegrationNotFound, InvalidPayload
 from redrive.domain.integration import Defaults, Integration, Lifecycle, check_integration
 from redrive.domain.retry import RetryPolicy
+from redrive.domain.traffic import Traffic
 from redrive.engine.audited import changed_fields, integration_state, of_person
 from redrive.engine.content import legible
 from redrive.engine.once import Key, Render, Told, idempotent, kept
@@ -153,6 +154,19 @@ class Catalogue:
 
         return self._legible(await idempotent(self.store, key, act), key)
 
+    async def steer(
+        self,
+        integration: Integration,
+        traffic: Traffic,
+        events: Sequence[AuditEvent],
+        once: Once | None = None,
+    ) -> Integration | None:
+        """Put *traffic* in the place of the integration's; None when that is another by now than was read."""
+        stored = await self.store.steer(integration, traffic, events, once)
+        if stored is None:
+            return None
+        return self._keep(replace(integration, traffic=stored))
+
     async def seal_the_rest(self) -> None:
         """Seal anew what is under no key, or an older one, of the database; others may at the same time.
 
@@ -278,15 +292,18 @@ class Catalogue:
             Operated(kind.value, call.principal.id, integration_id, integration_id, call.request_id)
         )
 
-    def _keep(self, integration: Integration) -> None:
-        """Unless it is older than what is held: what was read may have been changed since."""
+    def _keep(self, integration: Integration) -> Integration:
+        """Whatever of it, and of its traffic, is not older than what is held: that may have changed since."""
         held = self._by_number.get(integration.number)
-        if held is not None and held.version > integration.version:
-            return
+        if held is not None:
+            latest = held if held.version > integration.version else integration
+            steered = held if held.traffic.version > integration.traffic.version else integration
+            integration = replace(latest, traffic=steered.traffic)
         self._by_id[integration.integration_id] = integration
         self._by_number[integration.number] = integration
         self._policies[integration.number] = self.defaults.policy(integration)
         self.on_change(integration)
+        return integration
 
 
 def _kinds(changed: list[str]) -> list[EventType]:

@@ -9,9 +9,9 @@ from msgspec import Struct
 
 from redrive.domain.access import Call, Permission
 from redrive.domain.delivery import Claim, Delivery, Headers
-from redrive.domain.errors import Conflict, IdempotencyKeyReused, RateLimited, RedriveError
+from redrive.domain.errors import Conflict, Contained, IdempotencyKeyReused, RateLimited, RedriveError
 from redrive.domain.ids import ItemId, instant_of, recovery_id
-from redrive.domain.integration import Integration
+from redrive.domain.integration import ACCEPTING, Integration
 from redrive.engine.batch import Batcher
 from redrive.engine.catalogue import Catalogue
 from redrive.engine.lanes import Pace
@@ -245,6 +245,8 @@ def receipt(intake: Intake, verdict: Verdict) -> Receipt:
             return Receipt(first, duplicate=True)
         case KeyReused():
             raise IdempotencyKeyReused
+        case Refused(lifecycle=lifecycle) if lifecycle in ACCEPTING:
+            raise Contained("the integration is contained: until it is released it accepts no deliveries")
         case Refused(lifecycle=lifecycle):
             raise Conflict(f"the integration is {lifecycle}: it accepts no deliveries")
         case _:

@@ -14,6 +14,14 @@ from redrive.domain.sharing import Lane
 RAMP_FROM = 1
 
 
+@dataclass(frozen=True, slots=True)
+class Draining:
+    """A release: what was due at `since` is sent at no more than a lane's part of its rate."""
+
+    since: datetime
+    rate_per_second: float
+
+
 @dataclass(slots=True, eq=False)
 class Pace:
     """What a lane may do. `window` is what it may have in flight: its concurrency, or less on a ramp."""
@@ -29,8 +37,18 @@ class Pace:
     suspended_until: float = 0.0
     next_due: datetime | None = field(default=None)
     is_behind: bool = False  # the last claim left something that was due
+    own_rate: float | None = None
+    draining: Draining | None = None  # the release that it is held to, until its backlog is gone
+    drained: Draining | None = None  # the one whose backlog was gone
 
-    def configure(self, concurrency: int, rate_per_second: float | None, *, sends: bool) -> None:
+    def configure(
+        self,
+        concurrency: int,
+        rate_per_second: float | None,
+        *,
+        sends: bool,
+        draining: Draining | None = None,
+    ) -> None:
         """Take over what the integration says now; one that starts to send again ramps up from one.
 
         A rate begins with nothing saved up.
@@ -40,9 +58,14 @@ class Pace:
         elif self.window >= self.concurrency or concurrency < self.window:
             self.window = concurrency
         self.concurrency, self.sends = concurrency, sends
-        if rate_per_second != self.rate_per_second:
-            self.rate_per_second = rate_per_second
-            self.forget()
+        self.own_rate, self.draining = rate_per_second, None if draining == self.drained else draining
+        self._keep_to_rate()
+
+    def left(self, next_due: datetime | None) -> None:
+        """The earliest that is left is due at *next_due*: a release ends with what was due when it began."""
+        if self.draining is not None and (next_due is None or next_due > self.draining.since):
+            self.drained, self.draining = self.draining, None
+            self._keep_to_rate()
 
     def room(self, elapsed: float) -> int:
         """How many attempts the lane itself allows to start at *elapsed* (a monotonic second)."""
@@ -74,8 +97,17 @@ class Pace:
         self.window = max(1.0, self.window // 2)
 
     def forget(self) -> None:
-        """Nothing is saved up: others may have used it."""
+        """Nothing is saved up, and no backlog is known to be gone: others may have been here."""
         self.tokens = self.refilled_at = 0.0
+        self.draining, self.drained = self.draining or self.drained, None
+        self._keep_to_rate()
+
+    def _keep_to_rate(self) -> None:
+        rates = [self.own_rate, None if self.draining is None else self.draining.rate_per_second]
+        rate = min((rate for rate in rates if rate is not None), default=None)
+        if rate != self.rate_per_second:
+            self.rate_per_second = rate
+            self.tokens = self.refilled_at = 0.0
 
     def _refill(self, elapsed: float) -> None:
         assert self.rate_per_second is not None  # noqa: S101 - asked by room()

@@ -60,6 +60,13 @@ class Membership:
         """Learn what others changed; follow what is ours now; let go of what should not be, once idle."""
         async with self._changing:
             await self._balance()
+        await self.acknowledge()
+
+    async def acknowledge(self) -> None:
+        """Confirm that nothing starts any more of what the catalogue, as it was read last, contains."""
+        version = self.store.catalogue_version
+        await self.worker.hold_back()
+        await self.store.follow(self.owned.owner, version)
 
     async def leave(self) -> None:
         """Leave the store. Lanes that are settled go first: a new split need not wait for their receivers."""

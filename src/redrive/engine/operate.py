@@ -9,7 +9,7 @@ from msgspec.structs import replace
 from redrive.audit.record import AuditEvent, EventType
 from redrive.domain.access import Call, Permission
 from redrive.domain.delivery import Erasure, Evidence, Item, Resolution, item_state
-from redrive.domain.errors import Conflict
+from redrive.domain.errors import Conflict, Contained
 from redrive.domain.integration import Integration
 from redrive.domain.item import DEAD, Status, check_erase, check_replay, check_resolve
 from redrive.domain.outcome import is_retryable
@@ -132,6 +132,8 @@ class Operate:
     def _replay(self, on: Subject) -> Deed[Replayed]:
         call, integration, item = on.order.call, on.integration, on.item
         check_replay(item.status, resolved=item.resolution is not None)
+        if integration.traffic.containment is not None:
+            raise Contained("the integration is contained: its items are replayed once it is released")
         if not integration.sends:
             raise Conflict(
                 f"the integration is {integration.lifecycle_status}; only an active one is replayed"

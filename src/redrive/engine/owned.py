@@ -10,7 +10,7 @@ from redrive.clock import Clock
 from redrive.domain.integration import Integration
 from redrive.domain.sharing import Lane, lane_of, whole
 from redrive.engine.catalogue import Catalogue
-from redrive.engine.lanes import Lanes
+from redrive.engine.lanes import Draining, Lanes
 
 _STEP = timedelta(milliseconds=50)
 
@@ -81,12 +81,17 @@ class Owned:
     def configure(self, integration: Integration) -> None:
         """Let the lanes of an integration follow it."""
         concurrency: int = self.catalogue.defaults.of(integration, "concurrency")
-        rate = integration.rate_per_second
+        rate, release = integration.rate_per_second, integration.traffic.release
         for lane in self.lanes_of(integration.number):
             self.lanes.pace(lane).configure(
                 lane.of_count(concurrency),
                 None if rate is None else lane.of_rate(rate),
                 sends=integration.sends,
+                draining=(
+                    None
+                    if release is None
+                    else Draining(release.since, lane.of_rate(release.rate_per_second))
+                ),
             )
         self.wake.set()
 

@@ -9,6 +9,8 @@ from redrive.delivery.port import Deliverer
 from redrive.domain.integration import Defaults
 from redrive.engine.access import Access
 from redrive.engine.catalogue import Catalogue
+from redrive.engine.containing import Containing
+from redrive.engine.expiry import Expiry
 from redrive.engine.health import Health
 from redrive.engine.ingest import Ingest
 from redrive.engine.look import Look
@@ -26,6 +28,7 @@ RENEWALS = 7  # in the time a lease lasts, at least
 WATCH_SECONDS = 0.5
 BALANCE_SECONDS = 1.0
 PRUNE_SECONDS = 600.0
+CONTAINMENT_SECONDS = 1.0
 KEYS_KEPT = timedelta(days=7)
 
 
@@ -77,6 +80,8 @@ class Engine:
         self.ingest = Ingest(tools, self.catalogue, self.worker, max_queued=limits.max_queued)
         self.operate = Operate(tools, self.catalogue, self.ingest, self.worker)
         self.look = Look(tools, self.catalogue)
+        self.containing = Containing(tools, self.catalogue, self.membership)
+        self.expiry = Expiry(tools, self.catalogue, self.worker)
         self.is_stopping = True  # or not started yet
         self.lost = asyncio.Event()  # set when the process must stop
         self.why_lost = ""
@@ -97,6 +102,7 @@ class Engine:
             self._every(WATCH_SECONDS, "watch", self.membership.watch),
             self._every(BALANCE_SECONDS, "balance", self.membership.balance),
             self._every(PRUNE_SECONDS, "prune", self._prune),
+            self._every(CONTAINMENT_SECONDS, "containment", self.expiry.look_after),
         ]
         if self._sends:
             self.worker.stopping = False

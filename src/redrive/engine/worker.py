@@ -145,6 +145,12 @@ class Worker:
             self.announce(LeasesLost(adopted))
         return adopted
 
+    async def hold_back(self) -> None:
+        """Give back what was claimed and not sent of integrations that send no more; whatever else is
+        claimed of them, on its way here, is given back when it comes.
+        """
+        await self.attempts.hold_back()
+
     # the end
 
     async def stop_claiming(self) -> None:
@@ -253,6 +259,7 @@ class Worker:
         for lane, at in claimed.next_due.items():
             pace = paces[lane]
             pace.is_behind = not unused[pace] and self.owned.falls_due_now(at)
+            pace.left(at)
             if at is not None:
                 self.owned.due(lane, self.clock.now() if pace.is_behind else self.owned.end_of_step(at))
         return under_way

@@ -21,6 +21,7 @@ from redrive.domain.integration import Integration, Lifecycle
 from redrive.domain.item import Status, Step
 from redrive.domain.outcome import Risk
 from redrive.domain.sharing import Lane
+from redrive.domain.traffic import Standing, Traffic
 
 Row = TypeVar("Row")
 
@@ -358,6 +359,51 @@ class Store(Protocol):
 
     async def note(self, events: Sequence[AuditEvent]) -> None:
         """Write audit events that change nothing else (a denied access)."""
+        ...
+
+    # containment
+
+    @property
+    def catalogue_version(self) -> int:
+        """That `changed_integrations` told of last; 0 where there is one process, which knows them all."""
+        ...
+
+    async def steer(
+        self,
+        integration: Integration,
+        traffic: Traffic,
+        events: Sequence[AuditEvent],
+        once: Once | None = None,
+    ) -> Traffic | None:
+        """Replace an integration's traffic, provided its stored version is still the one before *traffic*'s.
+
+        Once this returned nothing more can be claimed of what it contains. A containment is given the
+        version of the catalogue it came with, unless it has one: what was stored, or None.
+        """
+        ...
+
+    async def follow(self, owner: int, version: int) -> None:
+        """*owner* starts nothing any more that was contained with the catalogue's *version*, or before."""
+        ...
+
+    async def is_followed(self, version: int) -> bool:
+        """Whether every process that may still start something follows *version*."""
+        ...
+
+    async def standing(self, integration: int) -> Standing:
+        """How many open items there are; a count of all of them."""
+        ...
+
+    async def has_backlog(self, integration: int, until: datetime) -> bool:
+        """Whether an unclaimed item is left that was due by *until*."""
+        ...
+
+    async def amend(self, once: Once) -> None:
+        """Tell from now on, under a key that was answered, what *once* says."""
+        ...
+
+    async def is_elected(self, duty: str, owner: int) -> bool:
+        """Whether *owner* has a *duty* that one process does for all; it has it while it lives."""
         ...
 
     # questions

@@ -13,6 +13,7 @@ from redrive.domain.delivery import Attempt, Delivery, Erasure, Evidence, Header
 from redrive.domain.ids import ItemId, instant_of
 from redrive.domain.integration import Integration
 from redrive.domain.outcome import Answer, Failed, Outcome, Reach, Risk, Succeeded
+from redrive.domain.traffic import FLOWING, Traffic
 from redrive.store.port import StoreInconsistent, Token
 
 Row = tuple[Any, ...]
@@ -24,6 +25,7 @@ _encoder = msgspec.json.Encoder()
 _headers = msgspec.json.Decoder(tuple[tuple[str, str], ...])
 _integration = msgspec.json.Decoder(Integration)
 _event = msgspec.json.Decoder(AuditEvent)
+_traffic = msgspec.json.Decoder(Traffic)
 
 
 def to_ms(instant: datetime) -> int:
@@ -185,20 +187,29 @@ def to_event(record: str) -> AuditEvent:
 
 
 def pack_integration(integration: Integration) -> str:
-    """The `config` column: everything; what is secret in it is sealed."""
-    return _encoder.encode(integration).decode()
+    """The `config` column: everything but its traffic; what is secret in it is sealed."""
+    return _encoder.encode(replace(integration, traffic=FLOWING)).decode()
+
+
+def traffic_columns(traffic: Traffic) -> Row:
+    """Containment and traffic."""
+    contained = traffic.containment
+    return None if contained is None else contained.mode.value, _encoder.encode(traffic).decode()
 
 
 def to_integration(row: Row) -> Integration:
     """From the columns of `integrations`."""
-    number, lifecycle, version, config = row
+    number, lifecycle, version, config, containment, kept = row
     try:
         found = _decode(_integration, config)
+        traffic = FLOWING if kept is None else _decode(_traffic, kept)
     except StoreInconsistent as error:
         raise StoreInconsistent(f"integration number {number}: {error}") from error
     if found.lifecycle_status != lifecycle:
         raise StoreInconsistent(f"{found.integration_id} is stored as {lifecycle} and as something else")
-    return replace(found, number=number, version=version)
+    if traffic_columns(traffic)[0] != containment:
+        raise StoreInconsistent(f"{found.integration_id} is stored as contained, and as not contained")
+    return replace(found, number=number, version=version, traffic=traffic)
 
 
 def to_token(row: Row) -> Token:

@@ -84,6 +84,38 @@ class TargetBlocked(Struct, frozen=True):
     again: bool
 
 
+class ContainmentExpiring(Struct, frozen=True):
+    """A containment ends soon: extend it, or release the integration; else it is probed then."""
+
+    integration_id: str
+    owner: str
+    until: datetime
+
+
+class ContainmentExpired(Struct, frozen=True):
+    """A containment ran out and the receiver was not well: it stays contained, and is probed again."""
+
+    integration_id: str
+    owner: str
+    probes: int
+    detail: str
+    probe_at: datetime
+
+
+class ContainmentEnded(Struct, frozen=True):
+    """A containment ran out and the receiver was well: what waits is sent, at a cautious rate."""
+
+    integration_id: str
+    owner: str
+    rate_per_second: float
+
+
+class ReleaseDrained(Struct, frozen=True):
+    """What waited when an integration was released is sent: the rate of that release holds no more."""
+
+    integration_id: str
+
+
 class AuditWritten(Struct, frozen=True):
     """An audit event became durable."""
 
@@ -170,6 +202,10 @@ Event = (
     | LeasesLost
     | SendingSuspended
     | TargetBlocked
+    | ContainmentExpiring
+    | ContainmentExpired
+    | ContainmentEnded
+    | ReleaseDrained
     | AuditWritten
     | Operated
     | RequestHandled

@@ -117,6 +117,36 @@ def _target_blocked(event: events.TargetBlocked) -> Fields:
     return {"integration_id": event.integration_id, "reason": event.reason}
 
 
+def _containment_expiring(event: events.ContainmentExpiring) -> Fields:
+    return {
+        "integration_id": event.integration_id,
+        "owner": event.owner,
+        "until": rfc3339(event.until),
+    }
+
+
+def _containment_expired(event: events.ContainmentExpired) -> Fields:
+    return {
+        "integration_id": event.integration_id,
+        "owner": event.owner,
+        "probes": event.probes,
+        "detail": event.detail,
+        "probe_at": rfc3339(event.probe_at),
+    }
+
+
+def _containment_ended(event: events.ContainmentEnded) -> Fields:
+    return {
+        "integration_id": event.integration_id,
+        "owner": event.owner,
+        "rate_per_second": event.rate_per_second,
+    }
+
+
+def _release_drained(event: events.ReleaseDrained) -> Fields:
+    return {"integration_id": event.integration_id}
+
+
 def _audit_written(event: events.AuditWritten) -> Fields:
     return {"event_type": str(event.event_type)}
 
@@ -201,6 +231,10 @@ LINES: Final[dict[type, Line]] = {
     events.LeasesLost: Line(WARNING, _leases_lost),
     events.SendingSuspended: Line(WARNING, _sending_suspended),
     events.TargetBlocked: Line(_blocked_level, _target_blocked),
+    events.ContainmentExpiring: Line(WARNING, _containment_expiring),
+    events.ContainmentExpired: Line(ERROR, _containment_expired),
+    events.ContainmentEnded: Line(WARNING, _containment_ended),
+    events.ReleaseDrained: Line(INFO, _release_drained),
     events.AuditWritten: Line(DEBUG, _audit_written),
     events.Operated: Line(INFO, _operated),
     events.RequestHandled: Line(_request_level, _request_handled),

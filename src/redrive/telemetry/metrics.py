@@ -39,6 +39,7 @@ class Polled:
     in_flight: int = 0
     due: int | None = None
     oldest_due_seconds: float | None = None  # how long the oldest due work has been due; 0: none is
+    contained: int = 0
 
 
 class Metrics:
@@ -171,6 +172,7 @@ def _polled(polled: Polled) -> Iterator[Metric]:
     yield _gauge("attempts_in_flight", "Attempts being made now.", polled.in_flight)
     yield _gauge("due_backlog", "Items that are due and wait.", polled.due)
     yield _gauge("oldest_due_seconds", "How long the oldest of them has waited.", polled.oldest_due_seconds)
+    yield _gauge("contained_integrations", "Integrations that are contained.", polled.contained)
 
 
 def _count(name: str, meaning: str, count: int) -> Metric:

@@ -23,7 +23,7 @@ class Duties:
 
         The same duty makes the partitions of the weeks ahead.
         """
-        if not await self._is_elected("prune", owner):
+        if not await self.is_elected("prune", owner):
             return 0
         await self._database.again(add_partitions)
         return await self._delete_all("prune_keys", before_id) + await self._delete_all(
@@ -32,7 +32,7 @@ class Duties:
 
     async def forget_deliveries(self, owner: int, *, before_id: int, resolved_before_id: int) -> int:
         """Forget finished deliveries, a week at a time."""
-        if not await self._is_elected("forget deliveries", owner):
+        if not await self.is_elected("forget deliveries", owner):
             return 0
         return await self._database.again(
             partial(forget_deliveries, before=before_id, resolved_before=resolved_before_id)
@@ -40,11 +40,12 @@ class Duties:
 
     async def forget_events(self, owner: int, *, before_id: int) -> int:
         """Forget old events, a week at a time."""
-        if not await self._is_elected("forget events", owner):
+        if not await self.is_elected("forget events", owner):
             return 0
         return await self._database.again(partial(forget_events, before=before_id))
 
-    async def _is_elected(self, duty: str, owner: int) -> bool:
+    async def is_elected(self, duty: str, owner: int) -> bool:
+        """Whether *owner* has a *duty*, from now on if nobody had it."""
         return bool(await self._database.again(lambda c: c.fetch(SQL["take_duty"], duty, owner, DUTY_MS)))
 
     async def _delete_all(self, query: str, bound: int) -> int:

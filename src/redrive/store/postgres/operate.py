@@ -2,13 +2,16 @@
 
 from typing import Any
 
+from msgspec.structs import replace as changed
+
 from redrive.audit.record import AuditEvent
 from redrive.domain.delivery import Erasure, Item, Resolution
 from redrive.domain.integration import Integration
+from redrive.domain.traffic import Traffic
 from redrive.store.port import AlreadyAnswered, Once, Replay
 from redrive.store.postgres.connection import Connection
 from redrive.store.postgres.work import SQL, OutOfOrder
-from redrive.store.rows import event_row, from_ms, pack_integration, to_ms
+from redrive.store.rows import event_row, from_ms, pack_integration, to_ms, traffic_columns
 
 
 async def create_integration(connection: Connection, integration: Integration) -> int | None:
@@ -35,6 +38,15 @@ async def update_integration(connection: Connection, integration: Integration) -
     if rows:
         await connection.execute(SQL["add_lanes"], integration.number, integration.shards)
     return bool(rows)
+
+
+async def steer(connection: Connection, integration: Integration, traffic: Traffic) -> Traffic | None:
+    """Replace its traffic if nobody else did since it was read; in a transaction. What it is now."""
+    version = await connection.fetchval(SQL["next_version"])
+    if traffic.containment is not None and not traffic.containment.version:
+        traffic = changed(traffic, containment=changed(traffic.containment, version=version))
+    values = (*traffic_columns(traffic), version, integration.number, traffic.version - 1)
+    return traffic if await connection.fetch(SQL["steer"], *values) else None
 
 
 async def replay(connection: Connection, replay: Replay) -> bool:
@@ -78,6 +90,11 @@ async def remember(connection: Connection, once: Once | None) -> None:
         once.scope, once.fingerprint, once.status, once.body, to_ms(once.created_at), once.item,
     ):  # fmt: skip
         raise AlreadyAnswered
+
+
+async def amend(connection: Connection, once: Once) -> None:
+    """Tell something else from now on under a key that was answered."""
+    await connection.execute(SQL["amend"], once.status, once.body, once.scope)
 
 
 async def recall(connection: Connection, scope: bytes) -> Once | None:

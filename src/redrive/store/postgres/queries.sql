@@ -12,8 +12,9 @@ SELECT greatest((SELECT max(newest.id) FROM integration i CROSS JOIN LATERAL (
 
 -- name: enter
 -- Its low ten bits must be free among the living; a taken number is skipped and the next one tried.
-INSERT INTO incarnation (process, started_at, lease_until, sends)
-VALUES ($1, redrive_now(), redrive_now() + $2, $3)
+-- What is contained by then, it cannot claim from.
+INSERT INTO incarnation (process, started_at, lease_until, sends, follows)
+SELECT $1, redrive_now(), redrive_now() + $2, $3, version FROM catalogue
 ON CONFLICT DO NOTHING RETURNING id
 
 -- name: renew
@@ -95,13 +96,13 @@ SELECT lifecycle FROM integration WHERE number = $1
 -- looked up by a statement of its own: this one's snapshot may be too old to see its winner.
 WITH alive AS MATERIALIZED (SELECT id FROM incarnation WHERE id = $1 FOR KEY SHARE),
 given AS MATERIALIZED (
-    SELECT g.*, i.lifecycle = 'active' AND g.mine AND EXISTS (SELECT FROM alive) AS claimed
+    SELECT g.*, i.lifecycle = 'active' AND i.containment IS NULL AND g.mine AND EXISTS (SELECT FROM alive) AS claimed
       FROM unnest($3::bigint[], $4::int[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[],
                   $10::text[], $11::int[], $12::text[], $13::text[], $14::bytea[], $15::bytea[], $16::bool[])
         AS g (id, integration, event_type, request_id, traceparent, tracestate, key, created_by, max_attempts,
               content_type, headers, payload, fingerprint, mine)
       JOIN integration i ON i.number = g.integration
-     WHERE i.lifecycle IN ('active', 'paused')),
+     WHERE i.lifecycle IN ('active', 'paused') AND i.containment IS DISTINCT FROM 'reject'),
 keyed AS (
     INSERT INTO dedupe (integration, key, item, fingerprint)
     SELECT integration, key, id, fingerprint FROM given WHERE key IS NOT NULL ORDER BY integration, key, id
@@ -158,7 +159,7 @@ WITH alive AS MATERIALIZED (SELECT id FROM incarnation WHERE id = $1 FOR KEY SHA
 pick AS MATERIALIZED (
     SELECT p.* FROM alive,
            unnest($3::int[], $4::int[], $5::int[], $6::bigint[], $7::int[]) AS w (integration, shards, shard, since, most)
-      JOIN integration i ON i.number = w.integration AND i.lifecycle = 'active'
+      JOIN integration i ON i.number = w.integration AND i.lifecycle = 'active' AND i.containment IS NULL
      CROSS JOIN LATERAL (
         SELECT l.integration, l.id, l.attempt, l.claimed_by, l.claimed_at AS orphaned_at
           FROM live l
@@ -353,7 +354,7 @@ WITH later AS MATERIALIZED (
     SELECT id FROM audit WHERE target_id = $15::text AND id > $11::bigint ORDER BY target_id DESC, id DESC LIMIT 1),
 exhumed AS (
     DELETE FROM dead WHERE id = $1 AND integration = $2 AND status = $3 AND cycle = $4 AND resolved_at IS NULL
-       AND EXISTS (SELECT FROM integration WHERE number = $2 AND lifecycle = 'active')
+       AND EXISTS (SELECT FROM integration WHERE number = $2 AND lifecycle = 'active' AND containment IS NULL)
        AND NOT EXISTS (SELECT FROM later) RETURNING id, risk),
 l AS (
     INSERT INTO live (id, integration, status, cycle, attempt, max_attempts, due_at, risk)
@@ -450,7 +451,7 @@ INSERT INTO lane (integration, shards, shard) SELECT $1, $2::smallint, s FROM ge
 ON CONFLICT DO NOTHING
 
 -- name: integrations
-SELECT number, lifecycle, version, config
+SELECT number, lifecycle, version, config, containment, traffic
   FROM integration WHERE changed > $1 ORDER BY integration_id
 
 -- name: items
@@ -585,3 +586,29 @@ ON CONFLICT (name) DO UPDATE SET owner = excluded.owner, until = excluded.until
  WHERE d.owner = excluded.owner OR d.until < redrive_now()
     OR NOT EXISTS (SELECT FROM incarnation WHERE id = d.owner)
 RETURNING owner
+
+-- containment
+
+-- name: steer
+-- The version within is that of the traffic alone: who changes the rest of an integration does not stand in its way.
+UPDATE integration SET containment = $1, traffic = $2, changed = $3
+ WHERE number = $4 AND coalesce((traffic::jsonb ->> 'version')::int, 0) = $5
+RETURNING number
+
+-- name: amend
+UPDATE answer SET status = $1, body = $2 WHERE scope = $3
+
+-- name: standing
+-- What the dead had claimed waits for whoever takes it over.
+SELECT count(*) - count(x.id), count(x.id)
+  FROM live l LEFT JOIN incarnation x ON x.id = l.claimed_by WHERE l.integration = $1
+
+-- name: has_backlog
+SELECT EXISTS (SELECT FROM live WHERE integration = $1 AND due_at <= $2 AND claimed_by IS NULL)
+
+-- name: follow
+UPDATE incarnation SET follows = $2 WHERE id = $1 AND follows < $2
+
+-- name: is_followed
+-- By every process whose lease has not run out; one whose lease has starts nothing.
+SELECT NOT EXISTS (SELECT FROM incarnation WHERE lease_until >= redrive_now() AND follows < $1)

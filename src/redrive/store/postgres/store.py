@@ -15,6 +15,7 @@ from redrive.domain.ids import EventId, IdSequence, ItemId, first_id_at
 from redrive.domain.integration import MAX_TIMEOUT_SECONDS, Integration
 from redrive.domain.item import RetryAt
 from redrive.domain.sharing import Lane
+from redrive.domain.traffic import Standing, Traffic
 from redrive.store.port import (
     Accepted,
     Backlog,
@@ -85,6 +86,7 @@ class PostgresStore:
         self._lanes = Lanes(timeout_seconds)
         self._hints = hints  # None: nobody would hear them through a pooler
         self._seen_version = -1
+        self._confirmed = -1
         self._owner = 0
         self._last_stamp = 0
         self._version = ""
@@ -138,7 +140,7 @@ class PostgresStore:
                 continue  # the next number; a thousand processes would have to live for this not to end
             return int(owner)
 
-        self._cursors, self._seen_version = Cursors(), -1
+        self._cursors, self._seen_version, self._confirmed = Cursors(), -1, -1
         self._owner = await self._database.run(enter)
         return self._owner
 
@@ -409,6 +411,60 @@ class PostgresStore:
             return True
 
         await self._database.write(note, _if_written(events, True))
+
+    # containment
+
+    @property
+    def catalogue_version(self) -> int:
+        """That was read last."""
+        return self._seen_version
+
+    async def steer(
+        self,
+        integration: Integration,
+        traffic: Traffic,
+        events: Sequence[AuditEvent],
+        once: Once | None = None,
+    ) -> Traffic | None:
+        """Replace an integration's traffic."""
+        steered: list[Traffic] = []
+
+        async def steer(connection: Connection) -> bool:
+            async with connection.transaction():
+                stored = await operate.steer(connection, integration, traffic)
+                if stored is None:
+                    return False
+                steered.append(stored)
+                await work.write_last_events(connection, events)
+                return True
+
+        return steered[-1] if await self._guarded(steer, events, once) else None
+
+    async def follow(self, owner: int, version: int) -> None:
+        """Confirm a version of the catalogue."""
+        if version > self._confirmed:
+            await self._database.again(lambda c: c.execute(SQL["follow"], owner, version))
+            self._confirmed = version
+
+    async def is_followed(self, version: int) -> bool:
+        """Whether all who live confirmed it."""
+        return bool((await self._database.ask(SQL["is_followed"], version))[0][0])
+
+    async def standing(self, integration: int) -> Standing:
+        """The open items of an integration."""
+        return Standing(*(await self._database.ask(SQL["standing"], integration))[0])
+
+    async def has_backlog(self, integration: int, until: datetime) -> bool:
+        """Whether something of it was due by then."""
+        return bool((await self._database.ask(SQL["has_backlog"], integration, to_ms(until)))[0][0])
+
+    async def amend(self, once: Once) -> None:
+        """Tell something else under a key."""
+        await self._database.again(lambda connection: operate.amend(connection, once))
+
+    async def is_elected(self, duty: str, owner: int) -> bool:
+        """Whether a duty is *owner*'s."""
+        return await self._duties.is_elected(duty, owner)
 
     # questions
 

@@ -4,10 +4,11 @@ import apsw
 
 from redrive.domain.delivery import Erasure, Item, Resolution
 from redrive.domain.integration import Integration
+from redrive.domain.traffic import Traffic
 from redrive.store.port import AlreadyAnswered, Once, Replay
-from redrive.store.rows import from_ms, pack_integration, to_ms
+from redrive.store.rows import from_ms, pack_integration, to_ms, traffic_columns
 from redrive.store.sqlite.connection import ask
-from redrive.store.sqlite.work import SQL, lifecycle
+from redrive.store.sqlite.work import SQL, door
 
 
 def create_integration(connection: apsw.Connection, integration: Integration) -> int | None:
@@ -44,9 +45,15 @@ def update_integration(connection: apsw.Connection, integration: Integration) ->
     return bool(rows)
 
 
+def steer(connection: apsw.Connection, integration: Integration, traffic: Traffic) -> bool:
+    """Replace its traffic if nobody else did since it was read."""
+    values = (*traffic_columns(traffic), integration.number, traffic.version - 1)
+    return bool(ask(connection, SQL["steer"], values))
+
+
 def replay(connection: apsw.Connection, replay: Replay) -> bool:
     """From the dead to the living, next cycle, due now; only while its integration sends."""
-    if lifecycle(connection, replay.integration).value != "active":
+    if not door(connection, replay.integration).sends:
         return False
     guard = (replay.id, replay.integration, replay.status.value, replay.cycle)
     if not (exhumed := ask(connection, SQL["exhume"], guard)):
@@ -102,6 +109,11 @@ def remember(connection: apsw.Connection, once: Once | None) -> None:
             SQL["remember"],
             (once.scope, once.fingerprint, once.status, once.body, to_ms(once.created_at), once.item),
         )
+
+
+def amend(connection: apsw.Connection, once: Once) -> None:
+    """Tell something else from now on under a key that was answered."""
+    connection.execute(SQL["amend"], (once.status, once.body, once.scope))
 
 
 def recall(connection: apsw.Connection, scope: bytes) -> Once | None:

@@ -13,8 +13,8 @@ UPDATE incarnation SET renewed_at = ? WHERE id = ? RETURNING id
 -- name: leave
 DELETE FROM incarnation WHERE id = ?
 
--- name: lifecycle
-SELECT lifecycle FROM integration WHERE number = ?
+-- name: door
+SELECT lifecycle, containment FROM integration WHERE number = ?
 
 -- name: insert_delivery
 INSERT INTO delivery (id, integration, event_type, request_id, traceparent, tracestate, idempotency_key,
@@ -199,7 +199,7 @@ ON CONFLICT DO NOTHING RETURNING number
 UPDATE integration SET lifecycle = ?, version = ?, config = ? WHERE number = ? AND version = ? RETURNING number
 
 -- name: integrations
-SELECT number, lifecycle, version, config FROM integration ORDER BY integration_id
+SELECT number, lifecycle, version, config, containment, traffic FROM integration ORDER BY integration_id
 
 -- name: delivery
 SELECT id, integration, event_type, request_id, traceparent, tracestate, idempotency_key, created_by,
@@ -330,3 +330,20 @@ SELECT value FROM secret_of_database WHERE name = ?
 
 -- name: exchange
 UPDATE secret_of_database SET value = ? WHERE name = ? AND value = ? RETURNING name
+
+-- containment
+
+-- name: steer
+-- The version within is that of the traffic alone: who changes the rest of an integration does not stand in its way.
+UPDATE integration SET containment = ?, traffic = ?
+ WHERE number = ? AND coalesce(traffic ->> '$.version', 0) = ? RETURNING number
+
+-- name: amend
+UPDATE answer SET status = ?, body = ? WHERE scope = ?
+
+-- name: standing
+SELECT (SELECT count(*) FROM live INDEXED BY live_due WHERE integration = :number AND claimed_by IS NULL),
+       (SELECT count(*) FROM live INDEXED BY live_status WHERE integration = :number)
+
+-- name: has_backlog
+SELECT 1 FROM live INDEXED BY live_due WHERE integration = ? AND claimed_by IS NULL AND due_at <= ? LIMIT 1

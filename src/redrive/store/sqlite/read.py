@@ -12,6 +12,7 @@ from redrive.domain.ids import EventId, ItemId, first_id_at
 from redrive.domain.integration import Integration
 from redrive.domain.item import DEAD, OPEN
 from redrive.domain.sharing import Lane, whole
+from redrive.domain.traffic import Standing
 from redrive.store.assemble import Found, assemble
 from redrive.store.port import EventFilter, Page, QueueFilter, StoreInconsistent
 from redrive.store.rows import (
@@ -98,6 +99,17 @@ def next_due(connection: apsw.Connection) -> dict[Lane, datetime]:
     """The earliest unclaimed due time of each integration that has one."""
     rows = ask(connection, SQL["next_due"])
     return {whole(number): from_ms(due) for number, due in rows if due is not None}
+
+
+def standing(connection: apsw.Connection, integration: int) -> Standing:
+    """The open items of an integration, each counted in an index."""
+    [(waiting, open_items)] = ask(connection, SQL["standing"], {"number": integration})
+    return Standing(waiting, open_items - waiting)
+
+
+def has_backlog(connection: apsw.Connection, integration: int, until_ms: int) -> bool:
+    """Whether something unclaimed was due by then."""
+    return bool(ask(connection, SQL["has_backlog"], (integration, until_ms)))
 
 
 def _candidates(

@@ -19,6 +19,7 @@ from redrive.domain.delivery import Attempt, Claim, Erasure, Item, Resolution
 from redrive.domain.ids import EventId, IdSequence, ItemId, first_id_at
 from redrive.domain.integration import Integration
 from redrive.domain.sharing import Lane
+from redrive.domain.traffic import Standing, Traffic
 from redrive.store.port import (
     Accepted,
     Backlog,
@@ -216,6 +217,47 @@ class SqliteStore:
     async def note(self, events: Sequence[AuditEvent]) -> None:
         """Write events alone."""
         await self._write(work.write_events, events)
+
+    # containment
+
+    @property
+    def catalogue_version(self) -> int:
+        """The one process knows of every change."""
+        return 0
+
+    async def steer(
+        self,
+        integration: Integration,
+        traffic: Traffic,
+        events: Sequence[AuditEvent],
+        once: Once | None = None,
+    ) -> Traffic | None:
+        """Replace an integration's traffic."""
+        steered = await self._guarded(lambda c: operate.steer(c, integration, traffic), events, once)
+        return traffic if steered else None
+
+    async def follow(self, owner: int, version: int) -> None:
+        """Nobody else would ask."""
+
+    async def is_followed(self, version: int) -> bool:  # noqa: ARG002 - as the port has it
+        """The one process that may start something is the one that asks."""
+        return True
+
+    async def standing(self, integration: int) -> Standing:
+        """The open items of an integration."""
+        return await self._read(read.standing, integration)
+
+    async def has_backlog(self, integration: int, until: datetime) -> bool:
+        """Whether something of it was due by then."""
+        return await self._read(read.has_backlog, integration, to_ms(until))
+
+    async def amend(self, once: Once) -> None:
+        """Tell something else under a key."""
+        await self._write(operate.amend, once)
+
+    async def is_elected(self, duty: str, owner: int) -> bool:  # noqa: ARG002 - as the port has it
+        """Nobody else could do it."""
+        return True
 
     async def integrations(self) -> Sequence[Integration]:
         """Every integration."""

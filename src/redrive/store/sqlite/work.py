@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 import apsw
 import msgspec
@@ -14,6 +14,7 @@ from redrive.domain.integration import ACCEPTING, Lifecycle
 from redrive.domain.item import Finish, RetryAt, Status
 from redrive.domain.outcome import Risk
 from redrive.domain.sharing import Lane
+from redrive.domain.traffic import Mode
 from redrive.store.named import load_queries
 from redrive.store.port import (
     Accepted,
@@ -46,22 +47,39 @@ SET_ASIDE = timedelta(hours=1)
 _claims_of = msgspec.json.Decoder(set[Numbers]).decode
 
 
+class Door(NamedTuple):
+    """What an integration lets in and out."""
+
+    lifecycle: Lifecycle
+    containment: Mode | None
+
+    @property
+    def sends(self) -> bool:
+        """Whether items may be claimed and replayed."""
+        return self.lifecycle is Lifecycle.ACTIVE and self.containment is None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether deliveries are accepted."""
+        return self.lifecycle in ACCEPTING and self.containment is not Mode.REJECT
+
+
 def accept(connection: apsw.Connection, intakes: Sequence[Intake], now: datetime) -> list[Verdict]:
     """One verdict each; what is accepted is due at once, also when its id runs ahead of the clock."""
-    lifecycles: dict[int, Lifecycle] = {}
+    doors: dict[int, Door] = {}
     living: dict[int, bool] = {}
     verdicts: list[Verdict] = []
     deliveries, live = [], []
     for intake in intakes:
         delivery = intake.delivery
         number = delivery.integration
-        if number not in lifecycles:
-            lifecycles[number] = lifecycle(connection, number)
-        refused = _refusal(connection, intake, lifecycles[number])
+        if number not in doors:
+            doors[number] = door(connection, number)
+        refused = _refusal(connection, intake, doors[number])
         if refused is not None:
             verdicts.append(refused)
             continue
-        owner = intake.owner if lifecycles[number] is Lifecycle.ACTIVE else None
+        owner = intake.owner if doors[number].sends else None
         if owner is not None:
             if owner not in living:
                 living[owner] = is_alive(connection, owner)
@@ -87,7 +105,10 @@ def hand_over(connection: apsw.Connection, item: Import) -> Verdict:
     """A delivery that is dead from the start."""
     delivery = item.delivery
     intake = Intake(delivery, item.fingerprint, None)
-    refused = _refusal(connection, intake, lifecycle(connection, delivery.integration))
+    contained = door(connection, delivery.integration)
+    refused = _refusal(
+        connection, intake, contained._replace(containment=None)
+    )  # it failed elsewhere already
     if refused is not None:
         return refused
     connection.execute(SQL["insert_delivery"], delivery_row(delivery))
@@ -110,7 +131,7 @@ def claim(connection: apsw.Connection, owner: int, wants: Mapping[Lane, int], no
     due_ms = to_ms(now)
     ids: list[int] = []
     for lane, most in wants.items():
-        if lifecycle(connection, lane.integration) is Lifecycle.ACTIVE:
+        if door(connection, lane.integration).sends:
             ids += [row[0] for row in ask(connection, SQL["due"], (lane.integration, due_ms, most))]
     connection.execute(SQL["stamp"], (owner, str(ids)))
     claims, set_aside = _claims(connection, owner, ids, now)
@@ -176,10 +197,13 @@ def renew(connection: apsw.Connection, owner: int, now: datetime) -> bool:
     return bool(ask(connection, SQL["renew"], (to_ms(now), owner)))
 
 
-def lifecycle(connection: apsw.Connection, number: int) -> Lifecycle:
-    """The lifecycle in force; an integration that is not there accepts nothing."""
-    rows = ask(connection, SQL["lifecycle"], (number,))
-    return to_choice(Lifecycle, rows[0][0]) if rows else Lifecycle.RETIRED
+def door(connection: apsw.Connection, number: int) -> Door:
+    """That of an integration; one that is not there accepts nothing."""
+    for lifecycle, containment in ask(connection, SQL["door"], (number,)):
+        return Door(
+            to_choice(Lifecycle, lifecycle), None if containment is None else to_choice(Mode, containment)
+        )
+    return Door(Lifecycle.RETIRED, None)
 
 
 def _claimed_by(connection: apsw.Connection, owner: int, ids: Sequence[int]) -> set[Numbers]:
@@ -188,7 +212,7 @@ def _claimed_by(connection: apsw.Connection, owner: int, ids: Sequence[int]) -> 
     return _claims_of(rows)
 
 
-def _refusal(connection: apsw.Connection, intake: Intake, lifecycle: Lifecycle) -> Verdict | None:
+def _refusal(connection: apsw.Connection, intake: Intake, door: Door) -> Verdict | None:
     delivery = intake.delivery
     key = (delivery.integration, delivery.idempotency_key)
     if delivery.idempotency_key is not None:
@@ -196,8 +220,8 @@ def _refusal(connection: apsw.Connection, intake: Intake, lifecycle: Lifecycle) 
         if taken:
             item, fingerprint = taken[0]
             return Duplicate(ItemId(item)) if fingerprint == intake.fingerprint else KeyReused()
-    if lifecycle not in ACCEPTING:
-        return Refused(lifecycle)
+    if not door.is_open:
+        return Refused(door.lifecycle)
     if delivery.idempotency_key is not None:
         connection.execute(SQL["take_key"], (*key, delivery.id, intake.fingerprint))
     return None

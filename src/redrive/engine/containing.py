@@ -1,0 +1,257 @@
+"""Containment: a person stops all that goes to an integration, and has it start again at a pace."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from redrive.audit.record import AuditEvent, EventType
+from redrive.domain.access import Call, Permission
+from redrive.domain.errors import Conflict, DependencyUnavailable, Fault, InvalidPayload
+from redrive.domain.integration import Integration
+from redrive.domain.traffic import (
+    DEFAULT_CONTAINMENT,
+    LONGEST_CONTAINMENT,
+    Containment,
+    Mode,
+    Release,
+    Standing,
+    Traffic,
+    drain,
+)
+from redrive.engine.audited import of_person
+from redrive.engine.catalogue import Catalogue
+from redrive.engine.membership import Membership
+from redrive.engine.once import Key, Render, Told, idempotent, kept
+from redrive.engine.tools import Tools
+from redrive.store.port import Once, StoreUnavailable
+from redrive.telemetry.events import AuditWritten, Operated
+
+TURNS: Final = 10
+PATIENCE_SECONDS: Final = 2.0  # for all processes to confirm, before the answer is that some have not yet
+LOOK_SECONDS: Final = 0.05
+
+
+class Order(Struct, frozen=True):
+    """What an operator asks for. Without an end it is *seconds* from now, without an owner the caller."""
+
+    reason: str
+    mode: Mode = Mode.HOLD
+    owner: str | None = None
+    until: datetime | None = None
+    seconds: float | None = None
+    incident: str | None = None
+
+
+class Contained(Struct, frozen=True):
+    """How an integration stands: `state` is none, containing (some process may still start something) or
+    contained.
+    """
+
+    integration: Integration
+    state: str
+    standing: Standing
+
+
+class Released(Struct, frozen=True):
+    """What a release did, or, `dry_run`, would do."""
+
+    integration: Integration
+    simulation: dict[str, Any]
+    dry_run: bool
+
+
+Simulate = Callable[[Integration, float | None], Awaitable[dict[str, Any]]]
+
+
+class Containing:
+    """The verbs; whoever contains is answered when all processes have confirmed, or after two seconds."""
+
+    def __init__(self, tools: Tools, catalogue: Catalogue, membership: Membership) -> None:
+        self.store = tools.store
+        self.clock = tools.clock
+        self.next_id = tools.next_id
+        self.announce = tools.announce
+        self.catalogue = catalogue
+        self.membership = membership
+        self.simulate: Simulate = self._drain
+
+    async def show(self, call: Call, integration_id: str) -> Contained:
+        """How it stands."""
+        call.require(Permission.VIEW)
+        integration = await self.catalogue.current(call, integration_id)
+        return await self._standing(integration)
+
+    async def contain(
+        self,
+        call: Call,
+        integration_id: str,
+        order: Order,
+        *,
+        render: Render[Contained],
+        key: Key | None = None,
+    ) -> Told:
+        """Stop all that goes to it; or change how, why and until when that is."""
+        call.require(Permission.OPERATE)
+
+        async def act() -> Told | None:
+            old = await self.catalogue.current(call, integration_id)
+            traffic = contained(old.traffic, order, call, self.clock.now())
+            new = replace(old, traffic=traffic)
+            event = self._event(call, EventType.CONTAINED, old, traffic, _why(order.reason, order.incident))
+            told = render(Contained(new, "containing", await self.store.standing(old.number)))
+            once = kept(key, told, self.clock.now())
+            return told if await self._written(call, old, traffic, event, once) else None
+
+        told = await idempotent(self.store, key, lambda: _until_written(act))
+        return told if told.again else await self._confirmed(call, integration_id, told, render, key)
+
+    async def release(
+        self,
+        call: Call,
+        integration_id: str,
+        reason: str,
+        *,
+        rate_per_second: float | None = None,
+        dry_run: bool = False,
+        render: Render[Released],
+        key: Key | None = None,
+    ) -> Told:
+        """Let everything go again, what waits at *rate_per_second*; a *dry_run* tells what that would be."""
+        call.require(Permission.OPERATE)
+
+        async def act() -> Told | None:
+            old = await self.catalogue.current(call, integration_id)
+            traffic = released(old.traffic, call.principal.id, reason, rate_per_second, self.clock.now())
+            simulation = await self.simulate(old, rate_per_second)
+            told = render(Released(old if dry_run else replace(old, traffic=traffic), simulation, dry_run))
+            if dry_run:
+                return told
+            event = self._event(
+                call, EventType.RELEASED, old, traffic, _why(reason) | {"simulation": simulation}
+            )
+            once = kept(key, told, self.clock.now())
+            return told if await self._written(call, old, traffic, event, once) else None
+
+        return await idempotent(self.store, key, lambda: _until_written(act))
+
+    async def _written(
+        self, call: Call, old: Integration, traffic: Traffic, event: AuditEvent, once: Once | None
+    ) -> bool:
+        kind, name = event.event_type.value, old.integration_id
+        if await self.catalogue.steer(old, traffic, [event], once) is None:
+            return False
+        self.announce(AuditWritten(kind))
+        self.announce(Operated(kind, call.principal.id, name, name, call.request_id))
+        return True
+
+    async def _confirmed(
+        self, call: Call, integration_id: str, told: Told, render: Render[Contained], key: Key | None
+    ) -> Told:
+        """What is told once every process has confirmed, should that be soon; else *told*."""
+        confirming = asyncio.create_task(self._until_confirmed(call, integration_id))
+        alarm = asyncio.create_task(self.clock.sleep(PATIENCE_SECONDS))
+        try:
+            await asyncio.wait([confirming, alarm], return_when=asyncio.FIRST_COMPLETED)
+            if not confirming.done():
+                return told
+            found = render(confirming.result())
+            if (once := kept(key, found, self.clock.now())) is not None:
+                await self.store.amend(once)
+        except StoreUnavailable:
+            return told  # which is durable, and true
+        finally:
+            for task in (confirming, alarm):
+                task.cancel()
+            await asyncio.gather(confirming, alarm, return_exceptions=True)
+        return found
+
+    async def _until_confirmed(self, call: Call, integration_id: str) -> Contained:
+        await self.membership.acknowledge()
+        while True:
+            found = await self._standing(await self.catalogue.current(call, integration_id))
+            if found.state != "containing":
+                return found
+            await self.clock.sleep(LOOK_SECONDS)
+
+    async def _standing(self, integration: Integration) -> Contained:
+        containment = integration.traffic.containment
+        state = "none"
+        if containment is not None:
+            is_followed = await self.store.is_followed(containment.version)
+            state = "contained" if is_followed else "containing"
+        return Contained(integration, state, await self.store.standing(integration.number))
+
+    async def _drain(self, integration: Integration, rate_per_second: float | None) -> dict[str, Any]:
+        standing = await self.store.standing(integration.number)
+        return drain(standing, integration.rate_per_second, rate_per_second)
+
+    def _event(
+        self, call: Call, kind: EventType, old: Integration, traffic: Traffic, metadata: dict[str, Any]
+    ) -> AuditEvent:
+        return of_person(
+            self.next_id,
+            self.clock.now(),
+            kind,
+            call,
+            integration_id=old.integration_id,
+            before=old.traffic.state(),
+            after=traffic.state(),
+            metadata=metadata,
+        )
+
+
+def contained(old: Traffic, order: Order, call: Call, now: datetime) -> Traffic:
+    """What *order* makes of it: a new containment, or another end to the one there is."""
+    until = ends_at(order, now)
+    new = Containment(
+        mode=order.mode,
+        reason=order.reason,
+        owner=order.owner or call.principal.id,
+        by=call.principal.id,
+        since=now,
+        until=until,
+        request_id=call.request_id,
+        incident=order.incident,
+    )
+    if old.containment is not None:  # nothing has started since, so nothing has to be confirmed again
+        new = replace(new, since=old.containment.since, version=old.containment.version)
+    return replace(old, containment=new, release=None, version=old.version + 1)
+
+
+def released(old: Traffic, by: str, reason: str, rate_per_second: float | None, now: datetime) -> Traffic:
+    """Nothing is contained any more; what waits goes at a rate. A release that drains takes another rate."""
+    if old.containment is None and old.release is None:
+        raise Conflict("the integration is not contained")
+    since = now if old.containment is not None or old.release is None else old.release.since
+    release = None if rate_per_second is None else Release(rate_per_second, since, by, reason)
+    return replace(old, containment=None, release=release, version=old.version + 1)
+
+
+def ends_at(order: Order, now: datetime) -> datetime:
+    """When a containment runs out; InvalidPayload when that is not ahead, or too far."""
+    if order.until is not None and order.seconds is not None:
+        raise InvalidPayload(Fault("/for_seconds", "give this or until, not both"))
+    after = DEFAULT_CONTAINMENT if order.seconds is None else timedelta(seconds=order.seconds)
+    until = now + after if order.until is None else order.until
+    pointer = "/until" if order.seconds is None else "/for_seconds"
+    if not now < until <= now + LONGEST_CONTAINMENT:
+        raise InvalidPayload(
+            Fault(pointer, f"must end within {LONGEST_CONTAINMENT.days} days from now, and not before now")
+        )
+    return until
+
+
+def _why(reason: str, incident: str | None = None) -> dict[str, Any]:
+    return {"reason": reason} if incident is None else {"reason": reason, "incident": incident}
+
+
+async def _until_written(act: Callable[[], Awaitable[Told | None]]) -> Told:
+    """Decide anew each time the traffic was changed between reading and writing."""
+    for _ in range(TURNS):
+        if (told := await act()) is not None:
+            return told
+    raise DependencyUnavailable("contention", "the integration changed each time it was about to be written")
