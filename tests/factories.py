@@ -14,6 +14,7 @@ from redrive.domain.ids import TIME_SHIFT, EventId, ItemId, first_id_at, instant
 from redrive.domain.integration import Integration, SigningSecret
 from redrive.domain.item import Finish, RetryAt, Status, Step
 from redrive.domain.outcome import Answer, Failed, Outcome, Reach, Succeeded, risk_of
+from redrive.domain.traffic import FLOWING, Containment, Mode, Traffic
 from redrive.store.port import Import, Intake, Once, Replay, Result
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -57,6 +58,25 @@ def an_integration(integration_id: str = "acme", **fields: Any) -> Integration:
 def secrets(*sealed: str) -> tuple[SigningSecret, ...]:
     """As a store sees them, which opens none."""
     return tuple(SigningSecret(each) for each in sealed)
+
+
+def a_containment(**fields: Any) -> Containment:
+    """Since NOW, for an hour."""
+    values: dict[str, Any] = {
+        "mode": Mode.HOLD,
+        "reason": "the vendor is down",
+        "owner": "ada",
+        "by": "ops",
+        "since": NOW,
+        "until": NOW + timedelta(hours=1),
+        "request_id": "req-of-the-containment",
+    }
+    return Containment(**values | fields)
+
+
+def contained(traffic: Traffic = FLOWING, **fields: Any) -> Traffic:
+    """What comes after *traffic* when it is contained."""
+    return replace(traffic, containment=a_containment(**fields), version=traffic.version + 1)
 
 
 def a_delivery(integration: int = 1, **fields: Any) -> Delivery:

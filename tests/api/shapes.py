@@ -43,7 +43,7 @@ INTEGRATION = frozenset(
     """integration_id name url method headers auth_mode signing_secrets lifecycle_status timeout_seconds
     max_attempts
     base_delay_seconds max_delay_seconds jitter retryable_network_codes concurrency rate_per_second health_url
-    shards redact_pointers redact_headers message_signature created_at updated_at""".split()
+    shards redact_pointers redact_headers message_signature containment release created_at updated_at""".split()
 )
 ITEM = frozenset(
     """recovery_id integration_id event_type request_id traceparent idempotency_key status cycle attempt_count

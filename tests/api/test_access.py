@@ -34,6 +34,8 @@ CALLS = {
     "POST /platform/integrations/{integration_id}/recovery/queue/{recovery_id}/replay": [OPERATE],
     "POST /platform/integrations/{integration_id}/recovery/queue/{recovery_id}/resolve": [OPERATE],
     "POST /platform/integrations/{integration_id}/secrets/rotate": [OPERATE],
+    "GET POST /platform/integrations/{integration_id}/containment": [VIEW, OPERATE],
+    "POST /platform/integrations/{integration_id}/containment/release": [OPERATE],
     "POST /platform/integrations/{integration_id}/recovery/queue/{recovery_id}/erase": [OPERATE],
     "GET /platform/audit/events": [VIEW],
 }

@@ -26,6 +26,8 @@ BODIES: dict[str, Any] = {
     "erase": {"reason": "request 4711"},
     "update_integration": {"name": "Renamed"},
     "rotate_secrets": {},
+    "contain": {"reason": "it is down"},
+    "release": {"reason": "it is back", "dry_run": True},
 }
 
 
@@ -110,7 +112,7 @@ def told(reply: Reply, integration_id: str) -> str:
 def test_every_call_on_an_integration_is_covered_here() -> None:
     named = {call.operation for call in CALLS}
 
-    assert named - BODIES.keys() == {"show_integration", "list_queue", "show_item"}
+    assert named - BODIES.keys() == {"show_integration", "list_queue", "show_item", "show_containment"}
     assert BODIES.keys() <= named
 
 

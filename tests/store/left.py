@@ -20,7 +20,7 @@ async def what_is_left(
     events = await events_of(store, EventFilter(integration_id=name))
     once = await store.recall(name.encode())
     return (
-        (integration.lifecycle_status, integration.name, integration.version),
+        (integration.lifecycle_status, integration.name, integration.version, integration.traffic),
         items,
         rows,
         sorted((event.event_type, event.request_id) for event in events),

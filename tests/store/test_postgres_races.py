@@ -11,6 +11,7 @@ from itertools import count
 from typing import Any, NamedTuple
 
 import pytest
+from msgspec.structs import replace
 
 from redrive.audit.record import EventType
 from redrive.domain.delivery import Claim, Delivery, Resolution
@@ -18,6 +19,7 @@ from redrive.domain.ids import recovery_id
 from redrive.domain.integration import Integration, Lifecycle
 from redrive.domain.item import Step
 from redrive.domain.sharing import whole
+from redrive.domain.traffic import Mode, Release, Traffic
 from redrive.store.port import Accepted, AlreadyAnswered, StoreUnavailable
 from redrive.store.postgres.store import LEASE_SECONDS
 from tests.factories import (
@@ -31,6 +33,7 @@ from tests.factories import (
     an_event,
     an_import,
     an_intake,
+    contained,
     later,
 )
 from tests.postgres import Server
@@ -153,6 +156,14 @@ async def orphaned(store: PostgresUnderTest, scene: Scene) -> None:
     await store.leave(scene.owner)
 
 
+async def held(store: PostgresUnderTest, scene: Scene) -> None:
+    """Due, and contained."""
+    await due(store, scene)
+    stored = await store.steer(scene.integration, contained(version=1), [])
+    assert stored is not None
+    scene.integration = replace(scene.integration, traffic=stored)
+
+
 # what they do; each says whether it had its way
 
 
@@ -197,8 +208,24 @@ async def resolves(process: Process, scene: Scene) -> bool:
     return await process.store.resolve(item, Resolution(NOW, process.name, "by phone"), event, None)
 
 
-async def contains(process: Process, scene: Scene) -> bool:
+async def pauses(process: Process, scene: Scene) -> bool:
     return await _moves_to(process, scene, Lifecycle.PAUSED)
+
+
+async def contains(process: Process, scene: Scene) -> bool:
+    return await _steers(process, scene, contained(scene.integration.traffic, by=process.name, version=1))
+
+
+async def rejects(process: Process, scene: Scene) -> bool:
+    traffic = contained(scene.integration.traffic, by=process.name, version=1, mode=Mode.REJECT)
+    return await _steers(process, scene, traffic)
+
+
+async def releases(process: Process, scene: Scene) -> bool:
+    release = Release(5.0, NOW, process.name, "it is back")
+    return await _steers(
+        process, scene, Traffic(release=release, version=scene.integration.traffic.version + 1)
+    )
 
 
 async def retires(process: Process, scene: Scene) -> bool:
@@ -238,6 +265,11 @@ async def _moves_to(process: Process, scene: Scene, lifecycle: Lifecycle) -> boo
     event = an_event(EventType.LIFECYCLE_CHANGED, **_of(process, scene) | {"target_id": scene.name})
     new = changed(scene.integration, lifecycle_status=lifecycle, name=process.name)
     return await process.store.update_integration(new, [event])
+
+
+async def _steers(process: Process, scene: Scene, traffic: Traffic) -> bool:
+    event = an_event(EventType.CONTAINED, **_of(process, scene) | {"target_id": scene.name})
+    return await process.store.steer(scene.integration, traffic, [event]) is not None
 
 
 def _of(process: Process, scene: Scene) -> dict[str, Any]:
@@ -286,19 +318,38 @@ CASES: Sequence[Case] = [
     Case(dead, replays, resolves, True, FIRST),
     Case(dead, resolves, replays, True, FIRST),
     Case(dead, resolves, resolves, True, FIRST),
-    Case(due, contains, claims, False, BOTH),
-    Case(due, claims, contains, False, BOTH),
-    Case(nothing, contains, accepts, False, BOTH),
-    Case(nothing, accepts, contains, False, BOTH),
-    Case(dead, contains, replays, False, BOTH),
-    Case(dead, replays, contains, False, BOTH),
-    Case(nothing, contains, retires, True, FIRST),
+    Case(due, pauses, claims, False, BOTH),
+    Case(due, claims, pauses, False, BOTH),
+    Case(nothing, pauses, accepts, False, BOTH),
+    Case(nothing, accepts, pauses, False, BOTH),
+    Case(dead, pauses, replays, False, BOTH),
+    Case(dead, replays, pauses, False, BOTH),
+    Case(nothing, pauses, retires, True, FIRST),
     Case(nothing, retires, accepts, False, BOTH),
     Case(nothing, accepts, retires, False, BOTH),
     Case(nothing, accepts, accepts, True, FIRST),
     Case(nothing, accepts, hands_over, True, FIRST),
     Case(nothing, hands_over, accepts, True, FIRST),
     Case(nothing, accepts_once, accepts_once, True, FIRST),
+    Case(due, contains, claims, False, BOTH),
+    Case(due, claims, contains, False, BOTH),
+    Case(claimed, contains, finishes, False, BOTH),
+    Case(claimed, contains, gives_back, False, BOTH),
+    Case(nothing, contains, accepts, False, BOTH),
+    Case(nothing, accepts, contains, False, BOTH),
+    Case(nothing, rejects, accepts, False, BOTH),
+    Case(nothing, accepts, rejects, False, BOTH),
+    Case(nothing, rejects, hands_over, False, BOTH),
+    Case(dead, contains, replays, False, BOTH),
+    Case(dead, replays, contains, False, BOTH),
+    Case(nothing, contains, contains, True, FIRST),
+    Case(nothing, contains, rejects, True, FIRST),
+    Case(nothing, contains, pauses, True, BOTH),
+    Case(nothing, pauses, contains, True, BOTH),
+    Case(held, releases, contains, True, FIRST),
+    Case(held, contains, releases, True, FIRST),
+    Case(held, releases, claims, False, (True, False)),
+    Case(held, releases, accepts, False, BOTH),
 ]
 
 

@@ -29,7 +29,10 @@ _DESCRIPTION = (
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """What the table does not say of a call. `body` and `reply` name schemas."""
+    """What the table does not say of a call. `body` and `reply` name schemas.
+
+    `later`: the status of the same reply when not all of it has happened yet.
+    """
 
     status: int
     reply: str
@@ -38,18 +41,27 @@ class Operation:
     key: Literal["call", "delivery"] | None = None
     refusals: tuple[type[RedriveError], ...] = ()
     media_type: str = "application/json"
+    later: int | None = None
 
 
 OPERATIONS = {
     "deliver": Operation(
-        202, "Accepted", "Delivery", key="delivery", refusals=(errors.Conflict, errors.RateLimited)
+        202,
+        "Accepted",
+        "Delivery",
+        key="delivery",
+        refusals=(errors.Conflict, errors.Contained, errors.RateLimited),
     ),
     "deliver_batch": Operation(202, "AcceptedBatch", "Batch", key="call", refusals=(errors.RateLimited,)),
     "list_queue": Operation(200, "RecoveryQueue", query=queue.FILTERS),
     "hand_over": Operation(201, "Imported", "Import", key="call", refusals=(errors.Conflict,)),
     "show_item": Operation(200, "Recovery"),
     "replay": Operation(
-        200, "Replayed", "Reason", key="call", refusals=(errors.ReplayConflict, errors.Conflict)
+        200,
+        "Replayed",
+        "Reason",
+        key="call",
+        refusals=(errors.ReplayConflict, errors.Conflict, errors.Contained),
     ),
     "resolve": Operation(200, "Resolved", "Reason", key="call", refusals=(errors.Conflict,)),
     "erase": Operation(200, "Erased", "Reason", key="call", refusals=(errors.Conflict,)),
@@ -62,6 +74,9 @@ OPERATIONS = {
     "rotate_secrets": Operation(
         200, "SavedIntegration", "NewSecret", key="call", refusals=(errors.Conflict,)
     ),
+    "show_containment": Operation(200, "Containment"),
+    "contain": Operation(200, "Containment", "NewContainment", key="call", later=202),
+    "release": Operation(200, "Released", "NewRelease", key="call", refusals=(errors.Conflict,)),
     "list_events": Operation(200, "AuditEvents", query=audit.FILTERS),
     "healthz": Operation(200, "Alive"),
     "readyz": Operation(200, "Ready"),
@@ -211,7 +226,7 @@ def _responses(route: Route, known: Operation) -> dict[str, Any]:
     names = ["Idempotency-Replayed"] if known.key else []
     reply = {"description": route.summary, "headers": _headers(*names)}
     reply["content"] = {known.media_type: {"schema": ref(known.reply)}}
-    found = {str(known.status): reply}
+    found = {str(status): reply for status in (known.status, known.later) if status is not None}
     by_status: dict[int, list[type[RedriveError]]] = {}
     for kind in _refusals(route, known):
         by_status.setdefault(problems.STATUS[kind], []).append(kind)

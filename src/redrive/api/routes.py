@@ -1,6 +1,6 @@
 """The table of calls: what contract §4 promises, and who may ask for it."""
 
-from redrive.api import audit, deliveries, integrations, openapi, queue, system
+from redrive.api import audit, containment, deliveries, integrations, openapi, queue, system
 from redrive.api.call import Route
 from redrive.domain.access import Permission
 from redrive.telemetry.metrics import Metrics
@@ -36,6 +36,9 @@ def routes(metrics: Metrics) -> list[Route]:
         Route(
             "POST", f"{_ONE}/secrets/rotate", OPERATE, integrations.rotate_secrets, "Sign with a new secret"
         ),
+        Route("GET", f"{_ONE}/containment", VIEW, containment.show_containment, "Show how it is contained"),
+        Route("POST", f"{_ONE}/containment", OPERATE, containment.contain, "Stop all that goes to it"),
+        Route("POST", f"{_ONE}/containment/release", OPERATE, containment.release, "Let it send again"),
         Route("GET", "/platform/audit/events", VIEW, audit.list_events, "List audit events"),
         Route("GET", "/healthz", None, system.healthz, "Whether the process lives"),
         Route("GET", "/readyz", None, system.readyz, "Whether the process accepts and sends"),

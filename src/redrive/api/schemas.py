@@ -6,6 +6,7 @@ from typing import Any, get_args
 
 import msgspec
 
+from redrive.api.containment import MOST_NAME, MOST_REASON, NewContainment, NewRelease
 from redrive.api.deliveries import MOST_BATCH
 from redrive.api.integrations import MOST_OVERLAP, Changes, NewIntegration, NewSecret
 from redrive.api.queue import FAILURE_CODES, Reason, Snapshot
@@ -26,6 +27,7 @@ from redrive.domain.item import DEAD, Status
 from redrive.domain.outcome import RETRYABLE_NETWORK_CODES, Reach
 from redrive.domain.redaction import MOST_RULES, POINTER
 from redrive.domain.target import MAX_URL
+from redrive.domain.traffic import LONGEST_CONTAINMENT, Mode
 
 Schema = dict[str, Any]
 _REF = "#/components/schemas/"
@@ -112,7 +114,8 @@ _ENCODING = words(("json", "text", "base64"))
 def _asked() -> dict[str, Schema]:
     """Request bodies."""
     _, found = msgspec.json.schema_components(
-        [NewIntegration, Changes, NewSecret, Reason, Snapshot], ref_template=_REF
+        [NewIntegration, Changes, NewSecret, Reason, Snapshot, NewContainment, NewRelease],
+        ref_template=_REF,
     )
     for name in (NewIntegration.__name__, Changes.__name__):
         _bound(found[name]["properties"])
@@ -120,6 +123,11 @@ def _asked() -> dict[str, Schema]:
     rotation["overlap_seconds"] |= {"minimum": 0, "maximum": MOST_OVERLAP}
     rotation["secret"]["anyOf"][0] |= _SECRET
     found[Reason.__name__]["properties"]["reason"] = line(256)
+    _bound_containment(found[NewContainment.__name__]["properties"])
+    release = found[NewRelease.__name__]["properties"]
+    low, high = RANGES["rate_per_second"]
+    release["reason"] |= line(MOST_REASON)
+    release["rate_per_second"]["anyOf"][0] |= {"minimum": low, "maximum": high}
     event_type, headers = line(128), _SENT_HEADERS
     forms = {
         "JsonDelivery": ({"event_type": event_type, "payload": _PAYLOAD}, {"headers": headers}),
@@ -193,6 +201,17 @@ def _bound(properties: dict[str, Schema]) -> None:
     properties["credentials"] |= _CREDENTIALS
 
 
+def _bound_containment(properties: dict[str, Schema]) -> None:
+    properties["reason"] |= line(MOST_REASON)
+    for name in ("owner", "incident"):
+        properties[name]["anyOf"][0] |= line(MOST_NAME)
+    properties["until"]["anyOf"][0] |= INSTANT
+    properties["for_seconds"]["anyOf"][0] |= {
+        "exclusiveMinimum": 0,
+        "maximum": LONGEST_CONTAINMENT.total_seconds(),
+    }
+
+
 def _values() -> dict[str, Schema]:
     """What replies are made of."""
     snapshot = {"content_type": STRING, "encoding": _ENCODING, "size": COUNT, "truncated": BOOLEAN}
@@ -205,6 +224,33 @@ def _values() -> dict[str, Schema]:
         "PayloadSnapshot": obj(snapshot, body),
         "ResponseSnapshot": obj(snapshot | {"status": COUNT, "headers": _PAIRS}, body),
         "Integration": obj(_INTEGRATION),
+        "HowContained": obj(
+            {
+                "mode": words(Mode),
+                "reason": STRING,
+                "owner": STRING,
+                "by": STRING,
+                "since": INSTANT,
+                "until": INSTANT,
+                "incident": or_null(STRING),
+                "request_id": _REQUEST_ID,
+            }
+        ),
+        "HowReleased": obj({"rate_per_second": NUMBER, "since": INSTANT, "by": STRING, "reason": STRING}),
+        "Simulation": obj(
+            {
+                "backlog": COUNT,
+                "rates": array(
+                    obj(
+                        {
+                            "rate_per_second": NUMBER,
+                            "drain_seconds": NUMBER,
+                            "new_traffic_delay_seconds": NUMBER,
+                        }
+                    )
+                ),
+            }
+        ),
         "Item": obj(_ITEM),
         "Attempt": obj(_ATTEMPT),
         "AuditEvent": obj(
@@ -263,6 +309,8 @@ _INTEGRATION: dict[str, Schema] = {
     "health_url": or_null(STRING),
     "redact_pointers": array(STRING),
     "redact_headers": array(STRING),
+    "containment": or_null(ref("HowContained")),
+    "release": or_null(ref("HowReleased")),
     "created_at": INSTANT,
     "updated_at": INSTANT,
 }
@@ -313,7 +361,13 @@ _ATTEMPT: dict[str, Schema] = {
 
 _OF_ONE_DELIVERY = [
     kind.__name__
-    for kind in (errors.InvalidPayload, errors.TooLarge, errors.IdempotencyKeyReused, errors.Conflict)
+    for kind in (
+        errors.InvalidPayload,
+        errors.TooLarge,
+        errors.IdempotencyKeyReused,
+        errors.Conflict,
+        errors.Contained,
+    )
 ]
 
 
@@ -358,6 +412,27 @@ def _replies() -> dict[str, Schema]:
         "SavedIntegration": _reply(
             _INTEGRATION,
             {"secret": {"type": "string", "description": "The signing secret that was made; shown once."}},
+        ),
+        "Containment": _reply(
+            {
+                "integration_id": _INTEGRATION_ID,
+                "state": words(("none", "containing", "contained")),
+                "containment": or_null(ref("HowContained")),
+                "release": or_null(ref("HowReleased")),
+                "waiting": COUNT,
+                "in_flight": COUNT,
+            }
+        ),
+        "Released": _reply(
+            {
+                "integration_id": _INTEGRATION_ID,
+                "released": BOOLEAN,
+                "dry_run": BOOLEAN,
+                "simulation": ref("Simulation"),
+                "containment": or_null(ref("HowContained")),
+                "release": or_null(ref("HowReleased")),
+                "reason": STRING,
+            }
         ),
         "AuditEvents": _reply(
             {

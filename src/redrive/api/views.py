@@ -45,9 +45,22 @@ def integration(found: Integration, defaults: Defaults, *, now: datetime) -> dic
         "health_url": found.health_url,
         "redact_pointers": list(found.redact_pointers),
         "redact_headers": list(found.redact_headers),
+        "containment": containment(found),
+        "release": release(found),
         "created_at": rfc3339(found.created_at),
         "updated_at": rfc3339(found.updated_at),
     }
+
+
+def containment(found: Integration) -> dict[str, Any] | None:
+    """How an integration is contained, if it is."""
+    contained = found.traffic.containment
+    return None if contained is None else contained.state() | {"request_id": contained.request_id}
+
+
+def release(found: Integration) -> dict[str, Any] | None:
+    """How what waited when it was released is sent, until that is done."""
+    return None if found.traffic.release is None else found.traffic.release.state()
 
 
 def item(found: Item, integration: Integration, *, bodies: bool) -> dict[str, Any]:

@@ -140,10 +140,55 @@ class Client:
 
         Those before it sign as well for *overlap_seconds* (the service's default: a day).
         """
-        given = {"secret": secret, "signature_scheme": signature_scheme, "overlap_seconds": overlap_seconds}
-        fields = {name: value for name, value in given.items() if value is not None}
+        fields = _given_or_left_out(
+            secret=secret, signature_scheme=signature_scheme, overlap_seconds=overlap_seconds
+        )
         correlation: Correlation = {"request_id": request_id, "traceparent": traceparent}
         path = f"{_under(integration_id)}/secrets/rotate"
+        return self._post(path, write(fields), idempotency_key, correlation)
+
+    # containment
+
+    def containment(self, integration_id: str, **correlation: Unpack[Correlation]) -> Answer:
+        """Whether an integration is contained, by whom and why; what waits and what is in flight."""
+        return self._get(_under(integration_id, "containment"), {}, correlation)
+
+    def contain(
+        self,
+        integration_id: str,
+        reason: str,
+        *,
+        mode: str | None = None,
+        owner: str | None = None,
+        until: datetime | str | None = None,
+        for_seconds: float | None = None,
+        incident: str | None = None,
+        idempotency_key: str | None = None,
+        **correlation: Unpack[Correlation],
+    ) -> Answer:
+        """Stop all that goes to an integration, or change how and until when (the default: in 4 hours).
+
+        Its `state` is `contained` once no attempt can start any more, `containing` until then.
+        """
+        ends = instant(until) if isinstance(until, datetime) else until
+        fields = _given_or_left_out(
+            reason=reason, mode=mode, owner=owner, until=ends, for_seconds=for_seconds, incident=incident
+        )
+        return self._post(_under(integration_id, "containment"), write(fields), idempotency_key, correlation)
+
+    def release(
+        self,
+        integration_id: str,
+        reason: str,
+        *,
+        rate_per_second: float | None = None,
+        dry_run: bool = False,
+        idempotency_key: str | None = None,
+        **correlation: Unpack[Correlation],
+    ) -> Answer:
+        """Let an integration send again: what waits at a rate. *dry_run* tells only what that would mean."""
+        fields = _given_or_left_out(reason=reason, rate_per_second=rate_per_second, dry_run=dry_run or None)
+        path = _under(integration_id, "containment", "release")
         return self._post(path, write(fields), idempotency_key, correlation)
 
     # deliveries
@@ -367,6 +412,10 @@ def _split(call: Mapping[str, Any]) -> tuple[dict[str, Any], Correlation]:
 
 def _given(**fields: Any) -> dict[str, Any]:
     return {name: value for name, value in fields.items() if value is not _NOT_GIVEN}
+
+
+def _given_or_left_out(**fields: Any) -> dict[str, Any]:
+    return {name: value for name, value in fields.items() if value is not None}
 
 
 def _word(value: object) -> str:

@@ -96,6 +96,7 @@ class Containing:
     ) -> Told:
         """Stop all that goes to it; or change how, why and until when that is."""
         call.require(Permission.OPERATE)
+        ends_at(order, self.clock.now())  # what is wrong with the order is said before anything is looked up
 
         async def act() -> Told | None:
             old = await self.catalogue.current(call, integration_id)
