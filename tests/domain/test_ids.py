@@ -8,12 +8,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from redrive.domain.ids import (
+    GROUP_ID,
     ID_EPOCH,
     RECOVERY_ID,
     IdSequence,
     event_id,
     first_id_at,
+    group_id,
     instant_of,
+    parse_group_id,
     parse_recovery_id,
     recovery_id,
 )
@@ -165,3 +168,19 @@ def test_a_sequence_does_not_run_ahead_of_the_clock_by_what_is_long_past() -> No
     sequence.follow(started(2).next(NOW - timedelta(hours=1)))
 
     assert instant_of(sequence.next(NOW)) == NOW
+
+
+@pytest.mark.parametrize("number", [0, 1, -1, (1 << 63) - 1, -(1 << 63), 0x0123456789ABCDEF])
+def test_a_group_has_a_name_that_leads_back_to_its_number(number: int) -> None:
+    name = group_id(number)
+
+    assert GROUP_ID.fullmatch(name)
+    assert len(name) == len("grp_") + 13
+    assert parse_group_id(name) == number
+
+
+@pytest.mark.parametrize(
+    "text", ["", "grp_", "rec_0000000000000", "grp_g000000000000", "grp_00000000000", "grp_000000000000u"]
+)
+def test_what_no_group_can_be_called_names_none(text: str) -> None:
+    assert parse_group_id(text) is None

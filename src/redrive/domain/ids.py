@@ -19,7 +19,10 @@ SEQUENCE_BITS = 12
 MOST_SHARDS = 64  # what ids are split into
 ITEM_PREFIX = "rec_"
 EVENT_PREFIX = "evt_"
+GROUP_PREFIX = "grp_"
 RECOVERY_ID = re.compile(r"[a-z0-9_-]{1,64}", re.ASCII)
+GROUP_ID = re.compile(f"{GROUP_PREFIX}[0-9a-f][{ALPHABET}]{{12}}", re.ASCII)
+_UNSIGNED = 1 << 64
 _PAIRS = [a + b for a in ALPHABET for b in ALPHABET]
 _TEXT = re.compile(f"[0-7][{ALPHABET}]{{12}}", re.ASCII)
 _VALUE = {character: value for value, character in enumerate(ALPHABET)}
@@ -41,10 +44,20 @@ def parse_recovery_id(text: str) -> ItemId | None:
     body = text.removeprefix(ITEM_PREFIX)
     if body == text or not _TEXT.fullmatch(body):
         return None
-    number = 0
-    for character in body:
-        number = number << 5 | _VALUE[character]
-    return ItemId(number)
+    return ItemId(_decode(body))
+
+
+def group_id(number: int) -> str:
+    """The public name of a failure group: of 64 bits of a hash, which a store keeps with a sign."""
+    return GROUP_PREFIX + _encode(number % _UNSIGNED)
+
+
+def parse_group_id(text: str) -> int | None:
+    """The number behind *text*, or None when no group can have that name."""
+    if not GROUP_ID.fullmatch(text):
+        return None
+    number = _decode(text.removeprefix(GROUP_PREFIX))
+    return number - _UNSIGNED if number >> 63 else number
 
 
 def first_id_at(instant: datetime) -> int:
@@ -99,3 +112,10 @@ def _encode(number: int) -> str:
         + pairs[number >> 10 & 1023]
         + pairs[number & 1023]
     )
+
+
+def _decode(text: str) -> int:
+    number = 0
+    for character in text:
+        number = number << 5 | _VALUE[character]
+    return number

@@ -98,6 +98,16 @@ def classify(answer: Answer, *, retry_after: timedelta | None = None) -> Outcome
     return Failed(f"HTTP_{status}", _sentence(status), Reach.ANSWERED, answer, asked)
 
 
+def risk_of(failed: Failed) -> Risk:
+    """What sending again would risk after this one failure."""
+    if failed.reach is Reach.NOT_SENT:
+        return Risk.NEVER_SENT
+    match = _HTTP.fullmatch(failed.code)
+    if failed.reach is Reach.ANSWERED and match is not None and (match[1] == "503" or match[1] < "500"):
+        return Risk.REFUSED
+    return Risk.AMBIGUOUS
+
+
 def is_retryable_status(status: int) -> bool:
     """408, 429 and every 5xx."""
     return status in (408, 429) or 500 <= status <= 599
