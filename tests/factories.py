@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from hashlib import sha256
 from itertools import count
 from typing import Any
 
@@ -9,7 +10,7 @@ from msgspec.structs import replace
 
 from redrive.audit.record import Actor, AuditEvent, EventType
 from redrive.domain.delivery import Attempt, Claim, Delivery, Evidence
-from redrive.domain.grouping import cause_of
+from redrive.domain.grouping import Cause, cause_of
 from redrive.domain.ids import TIME_SHIFT, EventId, ItemId, first_id_at, instant_of
 from redrive.domain.integration import Integration, SigningSecret
 from redrive.domain.item import Finish, RetryAt, Status, Step
@@ -174,6 +175,19 @@ def an_import(delivery: Delivery, status: Status = Status.DLQ, **fields: Any) ->
         "event": an_event(EventType.IMPORTED),
     }
     return Import(delivery, status=status, **values | fields)
+
+
+def a_cause(detail: str = "it is down", **fields: Any) -> Cause:
+    """Of a number that follows from its detail."""
+    digest = sha256(detail.encode()).digest()
+    values: dict[str, Any] = {
+        "number": int.from_bytes(digest[:8], "big", signed=True),
+        "fingerprint": f"v1:{digest.hex()}",
+        "failure_class": "http_5xx",
+        "failure_code": "HTTP_503",
+        "detail": detail,
+    }
+    return Cause(**values | fields)
 
 
 def a_replay(delivery: Delivery, status: Status = Status.DLQ, **fields: Any) -> Replay:

@@ -15,6 +15,7 @@ STATUS: dict[type[RedriveError], int] = {
     errors.PathNotFound: 404,
     errors.IntegrationNotFound: 404,
     errors.RecoveryNotFound: 404,
+    errors.GroupNotFound: 404,
     errors.MethodNotAllowed: 405,
     errors.ReplayConflict: 409,
     errors.Conflict: 409,

@@ -33,6 +33,11 @@ class EventType(StrEnum):
     CONTAINED = "platform.integration.contained"
     RELEASED = "platform.integration.released"
     CONTAINMENT_EXPIRED = "platform.integration.containment_expired"
+    GROUP_ACKNOWLEDGED = "platform.integration.group_acknowledged"
+    GROUP_RESOLVED = "platform.integration.group_resolved"
+    GROUP_REOPENED = "platform.integration.group_reopened"
+    GROUP_MUTED = "platform.integration.group_muted"
+    GROUP_COMMENTED = "platform.integration.group_commented"
     ACCESS_DENIED = "platform.integration.access_denied"
 
 
@@ -52,6 +57,11 @@ WHEN: dict[EventType, str] = {
     EventType.CONTAINED: "an integration was contained, or its containment was changed",
     EventType.RELEASED: "an integration was released, or its rate after that was changed",
     EventType.CONTAINMENT_EXPIRED: "a containment ran out and the receiver was not well: it goes on",
+    EventType.GROUP_ACKNOWLEDGED: "a person looks at a group of failures",
+    EventType.GROUP_RESOLVED: "a person closed a group of failures; each of its items has its own event",
+    EventType.GROUP_REOPENED: "a person opened a group of failures again",
+    EventType.GROUP_MUTED: "a person had alerts of a group of failures held back, or ended that",
+    EventType.GROUP_COMMENTED: "a person wrote about a group of failures",
     EventType.ACCESS_DENIED: "a call was refused with 403",
 }
 
@@ -79,7 +89,7 @@ class AuditEvent(Struct, frozen=True):
     traceparent: str | None
     actor: Actor
     integration_id: str | None
-    target_type: Literal["recovery_item", "integration", "route"]
+    target_type: Literal["recovery_item", "integration", "route", "failure_group"]
     target_id: str
     result: Literal["success", "failure", "denied"]
     before_state: dict[str, Any]

@@ -65,6 +65,9 @@ class Attempt(Struct, frozen=True):
     outcome: Outcome
     retryable: bool | None  # None: it succeeded
     span_id: str
+    group: int | None = (
+        None  # of failures of its cause; None: it succeeded, or failed before there were groups
+    )
 
 
 class Evidence(Struct, frozen=True):
@@ -112,6 +115,8 @@ class Item(Struct, frozen=True):
     updated_by: str
     updated_at: datetime
     erasure: Erasure | None = None
+    risk: Risk = Risk.NONE
+    group: int | None = None  # of failures, that a dead item waits in
 
     @property
     def recovery_id(self) -> str:

@@ -69,6 +69,12 @@ class RecoveryNotFound(RedriveError):
     code = "INT-404-RECOVERY-NOT-FOUND"
 
 
+class GroupNotFound(RedriveError):
+    """There is no such group of failures in this integration."""
+
+    code = "INT-404-GROUP-NOT-FOUND"
+
+
 class MethodNotAllowed(RedriveError):
     """This path does not answer to this method; the Allow header names those it does."""
 

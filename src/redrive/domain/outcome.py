@@ -120,17 +120,6 @@ def is_retryable(code: str, network_codes: frozenset[str]) -> bool:
     return code in ALWAYS_RETRYABLE or (code in network_codes and code not in NEVER_RETRYABLE)
 
 
-def risk_of(failed: Failed) -> Risk:
-    """What this failure adds: a 5xx other than 503 may have come after the work was done."""
-    if failed.reach is Reach.NOT_SENT:
-        return Risk.NEVER_SENT
-    if failed.reach is Reach.ANSWERED and failed.answer is not None:
-        status = failed.answer.status
-        if 300 <= status <= 499 or status == 503:
-            return Risk.REFUSED
-    return Risk.AMBIGUOUS
-
-
 def _sentence(status: int) -> str:
     if 300 <= status <= 399:
         return f"the receiver answered {status}; redirects are not followed"

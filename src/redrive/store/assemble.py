@@ -6,9 +6,18 @@ from datetime import datetime
 
 from redrive.domain.delivery import Attempt, Delivery, Evidence, Item, Resolution
 from redrive.domain.item import Status
-from redrive.domain.outcome import Failed, Succeeded
+from redrive.domain.outcome import Failed, Risk, Succeeded
 from redrive.store.port import StoreInconsistent
-from redrive.store.rows import Row, from_ms, to_attempt, to_choice, to_delivery, to_erasure, to_evidence
+from redrive.store.rows import (
+    Row,
+    from_ms,
+    to_attempt,
+    to_choice,
+    to_delivery,
+    to_erasure,
+    to_evidence,
+    to_risk,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +44,8 @@ class _Place:
     max_attempts: int
     next_retry_at: datetime | None = None
     resolution: Resolution | None = None
+    risk: Risk = Risk.NONE
+    group: int | None = None
 
 
 def assemble(found: Found) -> Item:
@@ -68,6 +79,8 @@ def assemble(found: Found) -> Item:
         updated_by=updated_by,
         updated_at=updated_at,
         erasure=erasure,
+        risk=place.risk,
+        group=place.group,
     )
 
 
@@ -85,20 +98,30 @@ def _place(found: Found, delivery: Delivery, last: Attempt | None) -> _Place:
 
 
 def _among_the_living(row: Row) -> _Place:
-    integration, text, cycle, attempt, max_attempts, due_ms, claimed_by = row
+    integration, text, cycle, attempt, max_attempts, due_ms, claimed_by, risk = row
     status = to_choice(Status, text)
     waits = status is Status.RETRYING and claimed_by is None
-    return _Place(integration, status, cycle, attempt, max_attempts, from_ms(due_ms) if waits else None)
+    due_at = from_ms(due_ms) if waits else None
+    return _Place(integration, status, cycle, attempt, max_attempts, due_at, risk=to_risk(risk))
 
 
 def _among_the_dead(row: Row, delivery: Delivery) -> _Place:
-    integration, text, cycle, attempt, max_attempts, at, by, why = row
+    integration, text, cycle, attempt, max_attempts, at, by, why, risk, group = row
     resolution = None
     if at is not None:
         if by is None or why is None:
             raise StoreInconsistent(f"{delivery.id} was resolved by nobody, or for no reason")
         resolution = Resolution(from_ms(at), by, why)
-    return _Place(integration, to_choice(Status, text), cycle, attempt, max_attempts, resolution=resolution)
+    return _Place(
+        integration,
+        to_choice(Status, text),
+        cycle,
+        attempt,
+        max_attempts,
+        resolution=resolution,
+        risk=to_risk(risk),
+        group=group,
+    )
 
 
 def _check(delivery: Delivery, place: _Place, last: Attempt | None, cycles: Sequence[Row]) -> None:

@@ -15,6 +15,7 @@ from redrive.audit.record import AuditEvent, EventType
 from redrive.clock import Clock
 from redrive.domain.access import Permission
 from redrive.domain.delivery import Attempt, Claim, Delivery, Erasure, Evidence, Item, Resolution
+from redrive.domain.failure_group import Comment, DeadItem, FailureGroup, GroupState
 from redrive.domain.grouping import Cause
 from redrive.domain.ids import EventId, IdSequence, ItemId
 from redrive.domain.integration import Integration, Lifecycle
@@ -142,6 +143,8 @@ class Import(Struct, frozen=True):
     attempt_count: int
     last: Evidence
     event: AuditEvent
+    risk: Risk = Risk.AMBIGUOUS
+    cause: Cause | None = None  # nothing is known of why it failed
 
 
 class Replay(Struct, frozen=True):
@@ -170,6 +173,8 @@ class QueueFilter(Struct, frozen=True):
     until: datetime | None = None
     done: bool | None = None  # whether it succeeded or was resolved
     resolved: bool | None = None
+    group: int | None = None  # of failures
+    risk: Risk | None = None
 
     def matches(self, item: Item) -> bool:
         """Whether *item* is wanted, whenever it was accepted: a store walks no further than the instants."""
@@ -179,6 +184,8 @@ class QueueFilter(Struct, frozen=True):
             and self.event_type in (None, item.delivery.event_type)
             and self.resolved in (None, item.resolution is not None)
             and self.done in (None, item.is_done)
+            and self.group in (None, item.group)
+            and self.risk in (None, item.risk)
         )
 
 
@@ -203,6 +210,23 @@ class Page(Struct, Generic[Row], frozen=True):
 
     rows: Sequence[Row]
     next_below: int | None
+
+
+Position = tuple[int, int]  # of a group in a list: when it failed last, in milliseconds, and its number
+
+
+class GroupPage(Struct, frozen=True):
+    """Groups, of which those that failed last come first. `next_below`: the next page goes on below it."""
+
+    rows: Sequence[FailureGroup]
+    next_below: Position | None
+
+
+class Closed(Struct, frozen=True):
+    """An item of a group that is resolved, and the event that tells of it."""
+
+    item: DeadItem
+    event: AuditEvent
 
 
 class Token(Struct, frozen=True):
@@ -440,6 +464,47 @@ class Store(Protocol):
 
     async def backlog(self) -> Backlog:
         """What waits, for metrics and readiness."""
+        ...
+
+    # failure groups
+
+    async def groups(
+        self, integration: int, state: GroupState | None, *, limit: int, below: Position | None
+    ) -> GroupPage:
+        """A page of groups that are in *state* now (None: in any), the last seen first."""
+        ...
+
+    async def group(self, integration: int, number: int) -> FailureGroup | None:
+        """One group; None when this integration has no such group."""
+        ...
+
+    async def comments(self, integration: int, group: int, *, limit: int, below: int | None) -> Page[Comment]:
+        """A page of what was written about a group, newest first."""
+        ...
+
+    async def judge(
+        self, before: FailureGroup, after: FailureGroup, event: AuditEvent, once: Once | None
+    ) -> bool:
+        """Replace what people said of a group; False when somebody else said something since *before*."""
+        ...
+
+    async def comment(self, comment: Comment, event: AuditEvent, once: Once | None) -> bool:
+        """Add a comment; False when there is no such group any more."""
+        ...
+
+    async def unresolved(
+        self, integration: int, group: int, *, died_by: datetime, after: int, limit: int
+    ) -> Sequence[DeadItem]:
+        """Items of a group that had died by then and wait for a person, by id, from *after* an id on."""
+        ...
+
+    async def close_items(
+        self, integration: int, items: Sequence[Closed], resolution: Resolution
+    ) -> int | None:
+        """Close these for good but those that moved on, which leave no event; how many were closed.
+
+        None: nothing was done, as one of the events would not be the last of its item.
+        """
         ...
 
     # callers

@@ -10,11 +10,21 @@ from msgspec.structs import replace
 from redrive.audit.record import AuditEvent, digest_of, record_of
 from redrive.domain.access import Permission
 from redrive.domain.delivery import Attempt, Delivery, Erasure, Evidence, Headers
+from redrive.domain.failure_group import (
+    COUNTED_AT_MOST,
+    Comment,
+    DeadItem,
+    FailureGroup,
+    GroupState,
+    Judgement,
+)
+from redrive.domain.grouping import Cause
 from redrive.domain.ids import ItemId, instant_of
 from redrive.domain.integration import Integration
+from redrive.domain.item import Status
 from redrive.domain.outcome import Answer, Failed, Outcome, Reach, Risk, Succeeded
 from redrive.domain.traffic import FLOWING, Traffic
-from redrive.store.port import StoreInconsistent, Token
+from redrive.store.port import Position, StoreInconsistent, Token
 
 Row = tuple[Any, ...]
 Value = TypeVar("Value")
@@ -113,6 +123,7 @@ def to_attempt(row: Row) -> Attempt:
         reach,
         retry_after,
         span_id,
+        group,
         *answer,
     ) = row
     return Attempt(
@@ -123,6 +134,7 @@ def to_attempt(row: Row) -> Attempt:
         outcome=_outcome(code, detail, reach, retry_after, to_answer(answer)),
         retryable=None if retryable is None else bool(retryable),
         span_id=span_id,
+        group=group,
     )
 
 
@@ -212,6 +224,53 @@ def to_integration(row: Row) -> Integration:
     return replace(found, number=number, version=version, traffic=traffic)
 
 
+def cause_row(cause: Cause) -> Row:
+    """As `count_failure` wants it."""
+    return (cause.number, cause.fingerprint, cause.failure_class, cause.failure_code, cause.detail)
+
+
+def to_group(row: Row) -> FailureGroup:
+    """From the columns of `groups`."""
+    (integration, number, fingerprint, kind, code, detail, failures, first_ms, last_ms, sample,
+     state, at_ms, by, muted_ms, items) = row  # fmt: skip
+    return FailureGroup(
+        integration=integration,
+        cause=Cause(number, fingerprint, kind, code, detail),
+        failures=failures,
+        first_seen_at=from_ms(first_ms),
+        last_seen_at=from_ms(last_ms),
+        sample=ItemId(sample),
+        judgement=Judgement(to_choice(GroupState, state), _instant(at_ms), by, _instant(muted_ms)),
+        items=min(items, COUNTED_AT_MOST),
+        items_is_exact=items <= COUNTED_AT_MOST,
+    )
+
+
+def judgement_row(judged: Judgement) -> Row:
+    """As `judge` wants it."""
+    muted = judged.muted_until
+    return (
+        judged.state.value, None if judged.at is None else to_ms(judged.at), judged.by,
+        None if muted is None else to_ms(muted),
+    )  # fmt: skip
+
+
+def to_dead_item(row: Row) -> DeadItem:
+    """From the columns of `unresolved`."""
+    number, status, cycle, attempt, code, request_id = row
+    return DeadItem(ItemId(number), to_choice(Status, status), cycle, attempt, code, request_id)
+
+
+def to_comment(row: Row) -> Comment:
+    """From the columns of `comments`."""
+    return Comment(*row)
+
+
+def position_of(group: FailureGroup) -> Position:
+    """Where it stands in a list."""
+    return to_ms(group.last_seen_at), group.cause.number
+
+
 def to_token(row: Row) -> Token:
     """From the columns of `tokens`."""
     token_id, subject, permissions, created, expires, revoked, tenant = row
@@ -250,3 +309,7 @@ def _pack(headers: Headers) -> str | None:
 
 def _unpack(text: str | None) -> Headers:
     return () if text is None else _decode(_headers, text)
+
+
+def _instant(milliseconds: int | None) -> datetime | None:
+    return None if milliseconds is None else from_ms(milliseconds)

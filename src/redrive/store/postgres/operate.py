@@ -78,6 +78,7 @@ async def erase(connection: Connection, item: Item, erasure: Erasure) -> bool:
     values = (to_ms(erasure.erased_at), erasure.erased_by, erasure.reason)
     for note in ("close_dead", "note_erasure"):
         await connection.execute(SQL[note], *of_item, *values)
+    await connection.execute(SQL["erase_groups"], *of_item)
     for part in ("erase_delivery", "erase_attempts", "erase_imported", "erase_answers"):
         await connection.execute(SQL[part], *of_item)
     return True

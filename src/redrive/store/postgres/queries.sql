@@ -461,10 +461,11 @@ SELECT number, lifecycle, version, config, containment, traffic
 SELECT d.id, d.integration, d.event_type, d.request_id, d.traceparent, d.tracestate, d.idempotency_key,
        d.created_by, d.max_attempts, d.content_type, d.headers, CASE WHEN $3 THEN d.payload ELSE '' END,
        length(d.payload),
-       l.integration, l.status, l.cycle, l.attempt, l.max_attempts, l.due_at, l.claimed_by,
+       l.integration, l.status, l.cycle, l.attempt, l.max_attempts, l.due_at, l.claimed_by, l.risk,
        x.integration, x.status, x.cycle, x.attempt, x.max_attempts, x.resolved_at, x.resolved_by, x.resolved_reason,
+       x.risk, x.failure_group,
        a.cycle, a.attempt, a.started_at, a.duration_us, a.failure_code, a.failure_detail, a.retryable, a.reach,
-       a.retry_after_ms, a.span_id, a.http_status, a.headers, a.truncated,
+       a.retry_after_ms, a.span_id, a.failure_group, a.http_status, a.headers, a.truncated,
        CASE WHEN $3 OR a.body IS NULL THEN a.body ELSE '' END, length(a.body),
        m.item, m.failure_code, m.failure_detail, m.retryable, m.occurred_at, m.http_status, m.headers, m.truncated,
        CASE WHEN $3 OR m.body IS NULL THEN m.body ELSE '' END, length(m.body),
@@ -473,7 +474,8 @@ SELECT d.id, d.integration, d.event_type, d.request_id, d.traceparent, d.tracest
               WHERE c.integration = d.integration AND c.item = d.id ORDER BY c.cycle),
        CASE WHEN $4 THEN ARRAY(
            SELECT (t.cycle, t.attempt, t.started_at, t.duration_us, t.failure_code, t.failure_detail, t.retryable,
-                   t.reach, t.retry_after_ms, t.span_id, t.http_status, t.headers, t.truncated, t.body)
+                   t.reach, t.retry_after_ms, t.span_id, t.failure_group, t.http_status, t.headers, t.truncated,
+                   t.body)
              FROM attempt t WHERE t.integration = d.integration AND t.item = d.id ORDER BY t.cycle, t.attempt) END
   FROM unnest($2::bigint[]) AS g (id)
  CROSS JOIN LATERAL (SELECT * FROM delivery WHERE integration = $1 AND id = g.id OFFSET 0) d
@@ -612,3 +614,117 @@ UPDATE incarnation SET follows = $2 WHERE id = $1 AND follows < $2
 -- name: is_followed
 -- By every process whose lease has not run out; one whose lease has starts nothing.
 SELECT NOT EXISTS (SELECT FROM incarnation WHERE lease_until >= redrive_now() AND follows < $1)
+
+-- failure groups
+
+-- name: count_failure
+-- First seen when it is new here; what people said of it stays as it is.
+INSERT INTO failure_group AS g (integration, number, fingerprint, failure_class, failure_code, detail, failures,
+                                first_seen_at, last_seen_at, sample)
+VALUES ($1, $2, $3, $4, $5, $6, 1, $7, $7, $8)
+ON CONFLICT (integration, number) DO UPDATE
+   SET failures = g.failures + 1, last_seen_at = greatest(g.last_seen_at, excluded.last_seen_at),
+       detail = excluded.detail, sample = excluded.sample
+
+-- name: explain_dead
+UPDATE dead SET risk = $3, failure_group = $4 WHERE integration = $1 AND id = $2
+
+-- name: queue_of_group
+SELECT id FROM dead WHERE integration = $1 AND (failure_group, id) >= ($5, $2) AND (failure_group, id) < ($5, $3)
+ ORDER BY failure_group DESC, id DESC LIMIT $4
+
+-- name: groups
+-- One that failed again after it was resolved is open. When it failed last is in no index, so that a failure stays on
+-- the page of its group (HOT): all groups of the integration are read. Items are counted of those that are listed.
+SELECT g.*, i.items FROM (
+    SELECT integration, number, fingerprint, failure_class, failure_code, detail, failures, first_seen_at, last_seen_at,
+           sample, state, state_at, state_by, muted_until
+      FROM failure_group
+     WHERE integration = $1 AND (last_seen_at, number) < ($3, $4)
+       AND ($2::text IS NULL
+            OR $2 = CASE WHEN state = 'resolved' AND last_seen_at > state_at THEN 'open' ELSE state END)
+     ORDER BY last_seen_at DESC, number DESC LIMIT $5) g
+ CROSS JOIN LATERAL (
+    SELECT count(*) AS items FROM (
+        SELECT FROM dead x WHERE x.integration = g.integration AND x.failure_group = ANY (ARRAY[g.number])
+           AND x.resolved_at IS NULL LIMIT $6) found) i
+ ORDER BY g.last_seen_at DESC, g.number DESC
+
+-- name: group
+SELECT integration, number, fingerprint, failure_class, failure_code, detail, failures, first_seen_at, last_seen_at,
+       sample, state, state_at, state_by, muted_until,
+       (SELECT count(*) FROM (
+            SELECT FROM dead x WHERE x.integration = g.integration AND x.failure_group = ANY (ARRAY[g.number])
+               AND x.resolved_at IS NULL LIMIT $3) found)
+  FROM failure_group g WHERE integration = $1 AND number = $2
+
+-- name: hold_group
+SELECT FROM failure_group WHERE integration = $1 AND number = $2 FOR NO KEY UPDATE
+
+-- name: judge
+-- Repeats what was judged: nobody else has said anything since.
+UPDATE failure_group SET state = $3, state_at = $4, state_by = $5, muted_until = $6
+ WHERE integration = $1 AND number = $2 AND state = $7 AND state_at IS NOT DISTINCT FROM $8
+   AND state_by IS NOT DISTINCT FROM $9 AND muted_until IS NOT DISTINCT FROM $10
+RETURNING number
+
+-- name: add_comment
+INSERT INTO group_comment (id, integration, failure_group, written_by, text) VALUES ($1, $2, $3, $4, $5)
+
+-- name: comments
+SELECT id, integration, failure_group, written_by, text FROM group_comment
+ WHERE integration = $1 AND failure_group = $2 AND id < $3 ORDER BY id DESC LIMIT $4
+
+-- name: unresolved
+-- In an order that only the index of what is not resolved has.
+SELECT x.id, x.status, x.cycle, x.attempt, x.failure_code, d.request_id
+  FROM (SELECT * FROM dead
+         WHERE integration = $1 AND (failure_group, id) > ($2, $3) AND (failure_group, id) < ($2, $4)
+           AND resolved_at IS NULL AND died_at <= $5
+         ORDER BY failure_group, id LIMIT $6) x
+ CROSS JOIN LATERAL (SELECT request_id FROM delivery WHERE integration = $1 AND id = x.id OFFSET 0) d
+ ORDER BY x.id
+
+-- name: close_items
+-- Each with its event, in the way of `resolve`: of what moved on, neither is written.
+WITH given AS MATERIALIZED (
+    SELECT g.* FROM unnest($5::bigint[], $6::text[], $7::int[], $8::bigint[], $9::text[], $10::text[], $11::text[],
+                           $12::text[], $13::text[], $14::text[])
+      AS g (item, status, cycle, id, event_type, request_id, integration_id, target_id, actor, record)),
+later AS MATERIALIZED (
+    SELECT a.id FROM given g CROSS JOIN LATERAL (
+        SELECT id FROM audit WHERE target_id = g.target_id AND id > g.id ORDER BY target_id DESC, id DESC LIMIT 1) a),
+closed AS (
+    UPDATE dead x SET resolved_at = $2, resolved_by = $3, resolved_reason = $4 FROM given g
+     WHERE x.integration = $1 AND x.id = ANY (ARRAY[g.item]) AND x.status = g.status AND x.cycle = g.cycle
+       AND x.resolved_at IS NULL AND NOT EXISTS (SELECT FROM later)
+    RETURNING g.*),
+e AS (
+    INSERT INTO audit (integration, id, event_type, request_id, integration_id, target_id, actor, record)
+    SELECT $1, id, event_type, request_id, integration_id, target_id, actor, record FROM closed)
+SELECT (SELECT count(*) FROM closed), (SELECT max(id) FROM later)
+
+-- name: closed_items
+-- Which of these events are there: the look-up after a commit nobody answered for.
+SELECT count(*) FROM unnest($1::bigint[]) AS g (id) CROSS JOIN LATERAL (SELECT FROM audit WHERE id = g.id LIMIT 1) a
+
+-- name: erase_groups
+-- Of groups that nothing but this item ever failed into: what they say of the cause was its answer.
+UPDATE failure_group g SET detail = '[ERASED]' FROM (
+    SELECT number, sum(failures) AS failures FROM (
+        SELECT failure_group AS number, count(*) AS failures FROM attempt
+         WHERE integration = $1 AND item = $2 AND failure_group IS NOT NULL GROUP BY failure_group
+        UNION ALL
+        SELECT x.failure_group, (SELECT count(*) FROM imported m WHERE m.integration = $1 AND m.item = $2)
+          FROM dead x WHERE x.integration = $1 AND x.id = $2 AND x.failure_group IS NOT NULL) found
+     GROUP BY number) own
+ WHERE g.integration = $1 AND g.number = ANY (ARRAY[own.number]) AND g.failures <= own.failures
+
+-- name: forget_groups
+-- Not seen since, and nothing waits in them.
+WITH old AS (
+    DELETE FROM failure_group g WHERE last_seen_at < $1
+       AND NOT EXISTS (SELECT FROM dead x WHERE x.integration = g.integration AND x.failure_group = g.number)
+    RETURNING integration, number)
+DELETE FROM group_comment c USING old
+ WHERE c.integration = ANY (ARRAY[old.integration]) AND c.failure_group = ANY (ARRAY[old.number])

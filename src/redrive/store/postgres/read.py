@@ -21,7 +21,8 @@ TOP = (1 << 63) - 1
 _NARROWEST_FIRST = ("request_id", "target_id", "integration_id", "tenant", "actor", "event_type")
 _NUMBER = "(SELECT number FROM integration WHERE integration_id = $3)"
 # How the columns of `items` fall into the parts of Found; the cycles are the last.
-_PARTS = (slice(0, 13), slice(13, 20), slice(20, 28), slice(28, 43), slice(43, 53), slice(53, 56))
+_PARTS = (slice(0, 13), slice(13, 21), slice(21, 31), slice(31, 47), slice(47, 57), slice(57, 60))
+_CYCLES, _ATTEMPTS = 60, 61
 
 
 async def integrations(connection: Connection, after: int) -> list[Integration]:
@@ -40,7 +41,7 @@ async def history(
 ) -> tuple[Item, list[Attempt]] | None:
     """An item with every finished attempt, oldest first; one statement, so of one moment."""
     for row in await _rows(connection, "items", integration, [item_id], True, True):
-        return _item(row), [to_attempt(tuple(attempt)) for attempt in row[57]]
+        return _item(row), [to_attempt(tuple(attempt)) for attempt in row[_ATTEMPTS]]
     return None
 
 
@@ -97,7 +98,7 @@ async def _all_of(connection: Connection, integration: int, ids: Sequence[int]) 
 
 
 def _item(row: Row) -> Item:
-    *parts, cycles = (*(row[part] for part in _PARTS), row[56])
+    *parts, cycles = (*(row[part] for part in _PARTS), row[_CYCLES])
     delivery, live, dead, last_attempt, imported, erased = parts
     return assemble(
         Found(
@@ -117,7 +118,9 @@ def _if_there(part: Row) -> Row | None:
     return None if part[0] is None else part
 
 
-def _narrowest(wanted: QueueFilter) -> tuple[str, tuple[str, ...]]:
+def _narrowest(wanted: QueueFilter) -> tuple[str, tuple[str | int, ...]]:
+    if wanted.group is not None:
+        return "queue_of_group", (wanted.group,)
     if wanted.status in OPEN:
         return "queue_of_live", (str(wanted.status),)
     if wanted.status in DEAD and wanted.failure_code is not None:

@@ -2,7 +2,9 @@
 
 from typing import Any, Final
 
+from redrive.domain.ids import instant_of
 from redrive.store.postgres.work import SQL
+from redrive.store.rows import to_ms
 
 LOCK_SECONDS: Final = 2
 PATIENCE_SECONDS: Final = 3600.0
@@ -21,6 +23,7 @@ async def forget_deliveries(connection: Any, before: int, resolved_before: int) 
     await connection.execute(SQL["forget_cycles"], before)
     await connection.execute(SQL["forget_imported"], before)
     await connection.execute(SQL["forget_erased"], before)
+    await connection.execute(SQL["forget_groups"], to_ms(instant_of(before)))
     return gone
 
 

@@ -11,6 +11,7 @@ from redrive.audit.record import AuditEvent
 from redrive.clock import Clock, FollowedClock
 from redrive.config import without_secrets
 from redrive.domain.delivery import Attempt, Claim, Erasure, Item, Resolution
+from redrive.domain.failure_group import Comment, DeadItem, FailureGroup, GroupState
 from redrive.domain.ids import EventId, IdSequence, ItemId, first_id_at
 from redrive.domain.integration import MAX_TIMEOUT_SECONDS, Integration
 from redrive.domain.item import RetryAt
@@ -21,18 +22,21 @@ from redrive.store.port import (
     Backlog,
     Balance,
     Claimed,
+    Closed,
     EventFilter,
+    GroupPage,
     Import,
     Intake,
     Once,
     Page,
+    Position,
     QueueFilter,
     Replay,
     Result,
     Token,
     Verdict,
 )
-from redrive.store.postgres import operate, read, work
+from redrive.store.postgres import groups, operate, read, work
 from redrive.store.postgres.connection import (
     Connection,
     Database,
@@ -248,6 +252,7 @@ class PostgresStore:
             async with connection.transaction():
                 verdict = await work.hand_over(connection, item)
                 if isinstance(verdict, Accepted):
+                    await groups.explain(connection, item)
                     await operate.remember(connection, once)
                 return verdict
 
@@ -516,6 +521,53 @@ class PostgresStore:
         """What is due."""
         [(due, oldest)] = await self._database.ask(SQL["backlog"])
         return Backlog(due, read.instant(oldest))
+
+    # failure groups
+
+    async def groups(
+        self, integration: int, state: GroupState | None, *, limit: int, below: Position | None
+    ) -> GroupPage:
+        """A page of groups."""
+        return await self._database.run(lambda c: groups.groups(c, integration, state, limit, below))
+
+    async def group(self, integration: int, number: int) -> FailureGroup | None:
+        """One group."""
+        return await self._database.run(lambda c: groups.group(c, integration, number))
+
+    async def comments(self, integration: int, group: int, *, limit: int, below: int | None) -> Page[Comment]:
+        """A page of comments."""
+        return await self._database.run(lambda c: groups.comments(c, integration, group, limit, below))
+
+    async def judge(
+        self, before: FailureGroup, after: FailureGroup, event: AuditEvent, once: Once | None
+    ) -> bool:
+        """Replace what people said of a group."""
+        return await self._guarded(lambda c: groups.judge(c, before, after, event), [event], once)
+
+    async def comment(self, comment: Comment, event: AuditEvent, once: Once | None) -> bool:
+        """Add a comment."""
+        return await self._guarded(lambda c: groups.comment(c, comment, event), [event], once)
+
+    async def unresolved(
+        self, integration: int, group: int, *, died_by: datetime, after: int, limit: int
+    ) -> Sequence[DeadItem]:
+        """Items that wait in a group."""
+        return await self._database.run(
+            lambda c: groups.unresolved(c, integration, group, died_by=died_by, after=after, limit=limit)
+        )
+
+    async def close_items(
+        self, integration: int, items: Sequence[Closed], resolution: Resolution
+    ) -> int | None:
+        """Close items of a group."""
+        try:
+            return await self._database.write(
+                lambda c: groups.close_items(c, integration, items, resolution),
+                lambda c: groups.closed_items(c, items),
+            )
+        except work.OutOfOrder as error:
+            self.ids.follow(error.last_event)
+            return None
 
     # callers
 

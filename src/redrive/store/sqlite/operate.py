@@ -95,6 +95,7 @@ def erase(connection: apsw.Connection, item: Item, erasure: Erasure) -> bool:
     values = (to_ms(erasure.erased_at), erasure.erased_by, erasure.reason)
     connection.execute(SQL["close_dead"], (*values, number))
     connection.execute(SQL["note_erasure"], (number, integration, *values))
+    connection.execute(SQL["erase_groups"], {"integration": integration, "item": number})
     for part in ("erase_delivery", "erase_attempts", "erase_imported", "erase_answers"):
         connection.execute(SQL[part], (number,))
     return True

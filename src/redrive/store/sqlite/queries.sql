@@ -212,10 +212,11 @@ SELECT id, integration, event_type, request_id, traceparent, tracestate, idempot
   FROM delivery WHERE id = ?
 
 -- name: live
-SELECT integration, status, cycle, attempt, max_attempts, due_at, claimed_by FROM live WHERE id = ?
+SELECT integration, status, cycle, attempt, max_attempts, due_at, claimed_by, risk FROM live WHERE id = ?
 
 -- name: dead
-SELECT integration, status, cycle, attempt, max_attempts, resolved_at, resolved_by, resolved_reason
+SELECT integration, status, cycle, attempt, max_attempts, resolved_at, resolved_by, resolved_reason, risk,
+       failure_group
   FROM dead WHERE id = ?
 
 -- name: cycles
@@ -223,18 +224,18 @@ SELECT cycle, request_id, max_attempts, opened_at, opened_by FROM cycle WHERE it
 
 -- name: last_attempt
 SELECT cycle, attempt, started_at, duration_us, failure_code, failure_detail, retryable, reach,
-       retry_after_ms, span_id, http_status, headers, truncated, body, length(body)
+       retry_after_ms, span_id, failure_group, http_status, headers, truncated, body, length(body)
   FROM attempt WHERE item = ? ORDER BY cycle DESC, attempt DESC LIMIT 1
 
 -- name: last_attempt_without_body
 -- For lists: length() leaves the overflow pages of a body alone.
 SELECT cycle, attempt, started_at, duration_us, failure_code, failure_detail, retryable, reach,
-       retry_after_ms, span_id, http_status, headers, truncated, iif(body IS NULL, NULL, x''), length(body)
+       retry_after_ms, span_id, failure_group, http_status, headers, truncated, iif(body IS NULL, NULL, x''), length(body)
   FROM attempt WHERE item = ? ORDER BY cycle DESC, attempt DESC LIMIT 1
 
 -- name: attempts
 SELECT cycle, attempt, started_at, duration_us, failure_code, failure_detail, retryable, reach,
-       retry_after_ms, span_id, http_status, headers, truncated, body
+       retry_after_ms, span_id, failure_group, http_status, headers, truncated, body
   FROM attempt WHERE item = ? ORDER BY cycle, attempt
 
 -- name: imported
@@ -347,3 +348,82 @@ SELECT (SELECT count(*) FROM live INDEXED BY live_due WHERE integration = :numbe
 
 -- name: has_backlog
 SELECT 1 FROM live INDEXED BY live_due WHERE integration = ? AND claimed_by IS NULL AND due_at <= ? LIMIT 1
+
+-- failure groups
+
+-- name: count_failure
+-- First seen when it is new here; what people said of it stays as it is.
+INSERT INTO failure_group (integration, number, fingerprint, failure_class, failure_code, detail, failures,
+                           first_seen_at, last_seen_at, sample)
+VALUES (:integration, :number, :fingerprint, :failure_class, :failure_code, :detail, 1, :at, :at, :item)
+ON CONFLICT DO UPDATE SET failures = failures + 1, last_seen_at = max(last_seen_at, excluded.last_seen_at),
+                          detail = excluded.detail, sample = excluded.sample
+
+-- name: explain_dead
+UPDATE dead SET risk = ?, failure_group = ? WHERE id = ?
+
+-- name: queue_of_group
+SELECT id FROM dead INDEXED BY dead_group
+ WHERE integration = ? AND failure_group = ? AND id >= ? AND id < ? ORDER BY id DESC LIMIT ?
+
+-- name: groups
+-- One that failed again after it was resolved is open.
+SELECT g.integration, g.number, g.fingerprint, g.failure_class, g.failure_code, g.detail, g.failures, g.first_seen_at,
+       g.last_seen_at, g.sample, g.state, g.state_at, g.state_by, g.muted_until,
+       (SELECT count(*) FROM (SELECT 1 FROM dead INDEXED BY dead_open
+                               WHERE integration = g.integration AND failure_group = g.number AND resolved_at IS NULL
+                               LIMIT :most))
+  FROM failure_group g INDEXED BY failure_group_seen
+ WHERE g.integration = :integration AND (g.last_seen_at, g.number) < (:below_ms, :below)
+   AND (:state IS NULL OR :state = iif(g.state = 'resolved' AND g.last_seen_at > g.state_at, 'open', g.state))
+ ORDER BY g.last_seen_at DESC, g.number DESC LIMIT :limit
+
+-- name: group
+SELECT g.integration, g.number, g.fingerprint, g.failure_class, g.failure_code, g.detail, g.failures, g.first_seen_at,
+       g.last_seen_at, g.sample, g.state, g.state_at, g.state_by, g.muted_until,
+       (SELECT count(*) FROM (SELECT 1 FROM dead INDEXED BY dead_open
+                               WHERE integration = g.integration AND failure_group = g.number AND resolved_at IS NULL
+                               LIMIT :most))
+  FROM failure_group g WHERE g.integration = :integration AND g.number = :number
+
+-- name: judge
+-- Repeats what was judged: nobody else has said anything since.
+UPDATE failure_group SET state = ?, state_at = ?, state_by = ?, muted_until = ?
+ WHERE integration = ? AND number = ? AND state = ? AND state_at IS ? AND state_by IS ? AND muted_until IS ?
+RETURNING number
+
+-- name: add_comment
+INSERT INTO group_comment (id, integration, failure_group, written_by, text)
+SELECT ?, integration, number, ?, ? FROM failure_group WHERE integration = ? AND number = ? RETURNING id
+
+-- name: comments
+SELECT id, integration, failure_group, written_by, text FROM group_comment INDEXED BY comment_of_group
+ WHERE integration = ? AND failure_group = ? AND id < ? ORDER BY id DESC LIMIT ?
+
+-- name: unresolved
+SELECT x.id, x.status, x.cycle, x.attempt, x.failure_code, d.request_id
+  FROM dead x INDEXED BY dead_open CROSS JOIN delivery d ON d.id = x.id
+ WHERE x.integration = ? AND x.failure_group = ? AND x.resolved_at IS NULL AND x.id > ? AND x.id < ? AND x.died_at <= ?
+ ORDER BY x.id LIMIT ?
+
+-- name: erase_groups
+-- Of groups that nothing but this item ever failed into: what they say of the cause was its answer.
+UPDATE failure_group SET detail = '[ERASED]'
+ WHERE integration = :integration
+   AND number IN (SELECT failure_group FROM attempt WHERE item = :item AND failure_group IS NOT NULL
+                  UNION SELECT failure_group FROM dead WHERE id = :item AND failure_group IS NOT NULL)
+   AND failures <= (SELECT count(*) FROM attempt a WHERE a.item = :item AND a.failure_group = failure_group.number)
+                   + (SELECT count(*) FROM imported WHERE item = :item)
+
+-- name: old_groups
+-- That nothing waits in.
+SELECT g.integration, g.number FROM integration i CROSS JOIN failure_group g INDEXED BY failure_group_seen
+    ON g.integration = i.number AND g.last_seen_at < ?
+ WHERE NOT EXISTS (SELECT 1 FROM dead INDEXED BY dead_group WHERE integration = g.integration AND failure_group = g.number)
+ LIMIT ?
+
+-- name: forget_group
+DELETE FROM failure_group WHERE integration = ? AND number = ?
+
+-- name: forget_comments
+DELETE FROM group_comment WHERE integration = ? AND failure_group = ?

@@ -127,7 +127,9 @@ def _candidates(
         high = rows[-1][0]
 
 
-def _narrowest(wanted: QueueFilter) -> tuple[str, tuple[str, ...]]:
+def _narrowest(wanted: QueueFilter) -> tuple[str, tuple[str | int, ...]]:
+    if wanted.group is not None:
+        return "queue_of_group", (wanted.group,)
     if wanted.status in OPEN:
         return "queue_of_live", (str(wanted.status),)
     if wanted.status in DEAD and wanted.failure_code is not None:

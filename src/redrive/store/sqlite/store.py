@@ -16,6 +16,7 @@ import apsw
 from redrive.audit.record import AuditEvent
 from redrive.clock import Clock
 from redrive.domain.delivery import Attempt, Claim, Erasure, Item, Resolution
+from redrive.domain.failure_group import Comment, DeadItem, FailureGroup, GroupState
 from redrive.domain.ids import EventId, IdSequence, ItemId, first_id_at
 from redrive.domain.integration import Integration
 from redrive.domain.sharing import Lane
@@ -25,11 +26,14 @@ from redrive.store.port import (
     Backlog,
     Balance,
     Claimed,
+    Closed,
     EventFilter,
+    GroupPage,
     Import,
     Intake,
     Once,
     Page,
+    Position,
     QueueFilter,
     Replay,
     Result,
@@ -38,7 +42,7 @@ from redrive.store.port import (
     Verdict,
 )
 from redrive.store.rows import from_ms, to_ms, to_token
-from redrive.store.sqlite import operate, read, retention, work
+from redrive.store.sqlite import groups, operate, read, retention, work
 from redrive.store.sqlite.connection import ask, connect_to_read, translated
 from redrive.store.sqlite.file import identity, located, sign, take_lock
 from redrive.store.sqlite.schema import check, prepare, upgrade
@@ -153,6 +157,7 @@ class SqliteStore:
         def hand_over(connection: apsw.Connection) -> Verdict:
             verdict = work.hand_over(connection, item)
             if isinstance(verdict, Accepted):
+                groups.explain(connection, item)
                 operate.remember(connection, once)
             return verdict
 
@@ -301,6 +306,44 @@ class SqliteStore:
 
         return await self._read(count)
 
+    async def groups(
+        self, integration: int, state: GroupState | None, *, limit: int, below: Position | None
+    ) -> GroupPage:
+        """A page of groups."""
+        return await self._read(groups.groups, integration, state, limit, below)
+
+    async def group(self, integration: int, number: int) -> FailureGroup | None:
+        """One group."""
+        return await self._read(groups.group, integration, number)
+
+    async def comments(self, integration: int, group: int, *, limit: int, below: int | None) -> Page[Comment]:
+        """A page of comments."""
+        return await self._read(groups.comments, integration, group, limit, below)
+
+    async def judge(
+        self, before: FailureGroup, after: FailureGroup, event: AuditEvent, once: Once | None
+    ) -> bool:
+        """Replace what people said of a group."""
+        return await self._guarded(lambda c: groups.judge(c, before, after), [event], once)
+
+    async def comment(self, comment: Comment, event: AuditEvent, once: Once | None) -> bool:
+        """Add a comment."""
+        return await self._guarded(lambda c: groups.comment(c, comment), [event], once)
+
+    async def unresolved(
+        self, integration: int, group: int, *, died_by: datetime, after: int, limit: int
+    ) -> Sequence[DeadItem]:
+        """Items that wait in a group."""
+        return await self._read(
+            groups.unresolved, integration, group, died_by=died_by, after=after, limit=limit
+        )
+
+    async def close_items(
+        self, integration: int, items: Sequence[Closed], resolution: Resolution
+    ) -> int | None:
+        """Close items of a group."""
+        return await self._write(groups.close_items, integration, items, resolution)
+
     async def add_token(self, token: Token, digest: bytes) -> None:
         """Keep a token."""
         row = (
@@ -342,8 +385,11 @@ class SqliteStore:
             count, last = await self._write(retention.forget_deliveries, after, *bounds)
             gone += count
             if last is None:
-                return gone
+                break
             after = last
+        while await self._write(groups.forget, before, PRUNED_AT_ONCE) == PRUNED_AT_ONCE:
+            continue
+        return gone
 
     async def forget_events(self, before: datetime) -> int:
         """Forget old events, a little at a time."""

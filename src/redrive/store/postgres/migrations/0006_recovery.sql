@@ -8,6 +8,7 @@ ALTER TABLE dead ADD COLUMN risk smallint NOT NULL DEFAULT 3 CHECK (risk BETWEEN
 ALTER TABLE dead ADD COLUMN failure_group bigint;
 ALTER TABLE dead ADD COLUMN superseded_by bigint;  -- the corrected copy of it that succeeded
 CREATE INDEX dead_group ON dead (integration, failure_group, id);
+CREATE INDEX dead_open ON dead (integration, failure_group, id) WHERE resolved_at IS NULL;
 UPDATE live SET risk = w.risk FROM (
     SELECT integration, item, max(CASE WHEN reach = 'not_sent' THEN 1
                     WHEN reach = 'answered' AND (http_status < 500 OR http_status = 503) THEN 2 ELSE 3 END) AS risk

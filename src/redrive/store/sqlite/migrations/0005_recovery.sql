@@ -8,6 +8,7 @@ ALTER TABLE dead ADD COLUMN risk INTEGER NOT NULL DEFAULT 3 CHECK (risk BETWEEN 
 ALTER TABLE dead ADD COLUMN failure_group INTEGER;
 ALTER TABLE dead ADD COLUMN superseded_by INTEGER;  -- the corrected copy of it that succeeded
 CREATE INDEX dead_group ON dead (integration, failure_group, id);
+CREATE INDEX dead_open ON dead (integration, failure_group, id) WHERE resolved_at IS NULL;
 UPDATE live SET risk = coalesce((
     SELECT max(CASE WHEN reach = 'not_sent' THEN 1
                     WHEN reach = 'answered' AND (http_status < 500 OR http_status = 503) THEN 2 ELSE 3 END)
