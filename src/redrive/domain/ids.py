@@ -41,10 +41,14 @@ def event_id(number: int) -> str:
 
 def parse_recovery_id(text: str) -> ItemId | None:
     """The id behind *text*, or None when no item can have that name."""
-    body = text.removeprefix(ITEM_PREFIX)
-    if body == text or not _TEXT.fullmatch(body):
-        return None
-    return ItemId(_decode(body))
+    number = _decode(text, ITEM_PREFIX)
+    return None if number is None else ItemId(number)
+
+
+def parse_event_id(text: str) -> EventId | None:
+    """The id behind *text*, or None when no audit event can have that name."""
+    number = _decode(text, EVENT_PREFIX)
+    return None if number is None else EventId(number)
 
 
 def group_id(number: int) -> str:
@@ -56,7 +60,7 @@ def parse_group_id(text: str) -> int | None:
     """The number behind *text*, or None when no group can have that name."""
     if not GROUP_ID.fullmatch(text):
         return None
-    number = _decode(text.removeprefix(GROUP_PREFIX))
+    number = _value(text.removeprefix(GROUP_PREFIX))
     return number - _UNSIGNED if number >> 63 else number
 
 
@@ -101,6 +105,11 @@ class IdSequence:
         return self._last << TIME_SHIFT | self._low | self._sequence
 
 
+def _decode(text: str, prefix: str) -> int | None:
+    body = text.removeprefix(prefix)
+    return None if body == text or not _TEXT.fullmatch(body) else _value(body)
+
+
 def _encode(number: int) -> str:
     pairs = _PAIRS
     return (
@@ -114,7 +123,7 @@ def _encode(number: int) -> str:
     )
 
 
-def _decode(text: str) -> int:
+def _value(text: str) -> int:
     number = 0
     for character in text:
         number = number << 5 | _VALUE[character]
