@@ -41,13 +41,13 @@ def event_id(number: int) -> str:
 
 def parse_recovery_id(text: str) -> ItemId | None:
     """The id behind *text*, or None when no item can have that name."""
-    number = _decode(text, ITEM_PREFIX)
+    number = _parse(text, ITEM_PREFIX)
     return None if number is None else ItemId(number)
 
 
 def parse_event_id(text: str) -> EventId | None:
     """The id behind *text*, or None when no audit event can have that name."""
-    number = _decode(text, EVENT_PREFIX)
+    number = _parse(text, EVENT_PREFIX)
     return None if number is None else EventId(number)
 
 
@@ -105,7 +105,7 @@ class IdSequence:
         return self._last << TIME_SHIFT | self._low | self._sequence
 
 
-def _decode(text: str, prefix: str) -> int | None:
+def _parse(text: str, prefix: str) -> int | None:
     body = text.removeprefix(prefix)
     return None if body == text or not _TEXT.fullmatch(body) else _value(body)
 
