@@ -29,6 +29,7 @@ from redrive.domain.retry import parse_retry_after
 from redrive.domain.target import parse_target
 from redrive.domain.trace import parse_traceparent, parse_tracestate
 from redrive.engine.look import Look
+from redrive.engine.paging import Paging
 from tests.domain.strategies import instants
 from tests.vault import an_open_vault
 
@@ -484,7 +485,7 @@ def test_a_key_is_the_same_bare_and_in_quotes(text: str) -> None:
 def a_look() -> Look:
     """As much of one as reads and makes cursors."""
     look = object.__new__(Look)
-    look.vault = an_open_vault()
+    look.paging = Paging(an_open_vault())
     return look
 
 

@@ -32,6 +32,7 @@ class Positive:
 
 INSTANT: Any = Like(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{3}Z")
 RECOVERY_ID: Any = Like(r"rec_[a-z0-9]{13}")
+GROUP_ID: Any = Like(r"grp_[a-z0-9]{13}")
 EVENT_ID: Any = Like(r"evt_[a-z0-9]{13}")
 REQUEST_ID: Any = Like(r"req-[0-9a-f]{32}")
 TRACEPARENT: Any = Like(r"00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
@@ -48,8 +49,14 @@ INTEGRATION = frozenset(
 ITEM = frozenset(
     """recovery_id integration_id event_type request_id traceparent idempotency_key status cycle attempt_count
     max_attempts next_retry_at last_attempt_at failure_code failure_detail last_http_status retryable
+    duplicate_risk group_id
     payload_snapshot response_snapshot held resolved erased superseded_by created_by updated_by
     created_at updated_at""".split()
+)
+GROUP = frozenset(
+    """group_id integration_id failure_class failure_code detail fingerprint why_grouped failures items
+    items_is_exact first_seen_at last_seen_at sample state regressed acknowledged resolved
+    muted_until""".split()
 )
 LIST = frozenset("integration_id lifecycle_status status limit queue next_cursor request_id".split())
 REPLAY = frozenset("recovery previous_status current_status replayed reason request_id".split())

@@ -37,6 +37,13 @@ CALLS = {
     "GET POST /platform/integrations/{integration_id}/containment": [VIEW, OPERATE],
     "POST /platform/integrations/{integration_id}/containment/release": [OPERATE],
     "POST /platform/integrations/{integration_id}/recovery/queue/{recovery_id}/erase": [OPERATE],
+    "GET /platform/integrations/{integration_id}/recovery/groups": [VIEW],
+    "GET /platform/integrations/{integration_id}/recovery/groups/{group_id}": [VIEW],
+    "POST /platform/integrations/{integration_id}/recovery/groups/{group_id}/acknowledge": [OPERATE],
+    "POST /platform/integrations/{integration_id}/recovery/groups/{group_id}/resolve": [OPERATE],
+    "POST /platform/integrations/{integration_id}/recovery/groups/{group_id}/reopen": [OPERATE],
+    "POST /platform/integrations/{integration_id}/recovery/groups/{group_id}/mute": [OPERATE],
+    "POST /platform/integrations/{integration_id}/recovery/groups/{group_id}/comment": [OPERATE],
     "GET /platform/audit/events": [VIEW],
 }
 

@@ -24,6 +24,11 @@ BODIES: dict[str, Any] = {
     "replay": {"reason": "it is back"},
     "resolve": {"reason": "it is obsolete"},
     "erase": {"reason": "request 4711"},
+    "acknowledge_group": {},
+    "resolve_group": {"reason": "it is obsolete"},
+    "reopen_group": {"reason": "it is not"},
+    "mute_group": {"until": None},
+    "comment_on_group": {"text": "hm"},
     "update_integration": {"name": "Renamed"},
     "rotate_secrets": {},
     "contain": {"reason": "it is down"},
@@ -39,8 +44,9 @@ class Described(NamedTuple):
     operation: str
     permission: Permission
 
-    def ask(self, caller: Caller, integration_id: str, recovery_id: str) -> Reply:
+    def ask(self, caller: Caller, integration_id: str, recovery_id: str, group_id: str) -> Reply:
         url = self.path.replace("{integration_id}", integration_id).replace("{recovery_id}", recovery_id)
+        url = url.replace("{group_id}", group_id)
         body = json.dumps(BODIES[self.operation]).encode() if self.operation in BODIES else b""
         return caller.send(self.method, url, body, *([JSON] if body else []))
 
@@ -64,6 +70,8 @@ class Scene(NamedTuple):
     foreign: Partner
     own_items: list[str]
     foreign_item: str
+    groups: dict[str, str]  # of its own, one for each operation on groups
+    foreign_group: str
     members: dict[Permission, Caller]
 
 
@@ -73,7 +81,18 @@ def scene(service: Service) -> Scene:
         service.partner(integration_id=f"{name}.billing-{next(_numbers)}") for name in ("acme", "globex")
     )
     members = {permission: service.caller(permission, tenant="acme") for permission in Permission}
-    return Scene(own, foreign, [own.hand_over() for _ in range(3)], foreign.hand_over(), members)
+    operations = [call.operation for call in CALLS if "{group_id}" in call.path]
+    groups = {operation: a_group(own, operation) for operation in operations}
+    service.admin.post(f"{own.url}/recovery/groups/{groups['reopen_group']}/acknowledge", {})
+    own_items = [own.hand_over() for _ in range(3)]
+    return Scene(own, foreign, own_items, foreign.hand_over(), groups, a_group(foreign, "foreign"), members)
+
+
+def a_group(partner: Partner, words: str) -> str:
+    """A group of one failure, that *words* tell from others."""
+    item = partner.hand_over(failure_code="ECONNRESET", failure_detail=words)
+    group_id: str = partner.item(item)["group_id"]
+    return group_id
 
 
 @every_call
@@ -83,8 +102,8 @@ def test_a_foreign_integration_cannot_be_told_from_one_that_is_not_there(
 ) -> None:
     caller = scene.members[held]
 
-    foreign = call.ask(caller, scene.foreign.id, scene.foreign_item)
-    missing = call.ask(caller, "globex.nothing", scene.foreign_item)
+    foreign = call.ask(caller, scene.foreign.id, scene.foreign_item, scene.foreign_group)
+    missing = call.ask(caller, "globex.nothing", scene.foreign_item, scene.foreign_group)
 
     is_held = held is call.permission
     expected = (404, "INT-404-NOT-FOUND") if is_held else (403, "AUTH-403-FORBIDDEN")
@@ -98,7 +117,9 @@ def test_a_member_may_do_with_its_own_what_its_permission_says(scene: Scene, cal
         ["resolve", "erase"].index(call.operation) if call.operation in ("resolve", "erase") else 2
     ]
 
-    reply = call.ask(scene.members[call.permission], scene.own.id, recovery_id)
+    group_id = scene.groups.get(call.operation, "")
+
+    reply = call.ask(scene.members[call.permission], scene.own.id, recovery_id, group_id)
 
     assert 200 <= reply.status < 300, reply
 
@@ -112,7 +133,9 @@ def told(reply: Reply, integration_id: str) -> str:
 def test_every_call_on_an_integration_is_covered_here() -> None:
     named = {call.operation for call in CALLS}
 
-    assert named - BODIES.keys() == {"show_integration", "list_queue", "show_item", "show_containment"}
+    assert named - BODIES.keys() == {
+        "show_integration", "list_queue", "show_item", "show_containment", "list_groups", "show_group",
+    }  # fmt: skip
     assert BODIES.keys() <= named
 
 

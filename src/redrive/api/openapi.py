@@ -7,14 +7,15 @@ from functools import cache
 from typing import Any, Literal
 
 from redrive import __version__
-from redrive.api import audit, problems, queue
+from redrive.api import audit, groups, problems, queue, views
 from redrive.api.call import REQUEST_ID, Asked, Reply, Route, encode
 from redrive.api.query import DEFAULT_LIMIT, MOST
 from redrive.api.schemas import BOOLEAN, INSTANT, Schema, components, line, obj, ref, whole, words
 from redrive.audit.record import EventType
 from redrive.domain import errors
 from redrive.domain.errors import Fault, RedriveError
-from redrive.domain.ids import RECOVERY_ID
+from redrive.domain.failure_group import GroupState
+from redrive.domain.ids import GROUP_ID, RECOVERY_ID
 from redrive.domain.integration import INTEGRATION_ID
 from redrive.domain.item import Status
 
@@ -65,6 +66,15 @@ OPERATIONS = {
     ),
     "resolve": Operation(200, "Resolved", "Reason", key="call", refusals=(errors.Conflict,)),
     "erase": Operation(200, "Erased", "Reason", key="call", refusals=(errors.Conflict,)),
+    "list_groups": Operation(200, "Groups", query=groups.FILTERS),
+    "show_group": Operation(200, "GroupWithComments", query=groups.PAGES),
+    "acknowledge_group": Operation(
+        200, "JudgedGroup", "Acknowledgement", key="call", refusals=(errors.Conflict,)
+    ),
+    "resolve_group": Operation(200, "ResolvedGroup", "Reason", key="call", refusals=(errors.Conflict,)),
+    "reopen_group": Operation(200, "JudgedGroup", "Reason", key="call", refusals=(errors.Conflict,)),
+    "mute_group": Operation(200, "JudgedGroup", "Muting", key="call"),
+    "comment_on_group": Operation(201, "Commented", "NewComment", key="call"),
     "list_integrations": Operation(200, "Integrations"),
     "create_integration": Operation(
         201, "SavedIntegration", "NewIntegration", key="call", refusals=(errors.Conflict,)
@@ -157,6 +167,10 @@ _TEXT = line(256)
 _WORD = {
     "integration_id": whole(INTEGRATION_ID),
     "recovery_id": whole(RECOVERY_ID),
+    "group_id": whole(GROUP_ID),
+    "group": whole(GROUP_ID) | {"description": "Failed and dlq items that wait in this group of failures."},
+    "duplicate_risk": words(views.RISKS),
+    "state": words(GroupState),
     "status": words(Status),
     "event_type": _TEXT,
     "failure_code": _TEXT | {"examples": ["HTTP_503", "ECONNREFUSED"]},
@@ -241,6 +255,8 @@ def _refusals(route: Route, known: Operation) -> list[type[RedriveError]]:
         found.append(errors.IntegrationNotFound)
     if "{recovery_id}" in route.path:
         found.append(errors.RecoveryNotFound)
+    if "{group_id}" in route.path:
+        found.append(errors.GroupNotFound)
     if known.body is not None:
         found.append(errors.TooLarge)
     if known.key is not None:

@@ -18,9 +18,10 @@ from redrive.domain import outcome
 from redrive.domain.delivery import Evidence, Item
 from redrive.domain.errors import Fault, InvalidPayload
 from redrive.domain.headers import HEADER_NAME
-from redrive.domain.ids import RECOVERY_ID
+from redrive.domain.ids import RECOVERY_ID, parse_group_id
 from redrive.domain.integration import is_line
 from redrive.domain.item import Status
+from redrive.domain.outcome import Risk
 from redrive.engine.acting import Order
 from redrive.engine.ingest import Receipt
 from redrive.engine.once import Render, Told
@@ -34,7 +35,10 @@ FAILURE_CODES = (
 IMPORT_FIELDS = FIELDS | frozenset(
     "status attempt_count failure_code failure_detail last_http_status response_snapshot occurred_at".split()
 )
-FILTERS = ("status", "limit", "cursor", "failure_code", "event_type", "since", "until", "held", "resolved")
+FILTERS = (
+    "status", "limit", "cursor", "failure_code", "event_type", "since", "until", "held", "resolved", "group",
+    "duplicate_risk",
+)  # fmt: skip
 _HTTP_CODE = re.compile(r"HTTP_[1-5][0-9]{2}", re.ASCII)
 
 
@@ -68,6 +72,8 @@ async def list_queue(asked: Asked) -> Reply:
         since=query.instant("since"),
         until=query.instant("until"),
         resolved=query.flag("resolved"),
+        group=_group(query),
+        risk=_risk(query),
     )
     held, limit, cursor = query.flag("held"), query.limit(), query.text("cursor")
     query.done()
@@ -165,17 +171,35 @@ def path_recovery_id(asked: Asked) -> str:
     return found
 
 
+def _group(query: Query) -> int | None:
+    text = query.text("group")
+    number = None if text is None else parse_group_id(text)
+    if text is not None and number is None:
+        query.faults.append(Fault("group", "must be a group_id: grp_ and 13 characters"))
+    return number
+
+
+def _risk(query: Query) -> Risk | None:
+    word = query.choice("duplicate_risk", views.RISKS)
+    return None if word is None else Risk[word.upper()]
+
+
 async def _order(asked: Asked) -> Order:
     """What is asked of the item of the path, by a body that gives the reason alone."""
     integration_id, recovery_id = path_id(asked), path_recovery_id(asked)
     Query(asked.query_string, ()).done()
     raw = await asked.body()
     reason = body.read(raw, Reason).reason
-    if not is_line(reason, 256):
-        raise InvalidPayload(
-            Fault("/reason", "1–256 characters on one line: no control characters, no space at either end")
-        )
+    if (fault := wrong_reason(reason)) is not None:
+        raise InvalidPayload(fault)
     return Order(asked.call, integration_id, recovery_id, reason, asked.key(raw))
+
+
+def wrong_reason(reason: str) -> Fault | None:
+    """What is wrong with a person's reason; None when nothing is."""
+    if is_line(reason, 256):
+        return None
+    return Fault("/reason", "1–256 characters on one line: no control characters, no space at either end")
 
 
 def _handed_over(raw: bytes, key: str | None) -> HandOver:

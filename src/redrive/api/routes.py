@@ -1,6 +1,6 @@
 """The table of calls: what contract §4 promises, and who may ask for it."""
 
-from redrive.api import audit, containment, deliveries, integrations, openapi, queue, system
+from redrive.api import audit, containment, deliveries, groups, integrations, openapi, queue, system
 from redrive.api.call import Route
 from redrive.domain.access import Permission
 from redrive.telemetry.metrics import Metrics
@@ -10,6 +10,8 @@ _ALL = "/platform/integrations"
 _ONE = f"{_ALL}/{{integration_id}}"
 _QUEUE = f"{_ONE}/recovery/queue"
 _ITEM = f"{_QUEUE}/{{recovery_id}}"
+_GROUPS = f"{_ONE}/recovery/groups"
+_GROUP = f"{_GROUPS}/{{group_id}}"
 
 
 def routes(metrics: Metrics) -> list[Route]:
@@ -29,6 +31,13 @@ def routes(metrics: Metrics) -> list[Route]:
         Route("POST", f"{_ITEM}/replay", OPERATE, queue.replay, "Replay a failed or dlq item"),
         Route("POST", f"{_ITEM}/resolve", OPERATE, queue.resolve, "Close a failed or dlq item for good"),
         Route("POST", f"{_ITEM}/erase", OPERATE, queue.erase, "Erase what an item was delivered with"),
+        Route("GET", _GROUPS, VIEW, groups.list_groups, "List groups of failures of one cause"),
+        Route("GET", _GROUP, VIEW, groups.show_group, "Show a group with its comments"),
+        Route("POST", f"{_GROUP}/acknowledge", OPERATE, groups.acknowledge_group, "Acknowledge a group"),
+        Route("POST", f"{_GROUP}/resolve", OPERATE, groups.resolve_group, "Close a group with its items"),
+        Route("POST", f"{_GROUP}/reopen", OPERATE, groups.reopen_group, "Open a group again"),
+        Route("POST", f"{_GROUP}/mute", OPERATE, groups.mute_group, "Hold alerts of a group back"),
+        Route("POST", f"{_GROUP}/comment", OPERATE, groups.comment_on_group, "Write about a group"),
         Route("GET", _ALL, VIEW, integrations.list_integrations, "List the integrations"),
         Route("POST", _ALL, OPERATE, integrations.create_integration, "Add an integration"),
         Route("GET", _ONE, VIEW, integrations.show_integration, "Show an integration"),

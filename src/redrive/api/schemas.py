@@ -6,16 +6,20 @@ from typing import Any, get_args
 
 import msgspec
 
+from redrive.api import views
 from redrive.api.containment import MOST_NAME, MOST_REASON, NewContainment, NewRelease
 from redrive.api.deliveries import MOST_BATCH
+from redrive.api.groups import Acknowledgement, Muting, NewComment
 from redrive.api.integrations import MOST_OVERLAP, Changes, NewIntegration, NewSecret
 from redrive.api.queue import FAILURE_CODES, Reason, Snapshot
 from redrive.audit.record import DOMAIN, AuditEvent, EventType
 from redrive.delivery.credentials import KINDS
 from redrive.delivery.signing import Scheme
 from redrive.domain import errors
+from redrive.domain.failure_group import LONGEST_COMMENT, GroupState
+from redrive.domain.grouping import FailureClass
 from redrive.domain.headers import HEADER_NAME, HEADER_VALUE, MAX_HEADERS
-from redrive.domain.ids import RECOVERY_ID
+from redrive.domain.ids import GROUP_ID, RECOVERY_ID
 from redrive.domain.integration import (
     INTEGRATION_ID,
     RANGES,
@@ -114,7 +118,18 @@ _ENCODING = words(("json", "text", "base64"))
 def _asked() -> dict[str, Schema]:
     """Request bodies."""
     _, found = msgspec.json.schema_components(
-        [NewIntegration, Changes, NewSecret, Reason, Snapshot, NewContainment, NewRelease],
+        [
+            NewIntegration,
+            Changes,
+            NewSecret,
+            Reason,
+            Snapshot,
+            NewContainment,
+            NewRelease,
+            Acknowledgement,
+            Muting,
+            NewComment,
+        ],
         ref_template=_REF,
     )
     for name in (NewIntegration.__name__, Changes.__name__):
@@ -128,6 +143,10 @@ def _asked() -> dict[str, Schema]:
     low, high = RANGES["rate_per_second"]
     release["reason"] |= line(MOST_REASON)
     release["rate_per_second"]["anyOf"][0] |= {"minimum": low, "maximum": high}
+    for name in (Acknowledgement.__name__, Muting.__name__):
+        found[name]["properties"]["reason"] |= or_null(line(256))
+    found[Muting.__name__]["properties"]["until"] |= or_null(INSTANT)
+    found[NewComment.__name__]["properties"]["text"] = _COMMENT
     event_type, headers = line(128), _SENT_HEADERS
     forms = {
         "JsonDelivery": ({"event_type": event_type, "payload": _PAYLOAD}, {"headers": headers}),
@@ -161,6 +180,12 @@ def _asked() -> dict[str, Schema]:
     }
 
 
+_COMMENT: Schema = {
+    "type": "string",
+    "minLength": 1,
+    "maxLength": LONGEST_COMMENT,
+    "pattern": r"^[^\s\x00-\x1f\x7f-\x9f]([^\x00-\x08\x0b-\x1f\x7f-\x9f]*[^\s\x00-\x1f\x7f-\x9f])?$",
+}
 _SECRET: Schema = {"pattern": "^wh(sec|sk)_", "writeOnly": True}
 _CREDENTIALS: Schema = {
     "writeOnly": True,
@@ -253,6 +278,8 @@ def _values() -> dict[str, Schema]:
         ),
         "Item": obj(_ITEM),
         "Attempt": obj(_ATTEMPT),
+        "Group": obj(_GROUP),
+        "Comment": obj(_WRITTEN),
         "AuditEvent": obj(
             {
                 "event_id": STRING,
@@ -314,6 +341,11 @@ _INTEGRATION: dict[str, Schema] = {
     "created_at": INSTANT,
     "updated_at": INSTANT,
 }
+_GROUP_ID = whole(GROUP_ID)
+_RISK = (
+    "Of sending it again, by how far its worst attempt got. `never_sent`: the receiver has not seen it; "
+    "`refused`: it answered with a redirect, a 4xx or a 503; `ambiguous`: it may have acted on it."
+)
 _ITEM: dict[str, Schema] = {
     "recovery_id": _RECOVERY_ID,
     "integration_id": _INTEGRATION_ID,
@@ -331,6 +363,8 @@ _ITEM: dict[str, Schema] = {
     "failure_detail": or_null(STRING),
     "last_http_status": or_null(HTTP_STATUS),
     "retryable": or_null(BOOLEAN),
+    "duplicate_risk": or_null(words(views.RISKS)) | {"description": _RISK},
+    "group_id": or_null(_GROUP_ID) | {"description": "Of a failed or dlq item."},
     "payload_snapshot": ref("PayloadSnapshot"),
     "response_snapshot": or_null(ref("ResponseSnapshot")),
     "held": BOOLEAN,
@@ -351,6 +385,7 @@ _ATTEMPT: dict[str, Schema] = {
     "failure_code": or_null(_FAILURE_CODE),
     "failure_detail": or_null(STRING),
     "retryable": or_null(BOOLEAN),
+    "group_id": or_null(_GROUP_ID),
     "http_status": or_null(COUNT),
     "reach": words(Reach),
     "retry_after_seconds": or_null(NUMBER),
@@ -359,6 +394,28 @@ _ATTEMPT: dict[str, Schema] = {
 }
 
 
+_BY: Schema = or_null(obj({"at": INSTANT, "by": STRING}))
+_GROUP: dict[str, Schema] = {
+    "group_id": _GROUP_ID,
+    "integration_id": _INTEGRATION_ID,
+    "failure_class": words(FailureClass),
+    "failure_code": _FAILURE_CODE,
+    "detail": STRING | {"description": "What the receiver said, or how it failed, with what varies marked."},
+    "fingerprint": {"type": "string", "pattern": "^v1:[0-9a-f]{64}$"},
+    "why_grouped": STRING,
+    "failures": COUNT | {"description": "Attempts that failed so."},
+    "items": COUNT | {"description": "Failed and dlq items that wait for a person, counted up to 10,000."},
+    "items_is_exact": BOOLEAN,
+    "first_seen_at": INSTANT,
+    "last_seen_at": INSTANT,
+    "sample": _RECOVERY_ID | {"description": "The item that failed so last."},
+    "state": words(GroupState),
+    "regressed": BOOLEAN | {"description": "It failed again after it was resolved."},
+    "acknowledged": _BY,
+    "resolved": _BY,
+    "muted_until": or_null(INSTANT),
+}
+_WRITTEN: dict[str, Schema] = {"written_at": INSTANT, "written_by": STRING, "text": STRING}
 _OF_ONE_DELIVERY = [
     kind.__name__
     for kind in (
@@ -407,6 +464,26 @@ def _replies() -> dict[str, Schema]:
         ),
         "Resolved": _reply({"recovery": ref("Item"), "resolved": {"const": True}, "reason": STRING}),
         "Erased": _reply({"recovery": ref("Item"), "erased": {"const": True}, "reason": STRING}),
+        "Groups": _reply(
+            {
+                "integration_id": _INTEGRATION_ID,
+                "state": or_null(words(GroupState)),
+                "limit": COUNT,
+                "groups": array(ref("Group")),
+                "next_cursor": _CURSOR,
+            }
+        ),
+        "GroupWithComments": _reply(
+            {
+                "group": ref("Group"),
+                "limit": COUNT,
+                "comments": array(ref("Comment"), description="Newest first."),
+                "next_cursor": _CURSOR,
+            }
+        ),
+        "JudgedGroup": _reply({"group": ref("Group")}),
+        "ResolvedGroup": _reply({"group": ref("Group"), "resolved_items": COUNT, "reason": STRING}),
+        "Commented": _reply({"group_id": _GROUP_ID, "comment": ref("Comment")}),
         "Integrations": _reply({"integrations": array(ref("Integration"))}),
         "ShownIntegration": _reply(_INTEGRATION),
         "SavedIntegration": _reply(

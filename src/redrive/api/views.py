@@ -8,10 +8,15 @@ import msgspec
 
 from redrive.audit.record import Actor, AuditEvent
 from redrive.domain.delivery import Attempt, Erasure, Item, Resolution, rfc3339
+from redrive.domain.failure_group import Comment, FailureGroup, GroupState
+from redrive.domain.grouping import why_grouped
+from redrive.domain.ids import group_id, instant_of, recovery_id
 from redrive.domain.integration import Defaults, Integration
-from redrive.domain.outcome import Answer, Failed
+from redrive.domain.item import Status
+from redrive.domain.outcome import Answer, Failed, Risk
 from redrive.domain.redaction import REDACTED, redacted_json
 
+RISKS = tuple(each.name.lower() for each in Risk if each is not Risk.NONE)
 _JSON_TYPES = ("application/json", "+json")
 _POLICY = (
     "timeout_seconds", "max_attempts", "base_delay_seconds", "max_delay_seconds", "jitter",
@@ -86,6 +91,8 @@ def item(found: Item, integration: Integration, *, bodies: bool) -> dict[str, An
         "failure_detail": last.failure_detail,
         "last_http_status": last.last_http_status,
         "retryable": last.retryable,
+        "duplicate_risk": risk(found.risk) if found.status is not Status.SUCCEEDED else None,
+        "group_id": None if found.group is None else group_id(found.group),
         "payload_snapshot": payload,
         "response_snapshot": (
             None
@@ -117,6 +124,7 @@ def attempt(found: Attempt, integration: Integration) -> dict[str, Any]:
         "failure_code": None if failed is None else failed.code,
         "failure_detail": None if failed is None else failed.detail,
         "retryable": found.retryable,
+        "group_id": None if found.group is None else group_id(found.group),
         "http_status": None if outcome.answer is None else outcome.answer.status,
         "reach": outcome.reach.value,
         "retry_after_seconds": asked,
@@ -127,6 +135,46 @@ def attempt(found: Attempt, integration: Integration) -> dict[str, Any]:
             else response(integration, outcome.answer, len(outcome.answer.body), bodies=True)
         ),
     }
+
+
+def group(found: FailureGroup, integration_id: str) -> dict[str, Any]:
+    """A group of failures."""
+    cause, judged = found.cause, found.judgement
+    by = {"at": instant(judged.at), "by": judged.by}
+    return {
+        "group_id": found.group_id,
+        "integration_id": integration_id,
+        "failure_class": cause.failure_class,
+        "failure_code": cause.failure_code,
+        "detail": cause.detail,
+        "fingerprint": cause.fingerprint,
+        "why_grouped": why_grouped(cause),
+        "failures": found.failures,
+        "items": found.items,
+        "items_is_exact": found.items_is_exact,
+        "first_seen_at": rfc3339(found.first_seen_at),
+        "last_seen_at": rfc3339(found.last_seen_at),
+        "sample": recovery_id(found.sample),
+        "state": found.state.value,
+        "regressed": found.is_regressed,
+        "acknowledged": by if judged.state is GroupState.ACKNOWLEDGED else None,
+        "resolved": by if judged.state is GroupState.RESOLVED else None,
+        "muted_until": instant(judged.muted_until),
+    }
+
+
+def comment(found: Comment) -> dict[str, Any]:
+    """What a person wrote about a group."""
+    return {
+        "written_at": rfc3339(instant_of(found.id)),
+        "written_by": found.written_by,
+        "text": found.text,
+    }
+
+
+def risk(found: Risk) -> str | None:
+    """What sending again would risk, in a word; None when nothing failed."""
+    return None if found is Risk.NONE else found.name.lower()
 
 
 def event(found: AuditEvent) -> dict[str, Any]:

@@ -105,11 +105,14 @@ def acknowledged(group: FailureGroup, *, at: datetime, by: str) -> FailureGroup:
     return _judged(group, GroupState.ACKNOWLEDGED, at, by)
 
 
-def resolved(group: FailureGroup, *, at: datetime, by: str) -> FailureGroup:
-    """Nobody needs to look at it any more, nor at its items. What was begun may be ended by anybody."""
-    if group.state is GroupState.RESOLVED and group.items == 0:
+def resolved(group: FailureGroup, *, at: datetime, by: str, is_begun: bool = False) -> FailureGroup:
+    """Nobody needs to look at it any more, nor at its items: those that still wait are closed once more.
+
+    *is_begun*: its items are closed already.
+    """
+    if not is_begun and group.state is GroupState.RESOLVED and group.items == 0:
         raise Conflict("the group is resolved already")
-    return _judged(replace(group, items=0, items_is_exact=True), GroupState.RESOLVED, at, by)
+    return _judged(group, GroupState.RESOLVED, at, by)
 
 
 def reopened(group: FailureGroup, *, at: datetime, by: str) -> FailureGroup:

@@ -72,12 +72,13 @@ def of_person(
     integration_id: str,
     item: Item | None = None,
     target_id: str | None = None,
+    group_id: str | None = None,
     source_request_id: str | None = None,
     before: dict[str, Any] = NOTHING,
     after: dict[str, Any],
     metadata: dict[str, Any] | None = None,
 ) -> AuditEvent:
-    """A verb on an item (given, or named by *target_id*), or on the integration itself."""
+    """A verb on an item (given, or named by *target_id*), a group of failures, or the integration itself."""
     on_item = item is not None or target_id is not None
     return AuditEvent(
         id=EventId(next_id(now)),
@@ -88,8 +89,8 @@ def of_person(
         traceparent=call.traceparent,
         actor=actor(call.principal),
         integration_id=integration_id,
-        target_type="recovery_item" if on_item else "integration",
-        target_id=target_id or (integration_id if item is None else item.recovery_id),
+        target_type="failure_group" if group_id else "recovery_item" if on_item else "integration",
+        target_id=group_id or target_id or (integration_id if item is None else item.recovery_id),
         result="success",
         before_state=before,
         after_state=after,

@@ -35,11 +35,11 @@ class Content:
 
     def __init__(self, vault: Vault, *, seals: bool) -> None:
         self._vault = vault
-        self._seals = seals
+        self.seals = seals
 
     def stored(self, delivery: Delivery) -> Delivery:
         """As it is stored, and goes through the engine until it is sent."""
-        if not self._seals:
+        if not self.seals:
             return delivery
         payload = self._seal(delivery.id, _PAYLOAD, delivery.payload)
         return replace(delivery, payload=payload, content_type=SEALED_TYPE + delivery.content_type)
@@ -58,7 +58,7 @@ class Content:
 
     def stored_answer(self, item_id: ItemId, answer: Answer | None) -> Answer | None:
         """As an answer is stored."""
-        if not self._seals or answer is None:
+        if not self.seals or answer is None:
             return answer
         return replace(
             answer,

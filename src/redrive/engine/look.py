@@ -1,8 +1,5 @@
 """What may be seen: the queue, an item with its attempts, the audit events."""
 
-import hashlib
-import hmac
-from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -11,16 +8,16 @@ from msgspec.structs import replace
 from redrive.audit.record import AuditEvent
 from redrive.domain.access import Call, Permission
 from redrive.domain.delivery import Attempt, Item
-from redrive.domain.errors import Fault, InvalidPayload, RecoveryNotFound
+from redrive.domain.errors import RecoveryNotFound
 from redrive.domain.ids import EventId, parse_recovery_id
 from redrive.domain.integration import Integration
 from redrive.engine.catalogue import Catalogue
 from redrive.engine.content import legible
+from redrive.engine.paging import Paging
 from redrive.engine.tools import Tools
 from redrive.store.port import EventFilter, Page, QueueFilter
 
 COUNTED_AT_MOST = 10_000
-_TAG = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +53,7 @@ class Look:
 
     def __init__(self, tools: Tools, catalogue: Catalogue) -> None:
         self.store = tools.store
-        self.vault = tools.vault
+        self.paging = Paging(tools.vault)
         self.content = tools.content
         self.catalogue = catalogue
 
@@ -112,23 +109,7 @@ class Look:
         return Events(min(total, COUNTED_AT_MOST), exact, page, self._cursor(page.next_below, scope))
 
     def _cursor(self, below: int | None, scope: str) -> str | None:
-        return None if below is None else self._signed(below.to_bytes(8, "big"), scope)
+        return None if below is None else self.paging.cursor(below.to_bytes(8, "big"), scope)
 
     def _read(self, cursor: str | None, scope: str) -> int | None:
-        """The position in a cursor that we made for this very question; a forged one is an error."""
-        if cursor is None:
-            return None
-        try:
-            position = urlsafe_b64decode(cursor.encode("ascii") + b"=" * (-len(cursor) % 4))[:8]
-        except ValueError:
-            position = b""
-        # As text, to the letter: base64 is read past letters that are none of it.
-        if not hmac.compare_digest(cursor.encode(), self._signed(position, scope).encode()):
-            raise InvalidPayload(
-                Fault("cursor", "not a cursor of this list: pass next_cursor on with the same filters")
-            )
-        return int.from_bytes(position, "big")
-
-    def _signed(self, position: bytes, scope: str) -> str:
-        tag = hashlib.blake2b(position + scope.encode(), key=self.vault.derive("cursor"), digest_size=_TAG)
-        return urlsafe_b64encode(position + tag.digest()).decode().rstrip("=")
+        return None if cursor is None else int.from_bytes(self.paging.position(cursor, scope, 8), "big")

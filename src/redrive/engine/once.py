@@ -12,11 +12,12 @@ from typing import TypeVar
 
 from msgspec import Struct
 
-from redrive.domain.errors import IdempotencyKeyReused, RedriveError
+from redrive.domain.errors import DependencyUnavailable, IdempotencyKeyReused, RedriveError
 from redrive.domain.ids import ItemId
 from redrive.store.port import AlreadyAnswered, Once, Store
 
 Result = TypeVar("Result")
+TURNS = 10
 
 
 class Told(Struct, frozen=True):
@@ -66,6 +67,14 @@ async def idempotent(store: Store, key: Key | None, act: Callable[[], Awaitable[
         if (told := await _recall(store, key)) is not None:
             return told
         raise
+
+
+async def until_written(act: Callable[[], Awaitable[Told | None]]) -> Told:
+    """Decide anew each time what it is about moved on before it was written; a decision then says why not."""
+    for _ in range(TURNS):
+        if (told := await act()) is not None:
+            return told
+    raise DependencyUnavailable("contention", "it changed each time it was about to be written")
 
 
 async def _recall(store: Store, key: Key) -> Told | None:

@@ -10,9 +10,10 @@ from redrive.audit.record import AuditEvent, EventType
 from redrive.domain.access import Call, Permission
 from redrive.domain.delivery import Erasure, Evidence, Item, Resolution, item_state
 from redrive.domain.errors import Conflict, Contained
+from redrive.domain.grouping import cause_elsewhere, failed_elsewhere
 from redrive.domain.integration import Integration
 from redrive.domain.item import DEAD, Status, check_erase, check_replay, check_resolve
-from redrive.domain.outcome import is_retryable
+from redrive.domain.outcome import Risk, is_retryable, risk_of
 from redrive.engine.acting import Acting, Deed, Order, Subject, tell_operated
 from redrive.engine.audited import of_person
 from redrive.engine.catalogue import Catalogue
@@ -108,6 +109,7 @@ class Operate:
             retryable=None if code is None else is_retryable(code, codes),
             answer=self.content.stored_answer(delivery.id, given.last.answer),
         )
+        told_of = failed_elsewhere(last)
         event = of_person(
             self.next_id,
             delivery.created_at,
@@ -120,7 +122,16 @@ class Operate:
         )
         # The whole body, evidence and all: a key that a mere delivery used is another request.
         fingerprint = b"" if key is None else key.fingerprint
-        item = Import(delivery, fingerprint, given.status, given.attempt_count, last, event)
+        item = Import(
+            delivery,
+            fingerprint,
+            given.status,
+            given.attempt_count,
+            last,
+            event,
+            risk=Risk.AMBIGUOUS if told_of is None else risk_of(told_of),
+            cause=cause_elsewhere(integration, given.last, reads_answer=not self.content.seals),
+        )
         told = render(Receipt(delivery.id))
         verdict = await self.store.hand_over(item, kept(key, told, self.clock.now()))
         done = receipt(intake, verdict)

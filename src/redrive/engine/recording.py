@@ -72,7 +72,9 @@ class Recorder:
         events = audited.of_attempt(self.next_id, claim, integration.integration_id, attempt, step, now=now)
         cause, risk = None, claim.risk
         if isinstance(outcome, Failed):
-            cause, risk = cause_of(integration, outcome), max(claim.risk, risk_of(outcome))
+            # Of an answer that is sealed at rest, nothing may stand open in what its group says.
+            cause = cause_of(integration, outcome, reads_answer=not self.content.seals)
+            risk = max(claim.risk, risk_of(outcome))
         [recorded] = await self.batcher.submit((Result(claim, attempt, step, events, now, cause, risk),))
         if isinstance(recorded, Exception):
             raise recorded

@@ -11,6 +11,7 @@ from redrive.engine.access import Access
 from redrive.engine.catalogue import Catalogue
 from redrive.engine.containing import Containing
 from redrive.engine.expiry import Expiry
+from redrive.engine.groups import Groups
 from redrive.engine.health import Health
 from redrive.engine.ingest import Ingest
 from redrive.engine.look import Look
@@ -82,6 +83,7 @@ class Engine:
         self.look = Look(tools, self.catalogue)
         self.containing = Containing(tools, self.catalogue, self.membership)
         self.expiry = Expiry(tools, self.catalogue, self.worker)
+        self.groups = Groups(tools, self.catalogue)
         self.is_stopping = True  # or not started yet
         self.lost = asyncio.Event()  # set when the process must stop
         self.why_lost = ""
