@@ -98,16 +98,6 @@ def classify(answer: Answer, *, retry_after: timedelta | None = None) -> Outcome
     return Failed(f"HTTP_{status}", _sentence(status), Reach.ANSWERED, answer, asked)
 
 
-def risk_of(failed: Failed) -> Risk:
-    """What sending again would risk after this one failure."""
-    if failed.reach is Reach.NOT_SENT:
-        return Risk.NEVER_SENT
-    match = _HTTP.fullmatch(failed.code)
-    if failed.reach is Reach.ANSWERED and match is not None and (match[1] == "503" or match[1] < "500"):
-        return Risk.REFUSED
-    return Risk.AMBIGUOUS
-
-
 def is_retryable_status(status: int) -> bool:
     """408, 429 and every 5xx."""
     return status in (408, 429) or 500 <= status <= 599
@@ -118,6 +108,18 @@ def is_retryable(code: str, network_codes: frozenset[str]) -> bool:
     if match := _HTTP.fullmatch(code):
         return is_retryable_status(int(match[1]))
     return code in ALWAYS_RETRYABLE or (code in network_codes and code not in NEVER_RETRYABLE)
+
+
+def risk_of(failed: Failed) -> Risk:
+    """What this failure adds: a 5xx other than 503 may have come after the work was done."""
+    if failed.reach is Reach.NOT_SENT:
+        return Risk.NEVER_SENT
+    match = _HTTP.fullmatch(failed.code)
+    if failed.reach is Reach.ANSWERED and match is not None:
+        status = int(match[1])  # by the code: others may tell of an answer they do not show
+        if 300 <= status <= 499 or status == 503:
+            return Risk.REFUSED
+    return Risk.AMBIGUOUS
 
 
 def _sentence(status: int) -> str:

@@ -110,11 +110,10 @@ async def closed_items(connection: Connection, items: Sequence[Closed]) -> int |
     return int(count) or None
 
 
-async def explain(connection: Connection, item: Import) -> None:
-    """Say of an import why it failed, and what sending it again would risk."""
-    delivery, cause = item.delivery, item.cause
-    number = None if cause is None else cause.number
-    await connection.execute(SQL["explain_dead"], delivery.integration, delivery.id, item.risk, number)
-    if cause is not None:
-        seen = (to_ms(delivery.created_at), delivery.id)
-        await connection.execute(SQL["count_failure"], delivery.integration, *cause_row(cause), *seen)
+async def count(connection: Connection, item: Import) -> None:
+    """Count an import among the failures of its cause."""
+    if item.cause is not None:
+        seen = (to_ms(item.delivery.created_at), item.delivery.id)
+        await connection.execute(
+            SQL["count_failure"], item.delivery.integration, *cause_row(item.cause), *seen
+        )

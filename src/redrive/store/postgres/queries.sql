@@ -618,16 +618,12 @@ SELECT NOT EXISTS (SELECT FROM incarnation WHERE lease_until >= redrive_now() AN
 -- failure groups
 
 -- name: count_failure
--- First seen when it is new here; what people said of it stays as it is.
+-- Of an import.
 INSERT INTO failure_group AS g (integration, number, fingerprint, failure_class, failure_code, detail, failures,
                                 first_seen_at, last_seen_at, sample)
 VALUES ($1, $2, $3, $4, $5, $6, 1, $7, $7, $8)
 ON CONFLICT (integration, number) DO UPDATE
-   SET failures = g.failures + 1, last_seen_at = greatest(g.last_seen_at, excluded.last_seen_at),
-       detail = excluded.detail, sample = excluded.sample
-
--- name: explain_dead
-UPDATE dead SET risk = $3, failure_group = $4 WHERE integration = $1 AND id = $2
+   SET failures = g.failures + 1, last_seen_at = greatest(g.last_seen_at, excluded.last_seen_at), sample = excluded.sample
 
 -- name: queue_of_group
 SELECT id FROM dead WHERE integration = $1 AND (failure_group, id) >= ($5, $2) AND (failure_group, id) < ($5, $3)
@@ -689,8 +685,8 @@ SELECT x.id, x.status, x.cycle, x.attempt, x.failure_code, d.request_id
 -- Each with its event, in the way of `resolve`: of what moved on, neither is written.
 WITH given AS MATERIALIZED (
     SELECT g.* FROM unnest($5::bigint[], $6::text[], $7::int[], $8::bigint[], $9::text[], $10::text[], $11::text[],
-                           $12::text[], $13::text[], $14::text[])
-      AS g (item, status, cycle, id, event_type, request_id, integration_id, target_id, actor, record)),
+                           $12::text[], $13::text[], $14::text[], $15::bytea[])
+      AS g (item, status, cycle, id, event_type, request_id, integration_id, target_id, actor, record, digest)),
 later AS MATERIALIZED (
     SELECT a.id FROM given g CROSS JOIN LATERAL (
         SELECT id FROM audit WHERE target_id = g.target_id AND id > g.id ORDER BY target_id DESC, id DESC LIMIT 1) a),
@@ -700,8 +696,8 @@ closed AS (
        AND x.resolved_at IS NULL AND NOT EXISTS (SELECT FROM later)
     RETURNING g.*),
 e AS (
-    INSERT INTO audit (integration, id, event_type, request_id, integration_id, target_id, actor, record)
-    SELECT $1, id, event_type, request_id, integration_id, target_id, actor, record FROM closed)
+    INSERT INTO audit (integration, id, event_type, request_id, integration_id, target_id, actor, record, digest)
+    SELECT $1, id, event_type, request_id, integration_id, target_id, actor, record, digest FROM closed)
 SELECT (SELECT count(*) FROM closed), (SELECT max(id) FROM later)
 
 -- name: closed_items

@@ -252,7 +252,7 @@ class PostgresStore:
             async with connection.transaction():
                 verdict = await work.hand_over(connection, item)
                 if isinstance(verdict, Accepted):
-                    await groups.explain(connection, item)
+                    await groups.count(connection, item)
                     await operate.remember(connection, once)
                 return verdict
 

@@ -11,7 +11,6 @@ from redrive.domain.delivery import Claim
 from redrive.domain.ids import ItemId, recovery_id
 from redrive.domain.integration import Lifecycle
 from redrive.domain.item import Finish, RetryAt, Status
-from redrive.domain.outcome import Risk
 from redrive.domain.sharing import Lane
 from redrive.store.named import load_queries
 from redrive.store.port import (
@@ -108,7 +107,8 @@ async def hand_over(connection: Connection, item: Import) -> Verdict:
     await connection.execute(
         SQL["bury"],
         delivery.id, delivery.integration, item.status, 1, item.attempt_count, delivery.max_attempts,
-        item.last.failure_code, to_ms(delivery.created_at), Risk.AMBIGUOUS, None,
+        item.last.failure_code, to_ms(delivery.created_at), item.risk,
+        None if item.cause is None else item.cause.number,
     )  # fmt: skip
     await write_events(connection, [item.event])
     return Accepted(claimed=False)

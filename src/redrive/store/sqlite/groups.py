@@ -102,26 +102,12 @@ def close_items(
     return len(closed)
 
 
-def explain(connection: apsw.Connection, item: Import) -> None:
-    """Say of an import why it failed, and what sending it again would risk."""
-    delivery, cause = item.delivery, item.cause
-    number = None if cause is None else cause.number
-    connection.execute(SQL["explain_dead"], (item.risk, number, delivery.id))
-    if cause is not None:
-        number, fingerprint, kind, code, detail = cause_row(cause)
-        connection.execute(
-            SQL["count_failure"],
-            {
-                "integration": delivery.integration,
-                "number": number,
-                "fingerprint": fingerprint,
-                "failure_class": kind,
-                "failure_code": code,
-                "detail": detail,
-                "at": to_ms(delivery.created_at),
-                "item": delivery.id,
-            },
-        )
+def count(connection: apsw.Connection, item: Import) -> None:
+    """Count an import among the failures of its cause."""
+    if item.cause is not None:
+        at, delivery = to_ms(item.delivery.created_at), item.delivery
+        values = (delivery.integration, *cause_row(item.cause), 1, at, at, delivery.id)
+        connection.execute(SQL["count_failures"], values)
 
 
 def forget(connection: apsw.Connection, before: datetime, limit: int) -> int:

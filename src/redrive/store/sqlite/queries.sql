@@ -351,17 +351,6 @@ SELECT 1 FROM live INDEXED BY live_due WHERE integration = ? AND claimed_by IS N
 
 -- failure groups
 
--- name: count_failure
--- First seen when it is new here; what people said of it stays as it is.
-INSERT INTO failure_group (integration, number, fingerprint, failure_class, failure_code, detail, failures,
-                           first_seen_at, last_seen_at, sample)
-VALUES (:integration, :number, :fingerprint, :failure_class, :failure_code, :detail, 1, :at, :at, :item)
-ON CONFLICT DO UPDATE SET failures = failures + 1, last_seen_at = max(last_seen_at, excluded.last_seen_at),
-                          detail = excluded.detail, sample = excluded.sample
-
--- name: explain_dead
-UPDATE dead SET risk = ?, failure_group = ? WHERE id = ?
-
 -- name: queue_of_group
 SELECT id FROM dead INDEXED BY dead_group
  WHERE integration = ? AND failure_group = ? AND id >= ? AND id < ? ORDER BY id DESC LIMIT ?

@@ -157,7 +157,7 @@ class SqliteStore:
         def hand_over(connection: apsw.Connection) -> Verdict:
             verdict = work.hand_over(connection, item)
             if isinstance(verdict, Accepted):
-                groups.explain(connection, item)
+                groups.count(connection, item)
                 operate.remember(connection, once)
             return verdict
 

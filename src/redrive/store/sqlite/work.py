@@ -12,7 +12,6 @@ from redrive.domain.delivery import Claim
 from redrive.domain.ids import ItemId, recovery_id
 from redrive.domain.integration import ACCEPTING, Lifecycle
 from redrive.domain.item import Finish, RetryAt, Status
-from redrive.domain.outcome import Risk
 from redrive.domain.sharing import Lane
 from redrive.domain.traffic import Mode
 from redrive.store.named import load_queries
@@ -117,7 +116,8 @@ def hand_over(connection: apsw.Connection, item: Import) -> Verdict:
         SQL["bury"],
         (
             delivery.id, delivery.integration, item.status, 1, item.attempt_count,
-            delivery.max_attempts, item.last.failure_code, to_ms(delivery.created_at), Risk.AMBIGUOUS, None,
+            delivery.max_attempts, item.last.failure_code, to_ms(delivery.created_at), item.risk,
+            None if item.cause is None else item.cause.number,
         ),
     )  # fmt: skip
     write_events(connection, [item.event])
