@@ -4,7 +4,16 @@ import pytest
 
 from tests.api.receiver import Answer
 from tests.api.service import Partner, a_delivery
-from tests.api.shapes import INSTANT, POSITIVE, RECOVERY_ID, REQUEST_ID, SENTENCE, SPAN_ID, TRACEPARENT
+from tests.api.shapes import (
+    GROUP_ID,
+    INSTANT,
+    POSITIVE,
+    RECOVERY_ID,
+    REQUEST_ID,
+    SENTENCE,
+    SPAN_ID,
+    TRACEPARENT,
+)
 
 
 def test_a_delivery_is_answered_with_its_recovery_id(quiet: Partner) -> None:
@@ -56,6 +65,8 @@ def test_a_pending_item_has_every_field(quiet: Partner) -> None:
             "failure_detail": None,
             "last_http_status": None,
             "retryable": None,
+            "duplicate_risk": None,
+            "group_id": None,
             "payload_snapshot": {
                 "content_type": "application/json",
                 "encoding": "json",
@@ -104,6 +115,8 @@ def test_a_failed_item_tells_why_and_its_attempt_as_well(partner: Partner) -> No
         "failure_detail": SENTENCE,
         "last_http_status": 404,
         "retryable": False,
+        "duplicate_risk": "refused",
+        "group_id": GROUP_ID,
         "response_snapshot": answered,
         "last_attempt_at": INSTANT,
         "attempt_count": 1,
@@ -121,6 +134,7 @@ def test_a_failed_item_tells_why_and_its_attempt_as_well(partner: Partner) -> No
             "failure_code": "HTTP_404",
             "failure_detail": SENTENCE,
             "retryable": False,
+            "group_id": item["group_id"],
             "http_status": 404,
             "reach": "answered",
             "retry_after_seconds": None,

@@ -26,6 +26,28 @@ CALLS: list[tuple[Callable[[Client], Answer], str, Any]] = [
     (lambda c: c.item("b", "r"), f"GET {ROOT}/b/recovery/queue/r", None),
     (lambda c: c.replay("b", "r", "why"), f"POST {ROOT}/b/recovery/queue/r/replay", {"reason": "why"}),
     (lambda c: c.resolve("b", "r", "why"), f"POST {ROOT}/b/recovery/queue/r/resolve", {"reason": "why"}),
+    (lambda c: c.queue("b", group="g"), f"GET {ROOT}/b/recovery/queue?group=g", None),
+    (lambda c: c.groups("b", state="open"), f"GET {ROOT}/b/recovery/groups?state=open", None),
+    (lambda c: c.group("b", "g", limit=3), f"GET {ROOT}/b/recovery/groups/g?limit=3", None),
+    (lambda c: c.acknowledge_group("b", "g"), f"POST {ROOT}/b/recovery/groups/g/acknowledge", {}),
+    (
+        lambda c: c.acknowledge_group("b", "g", "why"),
+        f"POST {ROOT}/b/recovery/groups/g/acknowledge",
+        {"reason": "why"},
+    ),
+    (
+        lambda c: c.resolve_group("b", "g", "why"),
+        f"POST {ROOT}/b/recovery/groups/g/resolve",
+        {"reason": "why"},
+    ),
+    (lambda c: c.reopen_group("b", "g", "why"), f"POST {ROOT}/b/recovery/groups/g/reopen", {"reason": "why"}),
+    (lambda c: c.mute_group("b", "g", None), f"POST {ROOT}/b/recovery/groups/g/mute", {"until": None}),
+    (
+        lambda c: c.mute_group("b", "g", datetime(2026, 1, 2, tzinfo=UTC), "why"),
+        f"POST {ROOT}/b/recovery/groups/g/mute",
+        {"until": "2026-01-02T00:00:00.000Z", "reason": "why"},
+    ),
+    (lambda c: c.comment_on_group("b", "g", "t"), f"POST {ROOT}/b/recovery/groups/g/comment", {"text": "t"}),
     (
         lambda c: c.import_delivery("b", {"event_type": "t", "payload": 1, "status": "dlq"}),
         f"POST {ROOT}/b/recovery/queue",

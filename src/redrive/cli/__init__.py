@@ -104,6 +104,7 @@ for name, sentence in {
     "key": "Make, list and rotate the keys that secrets are sealed under.",
     "integration": "Add, list, show and change integrations, and rotate their secrets.",
     "queue": "Look at the recovery queue, and replay from it.",
+    "group": "Look at why deliveries failed: groups of failures of one cause.",
     "audit": "Ask the audit trail who did what, and what it caused.",
 }.items():
     app.command(f"redrive.cli.{name}:app", name=name, help=sentence)

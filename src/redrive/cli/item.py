@@ -34,6 +34,8 @@ def print_item(answer: Mapping[str, Any]) -> None:
             "attempts": "{attempt_count} of {max_attempts} in cycle {cycle}".format_map(item),
             "failure": item.get("failure_code"),
             "detail": item.get("failure_detail"),
+            "group": item.get("group_id"),
+            "risk": item.get("duplicate_risk"),
             **{name.removesuffix("_at").replace("_", " "): instant(item.get(name)) for name in _INSTANTS},
             "request id": item.get("request_id"),
             "traceparent": item.get("traceparent"),

@@ -24,6 +24,7 @@ app.command(
 )
 RecoveryId = Annotated[str, Parameter(help="Which item.")]
 Status = Literal["pending", "retrying", "succeeded", "failed", "dlq", "replayed"]
+Risk = Literal["never_sent", "refused", "ambiguous"]
 YesNo = Literal["yes", "no"]
 
 
@@ -46,6 +47,7 @@ _COLUMNS = [
     ),
     column("CYCLE", "cycle", is_number=True, worth=2),
     column("FAILURE", "failure_code"),
+    column("RISK", "duplicate_risk", worth=2),
     Column("UPDATED", lambda row: instant(row.get("updated_at"))),
     Column("NEXT RETRY", lambda row: instant(row.get("next_retry_at")), worth=1),
 ]
@@ -64,6 +66,10 @@ def list_(
         str | None, Parameter(help="Whose last failure was this, such as HTTP_503.")
     ] = None,
     event_type: Annotated[str | None, Parameter(help="Of this event type.")] = None,
+    group: Annotated[str | None, Parameter(help="Failed and dlq items of this group of failures.")] = None,
+    duplicate_risk: Annotated[
+        Risk | None, Parameter(help="Of which sending again would risk this; docs/guides/failure-groups.md.")
+    ] = None,
     held: Annotated[YesNo | None, Parameter(help="Whether they wait for their integration.")] = None,
     resolved: Annotated[YesNo | None, Parameter(help="Whether a person closed them for good.")] = None,
     since: Annotated[
@@ -81,6 +87,8 @@ def list_(
         "status": status,
         "failure_code": failure_code,
         "event_type": event_type,
+        "group": group,
+        "duplicate_risk": duplicate_risk,
         "held": _flag(held),
         "resolved": _flag(resolved),
         "since": moment(since, "--since"),

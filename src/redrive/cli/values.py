@@ -32,6 +32,16 @@ def moment(text: str | None, option: str) -> str | None:
     return rfc3339(SystemClock().now() - duration(text, option))
 
 
+def ahead(text: str, option: str) -> str:
+    """An instant to come: RFC 3339 as it is, or a duration counted from now (`2h`)."""
+    if not _DURATION.fullmatch(text):
+        return text
+    from redrive.clock import SystemClock
+    from redrive.domain.delivery import rfc3339
+
+    return rfc3339(SystemClock().now() + duration(text, option))
+
+
 def headers(lines: Sequence[str] | None) -> dict[str, str] | None:
     """`Name: value` lines as a mapping; ends the command when one is not such a line."""
     if lines is None:

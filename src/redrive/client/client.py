@@ -40,6 +40,16 @@ class QueueQuery(Window, total=False):
     event_type: str | None
     held: bool | None
     resolved: bool | None
+    group: str | None
+    duplicate_risk: str | None
+
+
+class GroupQuery(TypedDict, total=False):
+    """Which groups of failures of an integration."""
+
+    state: str | None
+    limit: int | None
+    cursor: str | None
 
 
 class EventQuery(Window, total=False):
@@ -53,6 +63,10 @@ class EventQuery(Window, total=False):
 
 
 class _QueueCall(QueueQuery, Correlation, total=False):
+    pass
+
+
+class _GroupCall(GroupQuery, Correlation, total=False):
     pass
 
 
@@ -304,6 +318,103 @@ class Client:
         """Erase an item's payload, headers and answers for good; a failed or dlq item is closed by it."""
         path = _of_item(integration_id, recovery_id, "erase")
         return self._post(path, write({"reason": reason}), idempotency_key, correlation)
+
+    # groups of failures
+
+    def groups(self, integration_id: str, **call: Unpack[_GroupCall]) -> Answer:
+        """One page of an integration's groups of failures, those that failed last first."""
+        query, correlation = _split(call)
+        return self._get(_under(integration_id, "recovery", "groups"), query, correlation)
+
+    def groups_all(self, integration_id: str, **call: Unpack[_GroupCall]) -> Iterator[dict[str, Any]]:
+        """Every group, those that failed last first, page by page; `limit` is the size of a page."""
+        query, correlation = _split(call)
+        return self._each(_under(integration_id, "recovery", "groups"), "groups", query, correlation)
+
+    def group(
+        self,
+        integration_id: str,
+        group_id: str,
+        *,
+        limit: int | None = None,
+        cursor: str | None = None,
+        **correlation: Unpack[Correlation],
+    ) -> Answer:
+        """One group with a page of its comments, newest first."""
+        path = _under(integration_id, "recovery", "groups", group_id)
+        return self._get(path, {"limit": limit, "cursor": cursor}, correlation)
+
+    def acknowledge_group(
+        self,
+        integration_id: str,
+        group_id: str,
+        reason: str | None = None,
+        *,
+        idempotency_key: str | None = None,
+        **correlation: Unpack[Correlation],
+    ) -> Answer:
+        """Say that you look at an open group."""
+        body = {} if reason is None else {"reason": reason}
+        path = _under(integration_id, "recovery", "groups", group_id, "acknowledge")
+        return self._post(path, write(body), idempotency_key, correlation)
+
+    def resolve_group(
+        self,
+        integration_id: str,
+        group_id: str,
+        reason: str,
+        *,
+        idempotency_key: str | None = None,
+        **correlation: Unpack[Correlation],
+    ) -> Answer:
+        """Close a group and every item that waits in it for good. Cut short, it goes on when called again."""
+        body = {"reason": reason}
+        path = _under(integration_id, "recovery", "groups", group_id, "resolve")
+        return self._post(path, write(body), idempotency_key, correlation)
+
+    def reopen_group(
+        self,
+        integration_id: str,
+        group_id: str,
+        reason: str,
+        *,
+        idempotency_key: str | None = None,
+        **correlation: Unpack[Correlation],
+    ) -> Answer:
+        """Open a group again; items that were resolved with it stay so."""
+        body = {"reason": reason}
+        path = _under(integration_id, "recovery", "groups", group_id, "reopen")
+        return self._post(path, write(body), idempotency_key, correlation)
+
+    def mute_group(
+        self,
+        integration_id: str,
+        group_id: str,
+        until: datetime | str | None,
+        reason: str | None = None,
+        *,
+        idempotency_key: str | None = None,
+        **correlation: Unpack[Correlation],
+    ) -> Answer:
+        """Hold alerts of a group back until an instant; None ends that."""
+        body: dict[str, Any] = {"until": instant(until) if isinstance(until, datetime) else until}
+        body |= {} if reason is None else {"reason": reason}
+        path = _under(integration_id, "recovery", "groups", group_id, "mute")
+        return self._post(path, write(body), idempotency_key, correlation)
+
+    def comment_on_group(
+        self,
+        integration_id: str,
+        group_id: str,
+        text: str,
+        *,
+        idempotency_key: str | None = None,
+        **correlation: Unpack[Correlation],
+    ) -> Answer:
+        """Write something about a group, for good."""
+        body = {"text": text}
+        path = _under(integration_id, "recovery", "groups", group_id, "comment")
+        return self._post(path, write(body), idempotency_key, correlation)
 
     # audit
 

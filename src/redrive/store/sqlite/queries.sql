@@ -400,7 +400,7 @@ SELECT x.id, x.status, x.cycle, x.attempt, x.failure_code, d.request_id
 UPDATE failure_group SET detail = '[ERASED]'
  WHERE integration = :integration
    AND number IN (SELECT failure_group FROM attempt WHERE item = :item AND failure_group IS NOT NULL
-                  UNION SELECT failure_group FROM dead WHERE id = :item AND failure_group IS NOT NULL)
+                  UNION ALL SELECT failure_group FROM dead WHERE id = :item AND failure_group IS NOT NULL)
    AND failures <= (SELECT count(*) FROM attempt a WHERE a.item = :item AND a.failure_group = failure_group.number)
                    + (SELECT count(*) FROM imported WHERE item = :item)
 
