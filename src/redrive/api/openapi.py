@@ -7,10 +7,10 @@ from functools import cache
 from typing import Any, Literal
 
 from redrive import __version__
-from redrive.api import audit, groups, problems, queue, views
+from redrive.api import audit, groups, problems, queue, replays, views
 from redrive.api.call import REQUEST_ID, Asked, Reply, Route, encode
 from redrive.api.query import DEFAULT_LIMIT, MOST
-from redrive.api.schemas import BOOLEAN, INSTANT, Schema, components, line, obj, ref, whole, words
+from redrive.api.schemas import BOOLEAN, INSTANT, REPLAY_ID, Schema, components, line, obj, ref, whole, words
 from redrive.audit.record import EventType
 from redrive.domain import errors
 from redrive.domain.errors import Fault, RedriveError
@@ -18,6 +18,7 @@ from redrive.domain.failure_group import GroupState
 from redrive.domain.ids import GROUP_ID, RECOVERY_ID
 from redrive.domain.integration import INTEGRATION_ID
 from redrive.domain.item import Status
+from redrive.domain.replay import ItemState
 
 _PATH_PARAMETER = re.compile(r"\{(\w+)\}")
 _SUMMARY = "Delivers a platform's calls to its partners, retries, dead-letters, replays, and proves it."
@@ -75,6 +76,21 @@ OPERATIONS = {
     "reopen_group": Operation(200, "JudgedGroup", "Reason", key="call", refusals=(errors.Conflict,)),
     "mute_group": Operation(200, "JudgedGroup", "Muting", key="call"),
     "comment_on_group": Operation(201, "Commented", "NewComment", key="call"),
+    "list_replays": Operation(200, "Replays", query=replays.LIST_FILTERS),
+    "start_replay": Operation(
+        201,
+        "ReplayReply",
+        "ReplayStart",
+        key="call",
+        refusals=(errors.Conflict, errors.ReplayNotFound),
+        later=202,
+    ),
+    "show_replay": Operation(200, "ReplayReply"),
+    "list_replay_items": Operation(200, "ReplayItems", query=replays.ITEM_FILTERS),
+    "pause_replay": Operation(200, "ReplayReply", "Nothing", key="call", refusals=(errors.Conflict,)),
+    "resume_replay": Operation(200, "ReplayReply", "Nothing", key="call", refusals=(errors.Conflict,)),
+    "cancel_replay": Operation(200, "ReplayReply", "Nothing", key="call", refusals=(errors.Conflict,)),
+    "pace_replay": Operation(200, "ReplayReply", "NewRate", key="call", refusals=(errors.Conflict,)),
     "list_integrations": Operation(200, "Integrations"),
     "create_integration": Operation(
         201, "SavedIntegration", "NewIntegration", key="call", refusals=(errors.Conflict,)
@@ -171,6 +187,7 @@ _WORD = {
     "group": whole(GROUP_ID) | {"description": "Failed and dlq items that wait in this group of failures."},
     "duplicate_risk": words(views.RISKS),
     "state": words(GroupState),
+    "replay_id": REPLAY_ID,
     "status": words(Status),
     "event_type": _TEXT,
     "failure_code": _TEXT | {"examples": ["HTTP_503", "ECONNREFUSED"]},
@@ -183,6 +200,10 @@ _WORD = {
     "actor": _TEXT | {"description": "Who did it: a token's or a user's subject."},
     "limit": {"type": "integer", "minimum": 1, "maximum": MOST, "default": DEFAULT_LIMIT},
     "cursor": _TEXT | {"description": "`next_cursor` of the page before, with the same filters."},
+}
+_OF_A_LIST = {  # what a word means in one list alone
+    ("list_events", "event_type"): words(EventType),
+    ("list_replay_items", "state"): words(ItemState),
 }
 _KEY_PATTERN = r'^("[\x21\x23-\x5b\x5d-\x7e]{1,255}"|[\x21\x23-\x7e][\x21-\x7e]{0,254})$'
 _KEYS = {
@@ -212,7 +233,7 @@ def _parameters(route: Route, known: Operation) -> list[dict[str, Any]]:
         for name in _PATH_PARAMETER.findall(route.path)
     ]
     for name in known.query:
-        schema = words(EventType) if known.query is audit.FILTERS and name == "event_type" else _WORD[name]
+        schema = _OF_A_LIST.get((route.handler.__name__, name), _WORD[name])
         found.append({"name": name, "in": "query", "schema": schema})
     if known.key is not None:
         schema = {"type": "string", "pattern": _KEY_PATTERN}
@@ -257,6 +278,8 @@ def _refusals(route: Route, known: Operation) -> list[type[RedriveError]]:
         found.append(errors.RecoveryNotFound)
     if "{group_id}" in route.path:
         found.append(errors.GroupNotFound)
+    if "{replay_id}" in route.path:
+        found.append(errors.ReplayNotFound)
     if known.body is not None:
         found.append(errors.TooLarge)
     if known.key is not None:

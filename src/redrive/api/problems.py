@@ -16,6 +16,7 @@ STATUS: dict[type[RedriveError], int] = {
     errors.IntegrationNotFound: 404,
     errors.RecoveryNotFound: 404,
     errors.GroupNotFound: 404,
+    errors.ReplayNotFound: 404,
     errors.MethodNotAllowed: 405,
     errors.ReplayConflict: 409,
     errors.Conflict: 409,
@@ -61,6 +62,8 @@ def document(error: RedriveError, *, instance: str, request_id: str) -> dict[str
     if isinstance(error, errors.ReplayConflict):
         found["previous_status"] = error.previous_status
         found["requested_status"] = error.requested_status
+    if isinstance(error, errors.Conflict) and error.difference is not None:
+        found["difference"] = error.difference
     if isinstance(error, errors.DependencyUnavailable):
         found["degradation_reason"] = error.degradation_reason
     return found

@@ -1,6 +1,16 @@
 """The table of calls: what contract §4 promises, and who may ask for it."""
 
-from redrive.api import audit, containment, deliveries, groups, integrations, openapi, queue, system
+from redrive.api import (
+    audit,
+    containment,
+    deliveries,
+    groups,
+    integrations,
+    openapi,
+    queue,
+    replays,
+    system,
+)
 from redrive.api.call import Route
 from redrive.domain.access import Permission
 from redrive.telemetry.metrics import Metrics
@@ -12,6 +22,8 @@ _QUEUE = f"{_ONE}/recovery/queue"
 _ITEM = f"{_QUEUE}/{{recovery_id}}"
 _GROUPS = f"{_ONE}/recovery/groups"
 _GROUP = f"{_GROUPS}/{{group_id}}"
+_REPLAYS = f"{_ONE}/recovery/replays"
+_REPLAY = f"{_REPLAYS}/{{replay_id}}"
 
 
 def routes(metrics: Metrics) -> list[Route]:
@@ -38,6 +50,14 @@ def routes(metrics: Metrics) -> list[Route]:
         Route("POST", f"{_GROUP}/reopen", OPERATE, groups.reopen_group, "Open a group again"),
         Route("POST", f"{_GROUP}/mute", OPERATE, groups.mute_group, "Hold alerts of a group back"),
         Route("POST", f"{_GROUP}/comment", OPERATE, groups.comment_on_group, "Write about a group"),
+        Route("GET", _REPLAYS, VIEW, replays.list_replays, "List plans and jobs"),
+        Route("POST", _REPLAYS, OPERATE, replays.start_replay, "Plan a replay of many, or run the plan"),
+        Route("GET", _REPLAY, VIEW, replays.show_replay, "Show a plan or job, and how far it is"),
+        Route("GET", f"{_REPLAY}/items", VIEW, replays.list_replay_items, "List what became of its items"),
+        Route("POST", f"{_REPLAY}/pause", OPERATE, replays.pause_replay, "Pause a job"),
+        Route("POST", f"{_REPLAY}/resume", OPERATE, replays.resume_replay, "Resume a paused job"),
+        Route("POST", f"{_REPLAY}/cancel", OPERATE, replays.cancel_replay, "Cancel a job"),
+        Route("POST", f"{_REPLAY}/rate", OPERATE, replays.pace_replay, "Change the rate of a job"),
         Route("GET", _ALL, VIEW, integrations.list_integrations, "List the integrations"),
         Route("POST", _ALL, OPERATE, integrations.create_integration, "Add an integration"),
         Route("GET", _ONE, VIEW, integrations.show_integration, "Show an integration"),

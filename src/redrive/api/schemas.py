@@ -12,6 +12,7 @@ from redrive.api.deliveries import MOST_BATCH
 from redrive.api.groups import Acknowledgement, Muting, NewComment
 from redrive.api.integrations import MOST_OVERLAP, Changes, NewIntegration, NewSecret
 from redrive.api.queue import FAILURE_CODES, Reason, Snapshot
+from redrive.api.replays import NewRate, ReplayPlan, ReplayRun
 from redrive.audit.record import DOMAIN, AuditEvent, EventType
 from redrive.delivery.credentials import KINDS
 from redrive.delivery.signing import Scheme
@@ -19,7 +20,7 @@ from redrive.domain import errors
 from redrive.domain.failure_group import LONGEST_COMMENT, GroupState
 from redrive.domain.grouping import FailureClass
 from redrive.domain.headers import HEADER_NAME, HEADER_VALUE, MAX_HEADERS
-from redrive.domain.ids import GROUP_ID, RECOVERY_ID
+from redrive.domain.ids import ALPHABET, GROUP_ID, RECOVERY_ID, REPLAY_PREFIX
 from redrive.domain.integration import (
     INTEGRATION_ID,
     RANGES,
@@ -30,6 +31,8 @@ from redrive.domain.integration import (
 from redrive.domain.item import DEAD, Status
 from redrive.domain.outcome import RETRYABLE_NETWORK_CODES, Reach
 from redrive.domain.redaction import MOST_RULES, POINTER
+from redrive.domain.replay import MOST_CANARY, ItemState, ReplayState
+from redrive.domain.replay_plan import Skip
 from redrive.domain.target import MAX_URL
 from redrive.domain.traffic import LONGEST_CONTAINMENT, Mode
 
@@ -100,6 +103,7 @@ def array(of: Schema, **more: Any) -> Schema:
 
 _INTEGRATION_ID = whole(INTEGRATION_ID)
 _RECOVERY_ID = whole(RECOVERY_ID)
+REPLAY_ID = whole(re.compile(f"{REPLAY_PREFIX}[0-7][{ALPHABET}]{{12}}"))
 _REQUEST_ID: Schema = {"type": "string"}
 _CURSOR = or_null({"type": "string", "description": "Pass it on as `cursor`, with the same filters."})
 _PAIRS = array({"type": "array", "prefixItems": [STRING, STRING], "items": False, "minItems": 2})
@@ -129,6 +133,9 @@ def _asked() -> dict[str, Schema]:
             Acknowledgement,
             Muting,
             NewComment,
+            ReplayPlan,
+            ReplayRun,
+            NewRate,
         ],
         ref_template=_REF,
     )
@@ -147,6 +154,7 @@ def _asked() -> dict[str, Schema]:
         found[name]["properties"]["reason"] |= or_null(line(256))
     found[Muting.__name__]["properties"]["until"] |= or_null(INSTANT)
     found[NewComment.__name__]["properties"]["text"] = _COMMENT
+    _bound_replays(found)
     event_type, headers = line(128), _SENT_HEADERS
     forms = {
         "JsonDelivery": ({"event_type": event_type, "payload": _PAYLOAD}, {"headers": headers}),
@@ -160,6 +168,8 @@ def _asked() -> dict[str, Schema]:
         **found,
         **{name: closed(obj(must, may)) for name, (must, may) in forms.items()},
         "Delivery": {"oneOf": [ref(name) for name in forms]},
+        "ReplayStart": {"oneOf": [ref(ReplayPlan.__name__), ref(ReplayRun.__name__)]},
+        "Nothing": closed(obj({})),
         "Batch": closed(
             obj(
                 {
@@ -186,6 +196,35 @@ _COMMENT: Schema = {
     "maxLength": LONGEST_COMMENT,
     "pattern": r"^[^\s\x00-\x1f\x7f-\x9f]([^\x00-\x08\x0b-\x1f\x7f-\x9f]*[^\s\x00-\x1f\x7f-\x9f])?$",
 }
+
+
+def _bound_replays(found: dict[str, Schema]) -> None:
+    """What the types of these bodies do not say of their values."""
+    wanted = found["ReplayFilter"]["properties"]
+    for name, bound in {
+        "group": whole(GROUP_ID),
+        "failure_code": line(64),
+        "event_type": line(128),
+        "cycle": {"minimum": 1},
+        "since": INSTANT,
+        "until": INSTANT,
+        "recovery_ids": {"items": _RECOVERY_ID, "minItems": 1},
+        "failures_of": REPLAY_ID,
+    }.items():
+        wanted[name]["anyOf"][0] |= bound
+    run = found[ReplayRun.__name__]["properties"]
+    run["reason"] = line(256)
+    run["incident"]["anyOf"][0] |= line(128)
+    run["concurrency"]["anyOf"][0] |= {"minimum": 1, "maximum": 100_000}
+    for rate in (run["rate"], found[NewRate.__name__]["properties"]["rate"]):
+        rate["anyOf"][0] |= {"minimum": 0.001, "maximum": 100_000}
+    canary, halt_if = found["CanaryOption"]["properties"], found["HaltOption"]["properties"]
+    canary["size"] |= {"minimum": 0, "maximum": MOST_CANARY}
+    canary["share"] |= {"exclusiveMinimum": 0, "maximum": 1}
+    halt_if["share"] |= {"minimum": 0, "maximum": 1}
+    halt_if["last"] |= {"minimum": 1, "maximum": 10_000}
+
+
 _SECRET: Schema = {"pattern": "^wh(sec|sk)_", "writeOnly": True}
 _CREDENTIALS: Schema = {
     "writeOnly": True,
@@ -277,6 +316,8 @@ def _values() -> dict[str, Schema]:
             }
         ),
         "Item": obj(_ITEM),
+        "Replay": obj(_REPLAY),
+        "ReplayItem": obj(_REPLAY_ITEM),
         "Attempt": obj(_ATTEMPT),
         "Group": obj(_GROUP),
         "Comment": obj(_WRITTEN),
@@ -375,6 +416,55 @@ _ITEM: dict[str, Schema] = {
     "updated_by": STRING,
     "created_at": INSTANT,
     "updated_at": INSTANT,
+}
+_DUPLICATE_RISK = words(views.RISKS)
+_REPLAY: dict[str, Schema] = {
+    "replay_id": REPLAY_ID,
+    "integration_id": _INTEGRATION_ID,
+    "state": words(ReplayState),
+    "because": or_null(STRING),
+    "filter": {"type": "object"},
+    "as_of": INSTANT,
+    "expires_at": INSTANT,
+    "plan": or_null(
+        obj(
+            {
+                "digest": STRING,
+                "total": COUNT,
+                "eligible": COUNT,
+                "skipped": {"type": "object", "propertyNames": words(Skip), "additionalProperties": COUNT},
+                "duplicate_risk": obj(dict.fromkeys(views.RISKS, COUNT)),
+                "oldest_at": or_null(INSTANT),
+                "estimated_seconds": or_null(NUMBER),
+            }
+        )
+    ),
+    "options": or_null({"type": "object"}),
+    "progress": obj(
+        {
+            **dict.fromkeys(ItemState, COUNT),
+            "total": COUNT,
+            "outcomes_per_second": NUMBER,
+            "eta_seconds": or_null(NUMBER),
+        },
+        description="The counts by outcome sum to the total at every moment.",
+    ),
+    "created_by": STRING,
+    "created_at": INSTANT,
+    "run_by": or_null(STRING),
+    "run_at": or_null(INSTANT),
+    "run_request_id": or_null(_REQUEST_ID),
+    "updated_by": STRING,
+    "updated_at": INSTANT,
+}
+_REPLAY_ITEM: dict[str, Schema] = {
+    "recovery_id": _RECOVERY_ID,
+    "planned_cycle": COUNT,
+    "duplicate_risk": or_null(_DUPLICATE_RISK),
+    "state": words(ItemState),
+    "reason": or_null({"type": "string", "description": "Why it was skipped, or how it failed."}),
+    "first_attempt_failed": BOOLEAN,
+    "first_attempt_at": or_null(INSTANT),
 }
 _ATTEMPT: dict[str, Schema] = {
     "cycle": COUNT,
@@ -484,6 +574,24 @@ def _replies() -> dict[str, Schema]:
         "JudgedGroup": _reply({"group": ref("Group")}),
         "ResolvedGroup": _reply({"group": ref("Group"), "resolved_items": COUNT, "reason": STRING}),
         "Commented": _reply({"group_id": _GROUP_ID, "comment": ref("Comment")}),
+        "ReplayReply": _reply({"replay": ref("Replay")}),
+        "Replays": _reply(
+            {
+                "integration_id": _INTEGRATION_ID,
+                "limit": COUNT,
+                "replays": array(ref("Replay")),
+                "next_cursor": _CURSOR,
+            }
+        ),
+        "ReplayItems": _reply(
+            {
+                "replay_id": REPLAY_ID,
+                "state": or_null(words(ItemState)),
+                "limit": COUNT,
+                "items": array(ref("ReplayItem")),
+                "next_cursor": _CURSOR,
+            }
+        ),
         "Integrations": _reply({"integrations": array(ref("Integration"))}),
         "ShownIntegration": _reply(_INTEGRATION),
         "SavedIntegration": _reply(

@@ -38,6 +38,15 @@ class EventType(StrEnum):
     GROUP_REOPENED = "platform.integration.group_reopened"
     GROUP_MUTED = "platform.integration.group_muted"
     GROUP_COMMENTED = "platform.integration.group_commented"
+    REPLAY_PLANNED = "platform.integration.replay_job.planned"
+    REPLAY_STARTED = "platform.integration.replay_job.started"
+    REPLAY_CANARY_PASSED = "platform.integration.replay_job.canary_passed"
+    REPLAY_HALTED = "platform.integration.replay_job.halted"
+    REPLAY_PAUSED = "platform.integration.replay_job.paused"
+    REPLAY_RESUMED = "platform.integration.replay_job.resumed"
+    REPLAY_RATE_CHANGED = "platform.integration.replay_job.rate_changed"
+    REPLAY_CANCELLED = "platform.integration.replay_job.cancelled"
+    REPLAY_COMPLETED = "platform.integration.replay_job.completed"
     ACCESS_DENIED = "platform.integration.access_denied"
 
 
@@ -62,6 +71,15 @@ WHEN: dict[EventType, str] = {
     EventType.GROUP_REOPENED: "a person opened a group of failures again",
     EventType.GROUP_MUTED: "a person had alerts of a group of failures held back, or ended that",
     EventType.GROUP_COMMENTED: "a person wrote about a group of failures",
+    EventType.REPLAY_PLANNED: "a replay of many was planned: its set is frozen",
+    EventType.REPLAY_STARTED: "a plan was run",
+    EventType.REPLAY_CANARY_PASSED: "enough of the first few succeeded: the rest is released",
+    EventType.REPLAY_HALTED: "too much of a job failed: nothing more of it is replayed",
+    EventType.REPLAY_PAUSED: "a person paused a job",
+    EventType.REPLAY_RESUMED: "a person let a paused job go on",
+    EventType.REPLAY_RATE_CHANGED: "a person changed the rate of a job",
+    EventType.REPLAY_CANCELLED: "a person cancelled a job: what was replayed stays so",
+    EventType.REPLAY_COMPLETED: "every item of a job has its outcome",
     EventType.ACCESS_DENIED: "a call was refused with 403",
 }
 
@@ -89,7 +107,7 @@ class AuditEvent(Struct, frozen=True):
     traceparent: str | None
     actor: Actor
     integration_id: str | None
-    target_type: Literal["recovery_item", "integration", "route", "failure_group"]
+    target_type: Literal["recovery_item", "integration", "route", "failure_group", "replay_job"]
     target_id: str
     result: Literal["success", "failure", "denied"]
     before_state: dict[str, Any]

@@ -105,6 +105,7 @@ for name, sentence in {
     "integration": "Add, list, show and change integrations, and rotate their secrets.",
     "queue": "Look at the recovery queue, and replay from it.",
     "group": "Look at why deliveries failed: groups of failures of one cause.",
+    "replay": "Replay many: plan it, run it with a canary and at a pace, watch it, stop it.",
     "audit": "Ask the audit trail who did what, and what it caused.",
 }.items():
     app.command(f"redrive.cli.{name}:app", name=name, help=sentence)

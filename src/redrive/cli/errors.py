@@ -98,6 +98,7 @@ _ADVICE = {
     "INT-400-INVALID-PAYLOAD": "correct it and run the command again; nothing was changed",
     "INT-404-NOT-FOUND": "`redrive integration list` shows the integrations there are",
     "INT-404-RECOVERY-NOT-FOUND": "`redrive queue list INTEGRATION` shows its items",
+    "INT-404-REPLAY-NOT-FOUND": "`redrive replay list INTEGRATION` shows its plans and jobs",
     "INT-409-RECOVERY-REPLAY-CONFLICT": "`redrive queue show INTEGRATION RECOVERY_ID` shows where it stands",
     "INT-409-CONTAINED": "release the integration when its receiver is well again",
     "INT-409-CONFLICT": "`redrive integration show` and `redrive queue show` tell the present state",

@@ -26,6 +26,11 @@ _STYLES = {
     "retrying": "yellow",
     "replayed": "cyan",
     "paused": "yellow",
+    "completed": "green",
+    "completed_with_failures": "red",
+    "halted": "red",
+    "running": "cyan",
+    "canary": "cyan",
 }
 
 

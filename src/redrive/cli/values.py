@@ -42,6 +42,18 @@ def ahead(text: str, option: str) -> str:
     return rfc3339(SystemClock().now() + duration(text, option))
 
 
+def share(text: str, option: str) -> float:
+    """`50%` or `0.5`; ends the command when *text* is no share of a whole."""
+    number, percent, rest = text.partition("%")
+    try:
+        found = float(number) / (100 if percent else 1)
+    except ValueError:
+        found = -1.0
+    if rest or not 0 <= found <= 1:
+        raise Stop(ExitCode.USAGE, f"{option}: {text!r} is not a share", "write it like 50% or 0.5")
+    return found
+
+
 def headers(lines: Sequence[str] | None) -> dict[str, str] | None:
     """`Name: value` lines as a mapping; ends the command when one is not such a line."""
     if lines is None:

@@ -3,7 +3,8 @@
 `api/problems.py` alone turns them into HTTP statuses; the class docstring is the title a caller reads.
 """
 
-from typing import ClassVar
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 from msgspec import Struct
 
@@ -75,6 +76,12 @@ class GroupNotFound(RedriveError):
     code = "INT-404-GROUP-NOT-FOUND"
 
 
+class ReplayNotFound(RedriveError):
+    """There is no such replay in this integration."""
+
+    code = "INT-404-REPLAY-NOT-FOUND"
+
+
 class MethodNotAllowed(RedriveError):
     """This path does not answer to this method; the Allow header names those it does."""
 
@@ -102,6 +109,11 @@ class Conflict(RedriveError):
     """The current state does not allow this."""
 
     code = "INT-409-CONFLICT"
+
+    def __init__(self, detail: str = "", *, difference: Mapping[str, Any] | None = None) -> None:
+        """*difference*: between what was planned for and what there is, for programs."""
+        self.difference = difference
+        super().__init__(detail)
 
 
 class Contained(RedriveError):

@@ -11,6 +11,7 @@ from typing import NewType
 
 ItemId = NewType("ItemId", int)
 EventId = NewType("EventId", int)
+JobId = NewType("JobId", int)
 
 ID_EPOCH = datetime(2024, 1, 1, tzinfo=UTC)
 ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
@@ -20,6 +21,7 @@ MOST_SHARDS = 64  # what ids are split into
 ITEM_PREFIX = "rec_"
 EVENT_PREFIX = "evt_"
 GROUP_PREFIX = "grp_"
+REPLAY_PREFIX = "rpl_"
 RECOVERY_ID = re.compile(r"[a-z0-9_-]{1,64}", re.ASCII)
 GROUP_ID = re.compile(f"{GROUP_PREFIX}[0-9a-f][{ALPHABET}]{{12}}", re.ASCII)
 _UNSIGNED = 1 << 64
@@ -62,6 +64,17 @@ def parse_group_id(text: str) -> int | None:
         return None
     number = _value(text.removeprefix(GROUP_PREFIX))
     return number - _UNSIGNED if number >> 63 else number
+
+
+def replay_id(number: int) -> str:
+    """The public name of a plan, and of the job that it becomes."""
+    return REPLAY_PREFIX + _encode(number)
+
+
+def parse_replay_id(text: str) -> JobId | None:
+    """The id behind *text*, or None when no job can have that name."""
+    number = _parse(text, REPLAY_PREFIX)
+    return None if number is None else JobId(number)
 
 
 def first_id_at(instant: datetime) -> int:

@@ -11,6 +11,7 @@ from redrive.domain.access import Call, Permission
 from redrive.domain.delivery import Erasure, Evidence, Item, Resolution, item_state
 from redrive.domain.errors import Conflict, Contained
 from redrive.domain.grouping import cause_elsewhere, failed_elsewhere
+from redrive.domain.ids import replay_id
 from redrive.domain.integration import Integration
 from redrive.domain.item import DEAD, Status, check_erase, check_replay, check_resolve
 from redrive.domain.outcome import Risk, is_retryable, risk_of
@@ -156,6 +157,9 @@ class Operate:
         after = _next_cycle(item, call, on.now, self.catalogue.defaults.of(integration, "max_attempts"))
 
         async def write(event: AuditEvent, once: Once | None) -> bool:
+            job = await self.store.replays.waits_in(integration.number, item.delivery.id)
+            if job is not None:
+                raise Conflict(f"the item waits in {replay_id(job)}, which runs, and is replayed by it")
             replay = Replay(
                 id=item.delivery.id,
                 integration=integration.number,

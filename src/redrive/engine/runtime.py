@@ -19,6 +19,8 @@ from redrive.engine.membership import Membership
 from redrive.engine.operate import Operate
 from redrive.engine.placing import Judge
 from redrive.engine.provider import Provider
+from redrive.engine.replays import Replays
+from redrive.engine.stepping import Stepper
 from redrive.engine.tools import Tools
 from redrive.engine.worker import Worker
 from redrive.store.port import StoreOwned, StoreUnavailable
@@ -84,6 +86,8 @@ class Engine:
         self.containing = Containing(tools, self.catalogue, self.membership)
         self.expiry = Expiry(tools, self.catalogue, self.worker)
         self.groups = Groups(tools, self.catalogue)
+        self.stepper = Stepper(tools, self.catalogue, self.worker, self.health)
+        self.replays = Replays(tools, self.catalogue, self.stepper.wake)
         self.is_stopping = True  # or not started yet
         self.lost = asyncio.Event()  # set when the process must stop
         self.why_lost = ""
@@ -105,6 +109,7 @@ class Engine:
             self._every(BALANCE_SECONDS, "balance", self.membership.balance),
             self._every(PRUNE_SECONDS, "prune", self._prune),
             self._every(CONTAINMENT_SECONDS, "containment", self.expiry.look_after),
+            self.stepper.run(),
         ]
         if self._sends:
             self.worker.stopping = False
@@ -144,6 +149,7 @@ class Engine:
         if days := self.limits.history_days:
             resolved = now - timedelta(days=self.limits.resolved_days or days)
             await self.store.forget_deliveries(now - timedelta(days=days), resolved_before=resolved)
+            await self.store.replays.forget(now - timedelta(days=days))
         if days := self.limits.audit_days:
             await self.store.forget_events(now - timedelta(days=days))
 

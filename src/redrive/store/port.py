@@ -7,7 +7,7 @@ waits for its verb to return: returned means durable.
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime
-from typing import Any, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from msgspec import Struct
 
@@ -23,6 +23,9 @@ from redrive.domain.item import Status, Step
 from redrive.domain.outcome import Risk
 from redrive.domain.sharing import Lane
 from redrive.domain.traffic import Standing, Traffic
+
+if TYPE_CHECKING:
+    from redrive.store.replays import Replays
 
 Row = TypeVar("Row")
 
@@ -259,6 +262,11 @@ class Store(Protocol):
     @property
     def ids(self) -> IdSequence:
         """Names what is written to it: a consequence stands after its cause, whichever process wrote that."""
+        ...
+
+    @property
+    def replays(self) -> "Replays":
+        """Its plans and jobs."""
         ...
 
     async def enter(self) -> int:

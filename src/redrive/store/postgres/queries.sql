@@ -355,6 +355,9 @@ WITH later AS MATERIALIZED (
 exhumed AS (
     DELETE FROM dead WHERE id = $1 AND integration = $2 AND status = $3 AND cycle = $4 AND resolved_at IS NULL
        AND EXISTS (SELECT FROM integration WHERE number = $2 AND lifecycle = 'active' AND containment IS NULL)
+       AND NOT EXISTS ( -- what waits in a job that runs is replayed by that
+           SELECT FROM replay_item r JOIN replay_job j ON j.integration = r.integration AND j.id = ANY (ARRAY[r.job])
+            WHERE r.integration = $2 AND r.item = $1 AND r.state = 'waiting' AND j.state IN ('canary', 'running', 'paused'))
        AND NOT EXISTS (SELECT FROM later) RETURNING id, risk),
 l AS (
     INSERT INTO live (id, integration, status, cycle, attempt, max_attempts, due_at, risk)

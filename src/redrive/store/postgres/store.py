@@ -49,8 +49,10 @@ from redrive.store.postgres.duties import Duties
 from redrive.store.postgres.hints import Hints
 from redrive.store.postgres.lanes import Lanes, columns
 from redrive.store.postgres.migrate import add_partitions, migrate, set_up_if_empty
+from redrive.store.postgres.replays import PostgresReplays
 from redrive.store.postgres.untold import Untold
 from redrive.store.postgres.work import SQL
+from redrive.store.replays import Replays
 from redrive.store.results import Numbers, numbers_of, one_each, which_are
 from redrive.store.rows import from_ms, to_ms, to_token
 
@@ -85,6 +87,7 @@ class PostgresStore:
         self._cursors = Cursors()
         self._untold = Untold(database)
         self._duties = Duties(database)
+        self.replays: Replays = PostgresReplays(database, lambda: self._cursors, self.ids)
         self._unsettled: set[Numbers] = set()  # results that may be recorded: nobody could learn it
         self._going_back: dict[tuple[int, Numbers], work.Standing] = {}  # by owner
         self._lanes = Lanes(timeout_seconds)

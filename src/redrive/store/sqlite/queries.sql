@@ -137,7 +137,13 @@ VALUES (?, ?, ?, ?, ?, ?, ?, ?)
 
 -- name: exhume
 -- Repeats what made the replay right: the very cycle that was judged, dead and not resolved. Its risk goes with it.
-DELETE FROM dead WHERE id = ? AND integration = ? AND status = ? AND cycle = ? AND resolved_at IS NULL RETURNING risk
+-- What waits in a job that runs is replayed by that.
+DELETE FROM dead WHERE id = ? AND integration = ? AND status = ? AND cycle = ? AND resolved_at IS NULL
+   AND NOT EXISTS (
+    SELECT 1 FROM replay_item r INDEXED BY replay_item_of JOIN replay_job j ON j.integration = r.integration AND j.id = r.job
+     WHERE r.integration = dead.integration AND r.item = dead.id AND r.state = 'waiting'
+       AND j.state IN ('canary', 'running', 'paused'))
+RETURNING risk
 
 -- name: reopen
 INSERT INTO live (id, integration, status, cycle, attempt, max_attempts, due_at, claimed_by, risk)

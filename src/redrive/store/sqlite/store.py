@@ -41,10 +41,12 @@ from redrive.store.port import (
     Token,
     Verdict,
 )
+from redrive.store.replays import Replays
 from redrive.store.rows import from_ms, to_ms, to_token
 from redrive.store.sqlite import groups, operate, read, retention, work
 from redrive.store.sqlite.connection import ask, connect_to_read, translated
 from redrive.store.sqlite.file import identity, located, sign, take_lock
+from redrive.store.sqlite.replays import SqliteReplays
 from redrive.store.sqlite.schema import check, prepare, upgrade
 from redrive.store.sqlite.work import SQL
 from redrive.store.sqlite.writer import Writer
@@ -69,6 +71,7 @@ class SqliteStore:
         self._lock: int | None = None
         self._has_told = False
         self._identity = identity(path)
+        self.replays: Replays = SqliteReplays(self._read, self._write)
 
     @classmethod
     async def open(cls, path: Path, clock: Clock, *, readers: int = 2, migrates: bool = False) -> Self:

@@ -65,10 +65,13 @@ CREATE TABLE replay_job (
     state text NOT NULL CHECK (state IN ('planning', 'planned', 'canary', 'running', 'paused', 'halted', 'cancelled',
                                          'completed', 'completed_with_failures', 'expired')),
     version integer NOT NULL,
+    digest text,  -- of what was planned; NULL while that is written down
+    settled boolean NOT NULL DEFAULT false,  -- nothing more comes of it
     config text NOT NULL,  -- every other field, as JSON
     PRIMARY KEY (integration, id)
 );
-CREATE INDEX replay_job_state ON replay_job (state, integration, id);
+CREATE INDEX replay_job_unsettled ON replay_job (integration, id) WHERE NOT settled;
+CREATE INDEX replay_job_digest ON replay_job (digest);
 
 -- One item of a plan: what became of it, by outcome.
 CREATE TABLE replay_item (
@@ -77,14 +80,13 @@ CREATE TABLE replay_item (
     item bigint NOT NULL,
     cycle integer NOT NULL,  -- it was planned in; its replay is the next
     risk smallint NOT NULL,
-    place integer NOT NULL,  -- in the order of sending; the canary first
     state text NOT NULL CHECK (state IN ('waiting', 'in_flight', 'succeeded', 'failed', 'skipped', 'cancelled')),
     reason text,  -- why it was skipped, or how it failed
     told_at bigint,  -- when its first attempt ended
     stumbled boolean NOT NULL DEFAULT false,  -- an attempt of it failed
     PRIMARY KEY (integration, job, item)
 );
-CREATE INDEX replay_item_next ON replay_item (integration, job, state, place);
+CREATE INDEX replay_item_next ON replay_item (integration, job, state, item);
 CREATE INDEX replay_item_told ON replay_item (integration, job, told_at) WHERE told_at IS NOT NULL;
 CREATE INDEX replay_item_of ON replay_item (integration, item);
 

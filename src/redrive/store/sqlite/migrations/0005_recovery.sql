@@ -64,10 +64,13 @@ CREATE TABLE replay_job (
     state TEXT NOT NULL CHECK (state IN ('planning', 'planned', 'canary', 'running', 'paused', 'halted', 'cancelled',
                                          'completed', 'completed_with_failures', 'expired')),
     version INTEGER NOT NULL,
+    digest TEXT,  -- of what was planned; NULL while that is written down
+    settled INTEGER NOT NULL DEFAULT 0,  -- nothing more comes of it
     config TEXT NOT NULL,  -- every other field, as JSON
     PRIMARY KEY (integration, id)
 ) STRICT, WITHOUT ROWID;
-CREATE INDEX replay_job_state ON replay_job (state, integration, id);
+CREATE INDEX replay_job_unsettled ON replay_job (integration, id) WHERE NOT settled;
+CREATE INDEX replay_job_digest ON replay_job (digest);
 
 -- One item of a plan: what became of it, by outcome.
 CREATE TABLE replay_item (
@@ -76,14 +79,13 @@ CREATE TABLE replay_item (
     item INTEGER NOT NULL,
     cycle INTEGER NOT NULL,  -- it was planned in; its replay is the next
     risk INTEGER NOT NULL,
-    place INTEGER NOT NULL,  -- in the order of sending; the canary first
     state TEXT NOT NULL CHECK (state IN ('waiting', 'in_flight', 'succeeded', 'failed', 'skipped', 'cancelled')),
     reason TEXT,  -- why it was skipped, or how it failed
     told_at INTEGER,  -- when its first attempt ended
     stumbled INTEGER NOT NULL DEFAULT 0,  -- an attempt of it failed
     PRIMARY KEY (integration, job, item)
 ) STRICT, WITHOUT ROWID;
-CREATE INDEX replay_item_next ON replay_item (integration, job, state, place);
+CREATE INDEX replay_item_next ON replay_item (integration, job, state, item);
 CREATE INDEX replay_item_told ON replay_item (integration, job, told_at) WHERE told_at IS NOT NULL;
 CREATE INDEX replay_item_of ON replay_item (integration, item);
 

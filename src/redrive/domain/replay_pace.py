@@ -1,0 +1,128 @@
+"""What a running job may do next: how many to release now, whether its canary passed, whether to halt."""
+
+from math import ceil, inf
+from typing import Final
+
+from msgspec import Struct
+
+from redrive.domain.ids import ItemId
+from redrive.domain.replay import ItemState, Job, ReplayState
+
+MOST_AT_ONCE: Final = 500  # of one transaction
+RAMP_SECONDS: Final = 3.0
+RAMP_FROM: Final = 8.0  # the share of the rate, from one, that a ramp begins with
+BUSY_SECONDS: Final = 0.025
+STEADY_SECONDS: Final = 0.1
+
+
+class Tried(Struct, frozen=True):
+    """A candidate for the canary. `is_told`: its first attempt ended; `stumbled`: that failed."""
+
+    id: ItemId
+    state: ItemState
+    is_told: bool
+    stumbled: bool
+
+    @property
+    def has_failed(self) -> bool:
+        """It counts by its first attempt, unless a later one succeeded meanwhile."""
+        return self.state is ItemState.FAILED or (self.stumbled and self.state is not ItemState.SUCCEEDED)
+
+
+class Figures(Struct, frozen=True):
+    """Where a job stands. `untold`: in flight, no attempt ended; `last`: whether the latest stumbled."""
+
+    has_waiting: bool
+    in_flight: int
+    untold: int
+    told_in_last_second: int
+    last: tuple[bool, ...]
+    canary: tuple[Tried, ...]
+    sends: bool  # its integration does
+
+
+class Release(Struct, frozen=True):
+    """Replay up to `count` items now; of the canary those named, else the next in order."""
+
+    count: int
+    items: tuple[ItemId, ...] | None = None
+
+
+class Become(Struct, frozen=True):
+    """The job comes into another state, for a reason."""
+
+    state: ReplayState
+    because: str
+
+
+class Wait(Struct, frozen=True):
+    """Nothing can be done for now."""
+
+    seconds: float = STEADY_SECONDS
+
+
+Decision = Release | Become | Wait
+
+
+def decide(job: Job, figures: Figures, *, saved: float, limit: int) -> Decision:
+    """What *job* does next. *saved*: what its rate allows now; *limit*: the integration's own concurrency."""
+    assert job.options is not None  # noqa: S101 - it was run
+    if job.state is ReplayState.CANARY:
+        return _decide_canary(job, figures, room=_room(job, figures, saved=saved, limit=limit))
+    failures, known = sum(figures.last), len(figures.last)
+    halt_if = job.options.halt_if
+    if known >= halt_if.last and failures > halt_if.share * known:
+        return Become(ReplayState.HALTED, f"{failures} of the last {known} outcomes were failures")
+    if not figures.has_waiting:
+        if figures.in_flight:
+            return Wait()
+        return Become(ReplayState.COMPLETED, "every item of it has its outcome")
+    room = _room(job, figures, saved=saved, limit=limit)
+    if not figures.sends or room < 1:
+        return Wait(STEADY_SECONDS if not figures.sends else BUSY_SECONDS)
+    return Release(min(room, MOST_AT_ONCE))
+
+
+def _decide_canary(job: Job, figures: Figures, *, room: int) -> Decision:
+    assert job.options is not None  # noqa: S101 - it was run
+    tried = [one for one in figures.canary if one.state not in (ItemState.WAITING, ItemState.SKIPPED)]
+    left = [one.id for one in figures.canary if one.state is ItemState.WAITING]
+    size = min(job.options.canary.size, len(tried) + len(left))
+    if not size:
+        return Become(ReplayState.HALTED, "no item that was chosen for the canary can be replayed any more")
+    must = ceil(job.options.canary.share * size)
+    failed = sum(one.has_failed for one in tried)
+    if failed > size - must:
+        return Become(
+            ReplayState.HALTED,
+            f"{failed} of {size} items of the canary failed; {must} had to succeed",
+        )
+    if missing := min(size - len(tried), room if figures.sends else 0):
+        return Release(missing, tuple(left[:missing]))
+    if len(tried) >= size and all(one.is_told for one in tried):
+        return Become(ReplayState.RUNNING, f"{size - failed} of {size} items of the canary succeeded")
+    return Wait(BUSY_SECONDS)
+
+
+def _room(job: Job, figures: Figures, *, saved: float, limit: int) -> int:
+    """How many may be released now.
+
+    Without a concurrency of its own a job keeps as many before the integration as that sends at once, twice,
+    and what it told in the last second: a queue that is never empty, and never longer than about a second.
+    """
+    assert job.options is not None  # noqa: S101 - it was run
+    if job.options.concurrency is not None:
+        window = job.options.concurrency - figures.in_flight
+    else:
+        window = 2 * limit + figures.told_in_last_second - figures.untold
+    return max(0, min(window, MOST_AT_ONCE if saved == inf else int(saved)))
+
+
+def refill(saved: float, rate: float | None, *, seconds: float, running_for: float) -> float:
+    """What a job may release after *seconds* more, at a rate that ramps up from when it began to run."""
+    if rate is None:
+        return inf
+    ramp: float = 2.0 ** (running_for * 3 / RAMP_SECONDS) / RAMP_FROM
+    now = rate * min(1.0, ramp)
+    burst = max(1.0, now / 4)
+    return min(burst, (0.0 if saved == inf else saved) + seconds * now)

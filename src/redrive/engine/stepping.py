@@ -1,0 +1,276 @@
+"""Stepping jobs: a duty of every process; each running job is stepped by one of them at a time.
+
+What was decided is written under the job's very version, so a step that comes too late changes nothing.
+"""
+
+import asyncio
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from redrive.audit.record import AuditEvent, EventType
+from redrive.domain.ids import JobId
+from redrive.domain.integration import Integration
+from redrive.domain.replay import OVER, RELEASING, Job, Progress, ReplayState
+from redrive.domain.replay_pace import Become, Release, Wait, decide, refill
+from redrive.domain.replay_plan import Skip
+from redrive.engine.catalogue import Catalogue
+from redrive.engine.health import Health
+from redrive.engine.replay_events import of_change, of_item
+from redrive.engine.tools import Tools
+from redrive.engine.worker import Worker
+from redrive.store.port import StoreUnavailable
+from redrive.store.replays import Batch, Next, Waiting
+from redrive.telemetry.events import AuditWritten, LoopFailed
+
+IDLE_SECONDS = 2.0  # nothing runs here; what another process was told it steps itself
+RUNNING_SECONDS = 0.25  # at most, while something runs
+AGAIN_SECONDS = 0.1
+SWEPT_AT_ONCE = 10_000
+_KINDS = {
+    ReplayState.RUNNING: EventType.REPLAY_CANARY_PASSED,
+    ReplayState.HALTED: EventType.REPLAY_HALTED,
+    ReplayState.COMPLETED: EventType.REPLAY_COMPLETED,
+    ReplayState.COMPLETED_WITH_FAILURES: EventType.REPLAY_COMPLETED,
+}
+
+
+class _Purse(Struct):
+    """What a job may still release at its rate. Empty after a take-over: nobody knows what was released."""
+
+    began_at: float
+    filled_at: float
+    saved: float = 0.0
+
+
+class Stepper:
+    """Takes one step after another of every job that is this process's to step."""
+
+    def __init__(self, tools: Tools, catalogue: Catalogue, worker: Worker, health: Health) -> None:
+        self.jobs = tools.store.replays
+        self.store = tools.store
+        self.clock = tools.clock
+        self.next_id = tools.next_id
+        self.announce = tools.announce
+        self.catalogue = catalogue
+        self.worker = worker
+        self.health = health
+        self._wake = asyncio.Event()
+        self._purses: dict[JobId, _Purse] = {}
+
+    def wake(self) -> None:
+        """Something changed: take a step now."""
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Step, until cancelled."""
+        while True:
+            self._wake.clear()
+            try:
+                wait = await self.turn()
+            except StoreUnavailable as error:
+                self.health.failed("replay", error)
+                wait = self.health.pause_seconds
+            except Exception as error:  # noqa: BLE001 - our bug: told, and the loop goes on
+                self.announce(LoopFailed("replay", error))
+                wait = 1.0
+            await self._rest(wait)
+
+    async def turn(self) -> float:
+        """One step of every job that has one to take; how long to wait for the next turn."""
+        if self.worker.owned.has_lapsed:
+            return RUNNING_SECONDS
+        jobs = await self.jobs.unsettled()
+        self._purses = {job.id: self._purses[job.id] for job in jobs if job.id in self._purses}
+        return min([await self._safely(job) for job in jobs], default=IDLE_SECONDS)
+
+    async def _safely(self, job: Job) -> float:
+        """One step; a job that cannot take it keeps no other from its own."""
+        try:
+            return await self._step(job)
+        except StoreUnavailable:
+            raise
+        except Exception as error:  # noqa: BLE001 - our bug: told, and the others go on
+            self.announce(LoopFailed("replay", error))
+            return 1.0
+
+    async def _step(self, job: Job) -> float:
+        now = self.clock.now()
+        if job.shown_state(now) is not job.state:
+            await self._expire(job)
+            return 0.0
+        if job.state in RELEASING:
+            if await self.jobs.elect(self.worker.owner, job):
+                return min(RUNNING_SECONDS, await self._move(job))
+            self._purses.pop(job.id, None)
+            return RUNNING_SECONDS
+        if job.state in OVER:
+            return await self._settle(job)
+        return RUNNING_SECONDS if job.state is ReplayState.PAUSED else IDLE_SECONDS
+
+    # a job that runs
+
+    async def _move(self, job: Job) -> float:
+        figures = await self.jobs.figures(job, self.clock.now())
+        if figures is None:
+            return 0.0  # it was changed since it was read: read it anew
+        integration = self.catalogue.numbered(job.integration)
+        purse = self._refilled(job)
+        limit = self.catalogue.defaults.of(integration, "concurrency")
+        match decide(job, figures, saved=purse.saved, limit=limit):
+            case Release() as release:
+                released = await self._release(job, integration, release)
+                purse.saved -= released
+                return 0.0 if released else AGAIN_SECONDS  # it moved on, and is read anew
+            case Become(state, because):
+                await self._become(job, integration, state, because)
+                return 0.0
+            case Wait(seconds):
+                return seconds
+
+    def _refilled(self, job: Job) -> _Purse:
+        assert job.options is not None  # noqa: S101 - it was run
+        elapsed = self.clock.elapsed()
+        purse = self._purses.get(job.id)
+        if purse is None:
+            purse = self._purses[job.id] = _Purse(elapsed, elapsed)
+        purse.saved = refill(
+            purse.saved,
+            job.options.rate,
+            seconds=elapsed - purse.filled_at,
+            running_for=elapsed - purse.began_at,
+        )
+        purse.filled_at = elapsed
+        return purse
+
+    async def _release(self, job: Job, integration: Integration, release: Release) -> int:
+        """Replay the next of them; how many moved, or were skipped."""
+        assert job.options is not None  # noqa: S101 - it was run
+        found = await self.jobs.next_waiting(job, job.options.order, release.items, release.count)
+        for one in found:
+            if one.head is not None:
+                self.store.ids.follow(one.head)
+        now = self.clock.now()
+        skipped = [(one.item, skip.value) for one in found if (skip := _skip(one)) is not None]
+        items = [self._next(job, integration, one) for one in found if _skip(one) is None]
+        batch = Batch(
+            job=job,
+            max_attempts=self.catalogue.defaults.of(integration, "max_attempts"),
+            opened_at=now,
+            items=items,
+            skipped=skipped,
+        )
+        released = await self.jobs.release(self.worker.owner, batch)
+        if released is None:
+            return 0
+        for item in released:
+            self.worker.due(job.integration, item, now)
+        for _ in released:
+            self.announce(AuditWritten(EventType.REPLAYED))
+        return len(released) + len(skipped)
+
+    def _next(self, job: Job, integration: Integration, one: Waiting) -> Next:
+        assert one.status is not None  # noqa: S101 - _skip says so
+        event = of_item(
+            self.next_id, self.clock.now(), job, integration.integration_id, one, status=one.status
+        )
+        return Next(one.item, one.status, one.cycle, one.head, event)
+
+    async def _become(self, job: Job, integration: Integration, state: ReplayState, because: str) -> None:
+        now = self.clock.now()
+        progress = await self.jobs.progress(job)
+        if state is ReplayState.COMPLETED and progress.failed:
+            state, because = ReplayState.COMPLETED_WITH_FAILURES, f"{progress.failed} items failed again"
+        after = replace(
+            job,
+            state=state,
+            version=job.version + 1,
+            because=because,
+            canary_passed=job.canary_passed or state is ReplayState.RUNNING,
+            changed_at=now,
+            changed_by="redrive",
+        )
+        shown = after.shown(progress)
+        event = of_change(
+            self.next_id,
+            now,
+            _KINDS[state],
+            integration.integration_id,
+            before=job,
+            after=after,
+            progress=shown,
+        )
+        await self._write(after, [event])
+
+    # a job that is over
+
+    async def _expire(self, job: Job) -> None:
+        """A plan that nobody ran; or that was never finished, for whoever made it died."""
+        if await self.jobs.elect(self.worker.owner, job):
+            after = replace(
+                job,
+                state=ReplayState.EXPIRED,
+                version=job.version + 1,
+                final=_as_planned(job),
+                because="it was not run in time",
+            )
+            await self._write(after, [])
+
+    async def _settle(self, job: Job) -> float:
+        """Write down of each item that the job is over, a chunk at a time, and then how it ended."""
+        if not await self.jobs.elect(self.worker.owner, job):
+            return IDLE_SECONDS
+        if job.state is ReplayState.EXPIRED:
+            if await self.jobs.discard(job, SWEPT_AT_ONCE):
+                return 0.0
+            await self._write(replace(job, version=job.version + 1, settled=True), [])
+            return 0.0
+        if job.state in (ReplayState.HALTED, ReplayState.CANCELLED) and await self.jobs.sweep(
+            job, SWEPT_AT_ONCE
+        ):
+            return 0.0
+        progress = await self.jobs.progress(job)
+        if progress.in_flight or progress.waiting:
+            return RUNNING_SECONDS
+        await self._write(replace(job, version=job.version + 1, settled=True, final=progress), [])
+        return 0.0
+
+    async def _write(self, job: Job, events: list[AuditEvent]) -> None:
+        """Over the version that was read; else somebody was faster, and the next turn reads that."""
+        if await self.jobs.change_job(job, events):
+            for event in events:
+                self.announce(AuditWritten(event.event_type.value))
+
+    async def _rest(self, seconds: float) -> None:
+        alarm = asyncio.create_task(self._wake_in(seconds))
+        try:
+            await self._wake.wait()
+        finally:
+            alarm.cancel()
+
+    async def _wake_in(self, seconds: float) -> None:
+        await self.clock.sleep(seconds)
+        self._wake.set()
+
+
+def _skip(one: Waiting) -> Skip | None:
+    """Why an item that waited is not replayed after all."""
+    if one.request_id is None:
+        return Skip.NOT_FOUND
+    if one.is_erased:
+        return Skip.ERASED
+    if one.is_open:
+        return Skip.REPLAYED_SINCE
+    if one.status is None:
+        return Skip.SUCCEEDED_SINCE
+    if one.cycle != one.planned_cycle:
+        return Skip.REPLAYED_SINCE
+    if one.is_resolved:
+        return Skip.RESOLVED
+    return Skip.SAME_REQUEST if one.same_request else None
+
+
+def _as_planned(job: Job) -> Progress:
+    if job.plan is None:
+        return Progress()
+    return Progress(skipped=job.plan.total - job.plan.eligible, cancelled=job.plan.eligible)
