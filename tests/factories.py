@@ -9,14 +9,14 @@ from typing import Any
 from msgspec.structs import replace
 
 from redrive.audit.record import Actor, AuditEvent, EventType
-from redrive.domain.delivery import Attempt, Claim, Delivery, Evidence
+from redrive.domain.delivery import Attempt, Claim, Delivery, Evidence, Item
 from redrive.domain.grouping import Cause, cause_of
-from redrive.domain.ids import TIME_SHIFT, EventId, ItemId, first_id_at, instant_of
+from redrive.domain.ids import TIME_SHIFT, EventId, ItemId, first_id_at, instant_of, recovery_id
 from redrive.domain.integration import Integration, SigningSecret
 from redrive.domain.item import Finish, RetryAt, Status, Step
 from redrive.domain.outcome import Answer, Failed, Outcome, Reach, Succeeded, risk_of
 from redrive.domain.traffic import FLOWING, Containment, Mode, Traffic
-from redrive.store.port import Import, Intake, Once, Replay, Result
+from redrive.store.port import Edit, Import, Intake, Once, Replay, Result
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 TRACEPARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
@@ -203,6 +203,23 @@ def a_replay(delivery: Delivery, status: Status = Status.DLQ, **fields: Any) -> 
         "event": an_event(EventType.REPLAYED),
     }
     return Replay(delivery.id, delivery.integration, status, **values | fields)
+
+
+def an_edit(item: Item, **fields: Any) -> Edit:
+    """A corrected copy of *item*, as it stands."""
+    of = item.delivery
+    copy = a_delivery(of.integration, payload=b'{"order":2}')
+    values: dict[str, Any] = {
+        "status": item.status,
+        "cycle": item.cycle,
+        "copy": copy,
+        "of": item.edit_of or of.id,
+        "events": (
+            an_event(EventType.EDITED, target_id=item.recovery_id),
+            an_event(EventType.EDITED, target_id=recovery_id(copy.id)),
+        ),
+    }
+    return Edit(of.id, **values | fields)
 
 
 def a_once(scope: bytes = b"scope", **fields: Any) -> Once:

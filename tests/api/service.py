@@ -34,8 +34,8 @@ from tests.api.storage import Storage
 from tests.api.wire import Caller, Header, Reply
 from tests.vault import a_vault
 
-VIEW, OPERATE, DELIVER = Permission.VIEW, Permission.OPERATE, Permission.DELIVER
-EVERYTHING = (VIEW, OPERATE, DELIVER)
+VIEW, OPERATE, DELIVER, EDIT = Permission.VIEW, Permission.OPERATE, Permission.DELIVER, Permission.EDIT
+EVERYTHING = (VIEW, OPERATE, DELIVER, EDIT)
 AT_ONCE = Defaults(base_delay_seconds=0.01, max_delay_seconds=0.05)
 PATIENT = Limits(drain_seconds=5, auth_failures_per_minute=1_000_000)
 NO_PROVIDER = Settings()

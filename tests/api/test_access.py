@@ -13,7 +13,7 @@ from redrive.engine.runtime import Limits
 from redrive.telemetry.metrics import Metrics
 from tests.api.loops import until
 from tests.api.receiver import Receiver
-from tests.api.service import DELIVER, EVENTS, INTEGRATIONS, OPERATE, VIEW, Partner, Service
+from tests.api.service import DELIVER, EDIT, EVENTS, INTEGRATIONS, OPERATE, VIEW, Partner, Service
 from tests.api.shapes import EVENT, PROBLEM
 from tests.api.storage import Storage
 from tests.api.test_system import count
@@ -44,6 +44,7 @@ CALLS = {
     "POST /platform/integrations/{integration_id}/recovery/groups/{group_id}/reopen": [OPERATE],
     "POST /platform/integrations/{integration_id}/recovery/groups/{group_id}/mute": [OPERATE],
     "POST /platform/integrations/{integration_id}/recovery/groups/{group_id}/comment": [OPERATE],
+    "POST /platform/integrations/{integration_id}/recovery/queue/{recovery_id}/edit": [EDIT],
     "GET /platform/audit/events": [VIEW],
 }
 

@@ -78,6 +78,7 @@ def test_a_pending_item_has_every_field(quiet: Partner) -> None:
             "held": False,
             "resolved": None,
             "erased": None,
+            "edit_of": None,
             "superseded_by": None,
             "created_by": "admin",
             "updated_by": "admin",

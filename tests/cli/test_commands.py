@@ -35,6 +35,7 @@ def test_these_are_the_commands() -> None:
         "integration rotate-secret", "key new", "key list", "key rotate",
         "group list", "group show", "group acknowledge", "group resolve", "group reopen", "group mute",
         "group comment", "queue list", "queue show", "queue replay", "queue import", "queue erase",
+        "queue edit",
     }  # fmt: skip
 
 

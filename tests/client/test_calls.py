@@ -49,6 +49,16 @@ CALLS: list[tuple[Callable[[Client], Answer], str, Any]] = [
     ),
     (lambda c: c.comment_on_group("b", "g", "t"), f"POST {ROOT}/b/recovery/groups/g/comment", {"text": "t"}),
     (
+        lambda c: c.edit("b", "r", "why", payload=None, headers={"X-A": "b"}, incident="INC-1"),
+        f"POST {ROOT}/b/recovery/queue/r/edit",
+        {"reason": "why", "payload": None, "headers": {"X-A": "b"}, "incident": "INC-1"},
+    ),
+    (
+        lambda c: c.edit("b", "r", "why", headers={}),
+        f"POST {ROOT}/b/recovery/queue/r/edit",
+        {"reason": "why", "headers": {}},
+    ),
+    (
         lambda c: c.import_delivery("b", {"event_type": "t", "payload": 1, "status": "dlq"}),
         f"POST {ROOT}/b/recovery/queue",
         {"event_type": "t", "payload": 1, "status": "dlq"},

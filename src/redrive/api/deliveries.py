@@ -76,8 +76,8 @@ def submission(
     """A delivery's envelope, or InvalidPayload with everything that is wrong with it."""
     faults = body.check_names(found, allowed, pointer) if not found.keys() <= allowed else []
     event_type = _event_type(found, faults, pointer)
-    payload, content_type = _payload(found, faults, pointer)
-    headers = _headers(found, faults, pointer) if "headers" in found else ()
+    payload, content_type = payload_of(found, faults, pointer)
+    headers = headers_of(found, faults, pointer) if "headers" in found else ()
     if "idempotency_key" in found and "idempotency_key" in allowed:
         given = body.value(found, "idempotency_key", str, faults, pointer)
         if given is not None and not _KEY.fullmatch(given):
@@ -85,8 +85,7 @@ def submission(
         key = given
     if faults:
         raise InvalidPayload(*faults)
-    if len(payload) > MOST_PAYLOAD:
-        raise TooLarge(f"a payload holds at most {MOST_PAYLOAD:,} bytes; this one has {len(payload):,}")
+    check_size(payload)
     return Submission(event_type, payload, content_type, headers, key)
 
 
@@ -128,7 +127,13 @@ def _event_type(found: Members, faults: list[Fault], pointer: str) -> str:
     return event_type or ""
 
 
-def _payload(found: Members, faults: list[Fault], pointer: str) -> tuple[bytes, str]:
+def check_size(payload: bytes) -> None:
+    """Raise TooLarge for a payload that is."""
+    if len(payload) > MOST_PAYLOAD:
+        raise TooLarge(f"a payload holds at most {MOST_PAYLOAD:,} bytes; this one has {len(payload):,}")
+
+
+def payload_of(found: Members, faults: list[Fault], pointer: str = "") -> tuple[bytes, str]:
     """Exactly the bytes that came, or the bytes that base64 stands for; and their type."""
     raw = found.get("payload")
     if raw is not None:
@@ -153,7 +158,8 @@ def _payload(found: Members, faults: list[Fault], pointer: str) -> tuple[bytes, 
         return b"", ""
 
 
-def _headers(found: Members, faults: list[Fault], pointer: str) -> Headers:
+def headers_of(found: Members, faults: list[Fault], pointer: str = "") -> Headers:
+    """The headers to send along, or faults."""
     try:
         body.members(found["headers"], f"{pointer}/headers")
     except InvalidPayload as error:

@@ -91,6 +91,7 @@ OPERATIONS = {
     "resume_replay": Operation(200, "ReplayReply", "Nothing", key="call", refusals=(errors.Conflict,)),
     "cancel_replay": Operation(200, "ReplayReply", "Nothing", key="call", refusals=(errors.Conflict,)),
     "pace_replay": Operation(200, "ReplayReply", "NewRate", key="call", refusals=(errors.Conflict,)),
+    "edit": Operation(201, "Edited", "Edit", key="call", refusals=(errors.Conflict, errors.Contained)),
     "list_integrations": Operation(200, "Integrations"),
     "create_integration": Operation(
         201, "SavedIntegration", "NewIntegration", key="call", refusals=(errors.Conflict,)

@@ -170,6 +170,17 @@ def _asked() -> dict[str, Schema]:
         "Delivery": {"oneOf": [ref(name) for name in forms]},
         "ReplayStart": {"oneOf": [ref(ReplayPlan.__name__), ref(ReplayRun.__name__)]},
         "Nothing": closed(obj({})),
+        "Edit": {
+            "description": "What is not given stays; something must be.",
+            "oneOf": [
+                closed(obj({"reason": line(256), **must}, {"incident": line(128), **may}))
+                for must, may in (
+                    ({"payload": _PAYLOAD}, {"headers": headers}),
+                    ({"payload_base64": BYTES, "content_type": STRING}, {"headers": headers}),
+                    ({"headers": headers}, {}),
+                )
+            ],
+        },
         "Batch": closed(
             obj(
                 {
@@ -411,7 +422,8 @@ _ITEM: dict[str, Schema] = {
     "held": BOOLEAN,
     "resolved": or_null(obj({"resolved_at": INSTANT, "resolved_by": STRING, "reason": STRING})),
     "erased": or_null(obj({"erased_at": INSTANT, "erased_by": STRING, "reason": STRING})),
-    "superseded_by": or_null(_RECOVERY_ID),
+    "edit_of": or_null(_RECOVERY_ID) | {"description": "The item that this is a corrected copy of."},
+    "superseded_by": or_null(_RECOVERY_ID) | {"description": "Its corrected copy that succeeded."},
     "created_by": STRING,
     "updated_by": STRING,
     "created_at": INSTANT,
@@ -591,6 +603,21 @@ def _replies() -> dict[str, Schema]:
                 "items": array(ref("ReplayItem")),
                 "next_cursor": _CURSOR,
             }
+        ),
+        "Edited": _reply(
+            {
+                "recovery": ref("Item"),
+                "edited": {"const": True},
+                "reason": STRING,
+                "changes": array(
+                    obj(
+                        {"op": words(("add", "remove", "replace")), "path": STRING},
+                        {"value": {}, "value_size": COUNT, "was": {}, "was_size": COUNT},
+                    ),
+                    description="In the manner of RFC 6902, from /payload and /headers on.",
+                ),
+            },
+            {"changes_omitted": COUNT},
         ),
         "Integrations": _reply({"integrations": array(ref("Integration"))}),
         "ShownIntegration": _reply(_INTEGRATION),

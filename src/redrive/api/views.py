@@ -10,14 +10,13 @@ from redrive.audit.record import Actor, AuditEvent
 from redrive.domain.delivery import Attempt, Erasure, Item, Resolution, rfc3339
 from redrive.domain.failure_group import Comment, FailureGroup, GroupState
 from redrive.domain.grouping import why_grouped
-from redrive.domain.ids import group_id, instant_of, recovery_id
+from redrive.domain.ids import ItemId, group_id, instant_of, recovery_id
 from redrive.domain.integration import Defaults, Integration
 from redrive.domain.item import Status
 from redrive.domain.outcome import Answer, Failed, Risk
-from redrive.domain.redaction import REDACTED, redacted_json
+from redrive.domain.redaction import REDACTED, is_json, redacted_json
 
 RISKS = tuple(each.name.lower() for each in Risk if each is not Risk.NONE)
-_JSON_TYPES = ("application/json", "+json")
 _POLICY = (
     "timeout_seconds", "max_attempts", "base_delay_seconds", "max_delay_seconds", "jitter",
     "retryable_network_codes", "concurrency",
@@ -102,7 +101,8 @@ def item(found: Item, integration: Integration, *, bodies: bool) -> dict[str, An
         "held": not integration.sends and not found.is_done,
         "resolved": _closed(found.resolution),
         "erased": _closed(found.erasure),
-        "superseded_by": None,
+        "edit_of": name_of(found.edit_of),
+        "superseded_by": name_of(found.superseded_by),
         "created_by": delivery.created_by,
         "updated_by": found.updated_by,
         "created_at": rfc3339(delivery.created_at),
@@ -246,6 +246,11 @@ def snapshot(
     return told
 
 
+def name_of(item_id: ItemId | None) -> str | None:
+    """The public name of another item, if there is one."""
+    return None if item_id is None else recovery_id(item_id)
+
+
 def instant(found: Any) -> str | None:
     """An instant, if there is one."""
     return None if found is None else rfc3339(found)
@@ -253,13 +258,11 @@ def instant(found: Any) -> str | None:
 
 def _encoding(content_type: str, body: bytes) -> str:
     """How the body is shown; of a body that a list left out, what its type suggests."""
-    media = content_type.partition(";")[0].strip().lower()
-    is_json = media.endswith(_JSON_TYPES)
     if not body:
-        return "json" if is_json else "text"
+        return "json" if is_json(content_type) else "text"
     try:
         body.decode("utf-8")
-        if is_json:
+        if is_json(content_type):
             msgspec.json.decode(body, type=msgspec.Raw)
             return "json"
     except UnicodeDecodeError:

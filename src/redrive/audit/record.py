@@ -26,6 +26,8 @@ class EventType(StrEnum):
     IMPORTED = "platform.integration.imported"
     RESOLVED = "platform.integration.resolved"
     ERASED = "platform.integration.erased"
+    EDITED = "platform.integration.edited"
+    SUPERSEDED = "platform.integration.superseded"
     CREATED = "platform.integration.created"
     UPDATED = "platform.integration.updated"
     LIFECYCLE_CHANGED = "platform.integration.lifecycle_changed"
@@ -59,6 +61,8 @@ WHEN: dict[EventType, str] = {
     EventType.IMPORTED: "a delivery that failed elsewhere was handed over",
     EventType.RESOLVED: "a person closed a failed or dlq item for good",
     EventType.ERASED: "a person had an item's payload and answers erased",
+    EventType.EDITED: "a person had a corrected copy of a failed or dlq item sent; of both",
+    EventType.SUPERSEDED: "a corrected copy of a failed or dlq item succeeded",
     EventType.CREATED: "an integration was added",
     EventType.UPDATED: "an integration was changed",
     EventType.LIFECYCLE_CHANGED: "an integration's lifecycle_status was changed",

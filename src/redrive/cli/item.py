@@ -42,6 +42,7 @@ def print_item(answer: Mapping[str, Any]) -> None:
             "key": item.get("idempotency_key"),
             "created by": item.get("created_by"),
             "updated by": item.get("updated_by"),
+            "edit of": item.get("edit_of"),
             "superseded by": item.get("superseded_by"),
             "erased": "{erased_by}: {reason}".format_map(item["erased"]) if item.get("erased") else None,
         }
@@ -56,6 +57,7 @@ def print_item(answer: Mapping[str, Any]) -> None:
 def _status(item: Mapping[str, Any]) -> str:
     words = [str(item.get("status"))]
     words += [name for name in ("held", "resolved", "erased") if item.get(name)]
+    words += ["superseded"] if item.get("superseded_by") else []
     return ", ".join(words)
 
 

@@ -22,6 +22,12 @@ app.command(
     help="Hand over deliveries that failed elsewhere, with their evidence. Exit 6: some lines failed.",
     help_epilogue="Example: redrive queue import billing --file dead.jsonl --key-prefix move-1",
 )
+app.command(
+    "redrive.cli.queue_edit:edit",
+    name="edit",
+    help="Send a corrected copy of a failed or dlq item.",
+    help_epilogue="Example: redrive queue edit billing rec_0e7xk2m4q9v1c --payload @fixed.json --reason typo",
+)
 RecoveryId = Annotated[str, Parameter(help="Which item.")]
 Status = Literal["pending", "retrying", "succeeded", "failed", "dlq", "replayed"]
 Risk = Literal["never_sent", "refused", "ambiguous"]
@@ -159,7 +165,7 @@ def replay(
                 integration_id, recovery_id, reason, idempotency_key=key, **correlation.ids()
             )
     except Stop as stop:
-        if not _is_outcome_unknown(stop):
+        if not is_outcome_unknown(stop):
             raise
         advice = f"run it again with --idempotency-key {key}: however often, it replays once"
         raise Stop(stop.code, stop.wrong, advice, line=None if verbose else curl) from stop
@@ -199,7 +205,8 @@ def erase(
     return ExitCode.OK
 
 
-def _is_outcome_unknown(stop: Stop) -> bool:
+def is_outcome_unknown(stop: Stop) -> bool:
+    """Whether a call may have had its effect, although it was not answered."""
     from redrive.client import ProblemError, ServiceUnreachable
 
     match stop.__cause__:

@@ -124,7 +124,9 @@ def _permission(word: str) -> Permission:
     for permission in Permission:
         if word in (permission.value, _short(permission)):
             return permission
-    raise Stop(ExitCode.USAGE, f"--permission: there is no {word!r}", "choose from view, operate and deliver")
+    raise Stop(
+        ExitCode.USAGE, f"--permission: there is no {word!r}", "choose from view, operate, deliver and edit"
+    )
 
 
 def _short(permission: str) -> str:

@@ -25,8 +25,13 @@ def write_delivery(delivery: Delivery) -> bytes:
         return delivery
     if len({"payload", "payload_json", "payload_base64"} & delivery.keys()) != 1:
         raise BadArgument("a delivery has one of payload, payload_json and payload_base64")
+    return write_object(delivery)
+
+
+def write_object(fields: Mapping[str, Any]) -> bytes:
+    """An object that may have a `payload_json` (bytes), and a `payload_base64` given as bytes."""
     members = []
-    for name, value in delivery.items():
+    for name, value in fields.items():
         if name == "payload_json":
             if not isinstance(value, bytes):
                 raise BadArgument("payload_json is bytes; a value goes into payload")

@@ -8,7 +8,7 @@ from typing import Any, Final, Self, TypedDict, Unpack
 from urllib.parse import quote, urlencode
 
 from redrive.client.answer import Answer, read
-from redrive.client.bodies import Delivery, instant, write, write_batch, write_delivery
+from redrive.client.bodies import Delivery, instant, write, write_batch, write_delivery, write_object
 from redrive.client.errors import BadArgument, ServiceUnreachable
 from redrive.client.transport import Transport
 
@@ -305,6 +305,39 @@ class Client:
         """Close a failed or dlq item for good."""
         path = _of_item(integration_id, recovery_id, "resolve")
         return self._post(path, write({"reason": reason}), idempotency_key, correlation)
+
+    def edit(
+        self,
+        integration_id: str,
+        recovery_id: str,
+        reason: str,
+        *,
+        incident: str | None = None,
+        payload: Any = _NOT_GIVEN,
+        payload_json: bytes | None = None,
+        payload_base64: str | bytes | None = None,
+        content_type: str | None = None,
+        headers: Mapping[str, str] | None = None,
+        idempotency_key: str | None = None,
+        **correlation: Unpack[Correlation],
+    ) -> Answer:
+        """Send a corrected copy of a failed or dlq item; what is not given stays as it is.
+
+        A payload is given as to `deliver`; `headers` take the place of all that are there. The copy, an item
+        of its own with its own webhook-id, is in the answer as `recovery`.
+        """
+        body = write_object(
+            _given(
+                reason=reason,
+                incident=_NOT_GIVEN if incident is None else incident,
+                payload=payload,
+                payload_json=_NOT_GIVEN if payload_json is None else payload_json,
+                payload_base64=_NOT_GIVEN if payload_base64 is None else payload_base64,
+                content_type=_NOT_GIVEN if content_type is None else content_type,
+                headers=_NOT_GIVEN if headers is None else dict(headers),
+            )
+        )
+        return self._post(_of_item(integration_id, recovery_id, "edit"), body, idempotency_key, correlation)
 
     def erase(
         self,

@@ -17,6 +17,7 @@ class Permission(StrEnum):
     VIEW = "platform.member_admin.view"
     OPERATE = "platform.member_admin.operate"
     DELIVER = "platform.integration.deliver"
+    EDIT = "platform.integration.edit"
 
 
 class Principal(Struct, frozen=True):

@@ -6,7 +6,7 @@ from typing import Any
 from msgspec import Struct
 
 from redrive.domain.ids import ItemId, recovery_id
-from redrive.domain.item import Status
+from redrive.domain.item import Place, Status
 from redrive.domain.outcome import Answer, Outcome, Risk
 
 Headers = tuple[tuple[str, str], ...]
@@ -117,6 +117,9 @@ class Item(Struct, frozen=True):
     erasure: Erasure | None = None
     risk: Risk = Risk.NONE
     group: int | None = None  # of failures, that a dead item waits in
+    edit_of: ItemId | None = None  # the item that this is a corrected copy of; of a copy's copy, the first
+    edited_as: ItemId | None = None  # its corrected copy that is under way
+    superseded_by: ItemId | None = None  # the corrected copy that succeeded in its place
 
     @property
     def recovery_id(self) -> str:
@@ -130,8 +133,18 @@ class Item(Struct, frozen=True):
 
     @property
     def is_done(self) -> bool:
-        """Whether nothing more can come of it: it succeeded, or a person resolved it."""
-        return self.status is Status.SUCCEEDED or self.resolution is not None
+        """Whether nothing more can come of it: it succeeded, or a copy of it, or a person resolved it."""
+        return (
+            self.status is Status.SUCCEEDED or self.resolution is not None or self.superseded_by is not None
+        )
+
+    @property
+    def place(self) -> Place:
+        """Who stands in for it."""
+        return Place(
+            None if self.edited_as is None else recovery_id(self.edited_as),
+            None if self.superseded_by is None else recovery_id(self.superseded_by),
+        )
 
     def state(self) -> dict[str, Any]:
         """What an audit event shows as before_state or after_state."""
@@ -142,6 +155,7 @@ class Item(Struct, frozen=True):
             next_retry_at=self.next_retry_at,
             failure_code=self.last.failure_code,
             resolved=self.resolution is not None,
+            superseded_by=self.superseded_by,
         )
 
 
@@ -153,9 +167,13 @@ def item_state(
     next_retry_at: datetime | None = None,
     failure_code: str | None = None,
     resolved: bool = False,
+    superseded_by: ItemId | None = None,
 ) -> dict[str, Any]:
-    """The state of an item as audit events show it: the same keys everywhere, never a secret."""
-    return {
+    """The state of an item as audit events show it: the same keys everywhere, never a secret.
+
+    But for one that few have: by which copy it was superseded.
+    """
+    state = {
         "status": str(status),
         "cycle": cycle,
         "attempt_count": attempt_count,
@@ -163,6 +181,7 @@ def item_state(
         "failure_code": failure_code,
         "resolved": resolved,
     }
+    return state if superseded_by is None else state | {"superseded_by": recovery_id(superseded_by)}
 
 
 def rfc3339(instant: datetime) -> str:

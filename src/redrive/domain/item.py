@@ -35,6 +35,16 @@ TRANSITIONS: Final = {
 }
 
 
+class Place(Struct, frozen=True):
+    """Who stands in for an item: its corrected copy that is under way, or one that succeeded; by name."""
+
+    edited_as: str | None = None
+    superseded_by: str | None = None
+
+
+FREE: Final = Place()
+
+
 class Finish(Struct, frozen=True):
     """The cycle ends here, in `status`."""
 
@@ -86,20 +96,41 @@ def open_status(*, cycle: int, attempts_finished: int) -> Status:
     return Status.PENDING if cycle == 1 else Status.REPLAYED
 
 
-def check_replay(status: Status, *, resolved: bool = False) -> None:
+def check_replay(status: Status, *, resolved: bool = False, place: Place = FREE) -> None:
     """Raise unless a person may replay an item that is in *status* now."""
     if Status.REPLAYED not in TRANSITIONS[status]:
         raise ReplayConflict(status)
     if resolved:
         raise Conflict("the item was resolved for good and cannot be replayed")
+    _check_place(place)
 
 
-def check_resolve(status: Status, *, resolved: bool) -> None:
+def check_edit(status: Status, *, resolved: bool, place: Place) -> None:
+    """Raise unless a corrected copy may be sent of an item that is in *status* now."""
+    if status not in DEAD:
+        raise Conflict(f"an item that is {status} cannot be corrected; only failed and dlq items can")
+    if resolved:
+        raise Conflict("the item was resolved for good and cannot be corrected")
+    _check_place(place)
+
+
+def _check_place(place: Place) -> None:
+    if place.superseded_by is not None:
+        raise Conflict(
+            f"the item was superseded by its corrected copy {place.superseded_by}, which succeeded"
+        )
+    if place.edited_as is not None:
+        raise Conflict(f"a corrected copy of the item is under way: {place.edited_as}")
+
+
+def check_resolve(status: Status, *, resolved: bool, superseded: bool = False) -> None:
     """Raise unless a person may close an item that is in *status* now."""
     if status not in DEAD:
         raise Conflict(f"an item that is {status} cannot be resolved; only failed and dlq items can")
     if resolved:
         raise Conflict("the item is resolved already")
+    if superseded:
+        raise Conflict("the item is closed already: a corrected copy of it succeeded")
 
 
 def check_erase(status: Status, *, erased: bool) -> None:

@@ -40,6 +40,11 @@ def check_rules(pointers: Sequence[str], headers: Sequence[str]) -> list[Fault]:
     return faults
 
 
+def is_json(content_type: str) -> bool:
+    """Whether a body of this type says that it is JSON."""
+    return content_type.partition(";")[0].strip().lower().endswith(("application/json", "+json"))
+
+
 def redacted_json(body: bytes, pointers: Sequence[str]) -> bytes | None:
     """A JSON *body* with `[REDACTED]` wherever a pointer leads; None for one that cannot be read.
 

@@ -9,7 +9,7 @@ from msgspec import Struct
 from redrive.audit.record import AuditEvent, EventType
 from redrive.domain.access import Call, Permission
 from redrive.domain.delivery import Item
-from redrive.domain.errors import DependencyUnavailable, RecoveryNotFound
+from redrive.domain.errors import Conflict, Contained, DependencyUnavailable, RecoveryNotFound
 from redrive.domain.ids import parse_recovery_id
 from redrive.domain.integration import Integration
 from redrive.engine.audited import of_person
@@ -34,12 +34,13 @@ class Order(Struct, frozen=True):
 
 
 class Subject(Struct, frozen=True):
-    """The item of an order as it was read just before `now`, without its content."""
+    """The item of an order as it was read just before `now`, without its content; and as it is `stored`."""
 
     order: Order
     integration: Integration
     item: Item
     now: datetime
+    stored: Item
 
 
 class Deed(Struct, Generic[Result], frozen=True):
@@ -106,7 +107,7 @@ class Acting:
     ) -> Told | None:
         integration, found = await self.item(order.call, order.integration_id, order.recovery_id)
         item, now = self.content.listed(found), self.clock.now()
-        deed = decide(Subject(order, integration, item, now))
+        deed = decide(Subject(order, integration, item, now, found))
         event = of_person(
             self.next_id,
             now,
@@ -123,6 +124,14 @@ class Acting:
             return None
         tell_operated(self.announce, kind, order.call, order.integration_id, order.recovery_id)
         return told
+
+
+def check_sends(integration: Integration) -> None:
+    """Raise unless what a person has sent would be sent now."""
+    if integration.traffic.containment is not None:
+        raise Contained("the integration is contained: its items are replayed once it is released")
+    if not integration.sends:
+        raise Conflict(f"the integration is {integration.lifecycle_status}; only an active one is replayed")
 
 
 def tell_operated(

@@ -63,6 +63,28 @@ def of_attempt(
     return chained(*events, after=claim.head)
 
 
+def of_superseding(next_id: NextId, claim: Claim, integration_id: str, *, now: datetime) -> AuditEvent | None:
+    """What a corrected copy that succeeded leaves on each item it stood in for; the store fills in which."""
+    if claim.edit_of is None:
+        return None
+    return AuditEvent(
+        id=EventId(next_id(now)),
+        occurred_at=now,
+        event_type=EventType.SUPERSEDED,
+        request_id=claim.request_id,
+        source_request_id=None,
+        traceparent=claim.delivery.traceparent,
+        actor=actor(SYSTEM),
+        integration_id=integration_id,
+        target_type="recovery_item",
+        target_id="",
+        result="success",
+        before_state={},
+        after_state={},
+        metadata={"superseded_by": claim.recovery_id},
+    )
+
+
 def of_person(
     next_id: NextId,
     now: datetime,

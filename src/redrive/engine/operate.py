@@ -9,13 +9,13 @@ from msgspec.structs import replace
 from redrive.audit.record import AuditEvent, EventType
 from redrive.domain.access import Call, Permission
 from redrive.domain.delivery import Erasure, Evidence, Item, Resolution, item_state
-from redrive.domain.errors import Conflict, Contained
+from redrive.domain.errors import Conflict
 from redrive.domain.grouping import cause_elsewhere, failed_elsewhere
 from redrive.domain.ids import replay_id
 from redrive.domain.integration import Integration
 from redrive.domain.item import DEAD, Status, check_erase, check_replay, check_resolve
 from redrive.domain.outcome import Risk, is_retryable, risk_of
-from redrive.engine.acting import Acting, Deed, Order, Subject, tell_operated
+from redrive.engine.acting import Acting, Deed, Order, Subject, check_sends, tell_operated
 from redrive.engine.audited import of_person
 from redrive.engine.catalogue import Catalogue
 from redrive.engine.ingest import Ingest, Receipt, Submission, receipt
@@ -143,13 +143,8 @@ class Operate:
 
     def _replay(self, on: Subject) -> Deed[Replayed]:
         call, integration, item = on.order.call, on.integration, on.item
-        check_replay(item.status, resolved=item.resolution is not None)
-        if integration.traffic.containment is not None:
-            raise Contained("the integration is contained: its items are replayed once it is released")
-        if not integration.sends:
-            raise Conflict(
-                f"the integration is {integration.lifecycle_status}; only an active one is replayed"
-            )
+        check_replay(item.status, resolved=item.resolution is not None, place=item.place)
+        check_sends(integration)
         if call.request_id in item.request_ids:
             raise Conflict(
                 f"request id {call.request_id!r} opened an earlier cycle of this item; replay under a new one"
@@ -165,6 +160,7 @@ class Operate:
                 integration=integration.number,
                 status=item.status,
                 cycle=item.cycle,
+                edit_of=item.edit_of,
                 max_attempts=after.max_attempts,
                 request_id=call.request_id,
                 traceparent=call.traceparent,
@@ -182,7 +178,11 @@ class Operate:
 
     def _resolve(self, on: Subject) -> Deed[Item]:
         item, by = on.item, on.order.call.principal.id
-        check_resolve(item.status, resolved=item.resolution is not None)
+        check_resolve(
+            item.status,
+            resolved=item.resolution is not None,
+            superseded=item.superseded_by is not None,
+        )
         resolution = Resolution(on.now, by, on.order.reason)
         after = replace(item, resolution=resolution, updated_at=on.now, updated_by=by)
         return Deed(after, after, partial(self.store.resolve, item, resolution))

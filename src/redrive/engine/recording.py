@@ -75,7 +75,9 @@ class Recorder:
             # Of an answer that is sealed at rest, nothing may stand open in what its group says.
             cause = cause_of(integration, outcome, reads_answer=not self.content.seals)
             risk = max(claim.risk, risk_of(outcome))
-        [recorded] = await self.batcher.submit((Result(claim, attempt, step, events, now, cause, risk),))
+        superseded = audited.of_superseding(self.next_id, claim, integration.integration_id, now=now)
+        result = Result(claim, attempt, step, events, now, cause, risk, superseded)
+        [recorded] = await self.batcher.submit((result,))
         if isinstance(recorded, Exception):
             raise recorded
         if recorded:

@@ -10,6 +10,7 @@ from redrive.domain.integration import Defaults
 from redrive.engine.access import Access
 from redrive.engine.catalogue import Catalogue
 from redrive.engine.containing import Containing
+from redrive.engine.editing import Editing
 from redrive.engine.expiry import Expiry
 from redrive.engine.groups import Groups
 from redrive.engine.health import Health
@@ -82,6 +83,7 @@ class Engine:
         self.membership = Membership(tools, self.catalogue, self.worker, self.health)
         self.ingest = Ingest(tools, self.catalogue, self.worker, max_queued=limits.max_queued)
         self.operate = Operate(tools, self.catalogue, self.ingest, self.worker)
+        self.editing = Editing(tools, self.catalogue, self.worker)
         self.look = Look(tools, self.catalogue)
         self.containing = Containing(tools, self.catalogue, self.membership)
         self.expiry = Expiry(tools, self.catalogue, self.worker)

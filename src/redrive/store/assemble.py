@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from redrive.domain.delivery import Attempt, Delivery, Evidence, Item, Resolution
+from redrive.domain.ids import ItemId
 from redrive.domain.item import Status
 from redrive.domain.outcome import Failed, Risk, Succeeded
 from redrive.store.port import StoreInconsistent
@@ -46,11 +47,13 @@ class _Place:
     resolution: Resolution | None = None
     risk: Risk = Risk.NONE
     group: int | None = None
+    edited_as: ItemId | None = None
+    superseded_by: ItemId | None = None
 
 
 def assemble(found: Found) -> Item:
     """The item: live, dead, or neither, which means it succeeded."""
-    *columns, payload_size = found.delivery
+    *columns, edit_of, payload_size = found.delivery
     delivery = to_delivery(tuple(columns))
     last, last_size = _last_attempt(found.last_attempt)
     place = _place(found, delivery, last)
@@ -81,6 +84,9 @@ def assemble(found: Found) -> Item:
         erasure=erasure,
         risk=place.risk,
         group=place.group,
+        edit_of=edit_of,
+        edited_as=place.edited_as,
+        superseded_by=place.superseded_by,
     )
 
 
@@ -106,7 +112,7 @@ def _among_the_living(row: Row) -> _Place:
 
 
 def _among_the_dead(row: Row, delivery: Delivery) -> _Place:
-    integration, text, cycle, attempt, max_attempts, at, by, why, risk, group = row
+    integration, text, cycle, attempt, max_attempts, at, by, why, risk, group, edited_as, superseded_by = row
     resolution = None
     if at is not None:
         if by is None or why is None:
@@ -121,6 +127,8 @@ def _among_the_dead(row: Row, delivery: Delivery) -> _Place:
         resolution=resolution,
         risk=to_risk(risk),
         group=group,
+        edited_as=edited_as,
+        superseded_by=superseded_by,
     )
 
 

@@ -135,6 +135,7 @@ class Result(Struct, frozen=True):
     finished_at: datetime
     cause: Cause | None = None
     risk: Risk = Risk.NONE
+    superseded: AuditEvent | None = None  # of what this copy succeeded for; the store fills in which
 
 
 class Import(Struct, frozen=True):
@@ -164,6 +165,18 @@ class Replay(Struct, frozen=True):
     reason: str
     opened_at: datetime
     event: AuditEvent
+    edit_of: ItemId | None = None  # then also provided that nothing else stands in for that item
+
+
+class Edit(Struct, frozen=True):
+    """A corrected copy of a dead item, provided that still is in `status` and `cycle`."""
+
+    id: ItemId
+    status: Status
+    cycle: int
+    copy: Delivery
+    of: ItemId  # what it is a copy of; when the item is one itself, of the same
+    events: tuple[AuditEvent, ...]  # of the item first, then of the copy
 
 
 class QueueFilter(Struct, frozen=True):
@@ -376,6 +389,10 @@ class Store(Protocol):
 
     async def resolve(self, item: Item, resolution: Resolution, event: AuditEvent, once: Once | None) -> bool:
         """Close a dead item for good; False when it has moved on."""
+        ...
+
+    async def edit(self, edit: Edit, once: Once | None) -> bool:
+        """Store a corrected copy, due now; False when the item has moved on, or its place is taken."""
         ...
 
     async def erase(self, item: Item, erasure: Erasure, event: AuditEvent, once: Once | None) -> bool:

@@ -17,6 +17,14 @@ MICROSECOND = timedelta(microseconds=1)
 Numbers = tuple[int, int, int]  # an item, its cycle and its attempt
 
 
+class OutOfOrder(Exception):
+    """An event would stand before another of its target that was written before it."""
+
+    def __init__(self, last_event: int) -> None:
+        super().__init__(f"event {last_event} was written before")
+        self.last_event = last_event
+
+
 def numbers_of(claim: Claim) -> Numbers:
     """What tells a claim from every other."""
     return (claim.delivery.id, claim.cycle, claim.attempt)

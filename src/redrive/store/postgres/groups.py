@@ -9,7 +9,8 @@ from redrive.domain.failure_group import COUNTED_AT_MOST, Comment, DeadItem, Fai
 from redrive.domain.ids import first_id_at
 from redrive.store.port import Closed, GroupPage, Import, Page, Position
 from redrive.store.postgres.connection import Connection
-from redrive.store.postgres.work import SQL, OutOfOrder, write_last_events
+from redrive.store.postgres.work import SQL, write_last_events
+from redrive.store.results import OutOfOrder
 from redrive.store.rows import (
     MILLISECOND,
     cause_row,

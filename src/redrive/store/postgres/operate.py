@@ -10,7 +10,8 @@ from redrive.domain.integration import Integration
 from redrive.domain.traffic import Traffic
 from redrive.store.port import AlreadyAnswered, Once, Replay
 from redrive.store.postgres.connection import Connection
-from redrive.store.postgres.work import SQL, OutOfOrder
+from redrive.store.postgres.work import SQL
+from redrive.store.results import OutOfOrder
 from redrive.store.rows import event_row, from_ms, pack_integration, to_ms, traffic_columns
 
 
@@ -55,7 +56,7 @@ async def replay(connection: Connection, replay: Replay) -> bool:
         connection, "replay",
         replay.id, replay.integration, replay.status.value, replay.cycle, replay.max_attempts,
         to_ms(replay.opened_at), replay.request_id, replay.traceparent, replay.opened_by, replay.reason,
-        *event_row(replay.event),
+        *event_row(replay.event), replay.edit_of,
     )  # fmt: skip
 
 

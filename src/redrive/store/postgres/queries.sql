@@ -347,13 +347,16 @@ SELECT a.id FROM given CROSS JOIN LATERAL (
 SELECT 1 FROM audit WHERE id = $1
 
 -- name: replay
--- Repeats what made the replay right: the very cycle that was judged, dead and not resolved, its integration sending.
+-- Repeats what made the replay right: the very cycle that was judged, dead, not resolved, nothing in its place, its
+-- integration sending.
 -- One statement for all of it, as every round trip costs both sides. Its event ($11 to $18) must not stand before one
 -- that is there: whoever writes the next event of a dead item changes its row, and then nothing of this is done.
 WITH later AS MATERIALIZED (
     SELECT id FROM audit WHERE target_id = $15::text AND id > $11::bigint ORDER BY target_id DESC, id DESC LIMIT 1),
 exhumed AS (
     DELETE FROM dead WHERE id = $1 AND integration = $2 AND status = $3 AND cycle = $4 AND resolved_at IS NULL
+       AND edited_as IS NULL AND superseded_by IS NULL
+       AND (SELECT original FROM edit WHERE integration = $2 AND item = $1) IS NOT DISTINCT FROM $19::bigint
        AND EXISTS (SELECT FROM integration WHERE number = $2 AND lifecycle = 'active' AND containment IS NULL)
        AND NOT EXISTS ( -- what waits in a job that runs is replayed by that
            SELECT FROM replay_item r JOIN replay_job j ON j.integration = r.integration AND j.id = ANY (ARRAY[r.job])
@@ -376,7 +379,7 @@ WITH later AS MATERIALIZED (
     SELECT id FROM audit WHERE target_id = $12::text AND id > $8::bigint ORDER BY target_id DESC, id DESC LIMIT 1),
 resolved AS (
     UPDATE dead SET resolved_at = $1, resolved_by = $2, resolved_reason = $3
-     WHERE id = $4 AND integration = $5 AND status = $6 AND cycle = $7 AND resolved_at IS NULL
+     WHERE id = $4 AND integration = $5 AND status = $6 AND cycle = $7 AND resolved_at IS NULL AND superseded_by IS NULL
        AND NOT EXISTS (SELECT FROM later) RETURNING integration),
 e AS (
     INSERT INTO audit (integration, id, event_type, request_id, integration_id, target_id, actor, record, digest)
@@ -463,10 +466,10 @@ SELECT number, lifecycle, version, config, containment, traffic
 -- round the server would read whatever the integration has.
 SELECT d.id, d.integration, d.event_type, d.request_id, d.traceparent, d.tracestate, d.idempotency_key,
        d.created_by, d.max_attempts, d.content_type, d.headers, CASE WHEN $3 THEN d.payload ELSE '' END,
-       length(d.payload),
+       (SELECT original FROM edit e WHERE e.integration = d.integration AND e.item = d.id), length(d.payload),
        l.integration, l.status, l.cycle, l.attempt, l.max_attempts, l.due_at, l.claimed_by, l.risk,
        x.integration, x.status, x.cycle, x.attempt, x.max_attempts, x.resolved_at, x.resolved_by, x.resolved_reason,
-       x.risk, x.failure_group,
+       x.risk, x.failure_group, x.edited_as, x.superseded_by,
        a.cycle, a.attempt, a.started_at, a.duration_us, a.failure_code, a.failure_detail, a.retryable, a.reach,
        a.retry_after_ms, a.span_id, a.failure_group, a.http_status, a.headers, a.truncated,
        CASE WHEN $3 OR a.body IS NULL THEN a.body ELSE '' END, length(a.body),
@@ -542,7 +545,7 @@ WITH old AS MATERIALIZED (
 DELETE FROM answer a USING old WHERE a.scope = ANY (ARRAY[old.scope])
 
 -- name: forget_resolved
-DELETE FROM dead WHERE id < $1 AND resolved_at IS NOT NULL
+DELETE FROM dead WHERE id < $1 AND coalesce(resolved_at, superseded_by) IS NOT NULL
 
 -- name: forget_cycles
 DELETE FROM cycle c WHERE item < $1
@@ -556,6 +559,10 @@ DELETE FROM imported m WHERE item < $1
 DELETE FROM erased r WHERE item < $1
    AND NOT EXISTS (SELECT FROM delivery d WHERE d.integration = r.integration AND d.id = r.item)
 
+-- name: forget_edits
+DELETE FROM edit e WHERE item < $1
+   AND NOT EXISTS (SELECT FROM delivery d WHERE d.integration = e.integration AND d.id = e.item)
+
 -- name: is_open
 -- Of a row of history, called old.
 EXISTS (SELECT FROM live l WHERE l.integration = old.integration AND l.id = old.{item})
@@ -565,7 +572,8 @@ OR EXISTS (SELECT FROM dead x WHERE x.integration = old.integration AND x.id = o
 -- One step down each integration's keys.
 SELECT least(min(l.id), min(x.id)) FROM integration
   LEFT JOIN LATERAL (SELECT id FROM live WHERE integration = number ORDER BY id LIMIT 1) l ON true
-  LEFT JOIN LATERAL (SELECT id FROM dead WHERE integration = number AND resolved_at IS NULL ORDER BY id LIMIT 1) x ON true
+  LEFT JOIN LATERAL (SELECT id FROM dead WHERE integration = number AND resolved_at IS NULL AND superseded_by IS NULL
+                      ORDER BY id LIMIT 1) x ON true
 
 -- name: weeks
 -- Of a partitioned table: their numbers, and the first id after each.
@@ -646,7 +654,7 @@ SELECT g.*, i.items FROM (
  CROSS JOIN LATERAL (
     SELECT count(*) AS items FROM (
         SELECT FROM dead x WHERE x.integration = g.integration AND x.failure_group = ANY (ARRAY[g.number])
-           AND x.resolved_at IS NULL LIMIT $6) found) i
+           AND x.resolved_at IS NULL AND x.superseded_by IS NULL LIMIT $6) found) i
  ORDER BY g.last_seen_at DESC, g.number DESC
 
 -- name: group
@@ -654,7 +662,7 @@ SELECT integration, number, fingerprint, failure_class, failure_code, detail, fa
        sample, state, state_at, state_by, muted_until,
        (SELECT count(*) FROM (
             SELECT FROM dead x WHERE x.integration = g.integration AND x.failure_group = ANY (ARRAY[g.number])
-               AND x.resolved_at IS NULL LIMIT $3) found)
+               AND x.resolved_at IS NULL AND x.superseded_by IS NULL LIMIT $3) found)
   FROM failure_group g WHERE integration = $1 AND number = $2
 
 -- name: hold_group
@@ -679,7 +687,7 @@ SELECT id, integration, failure_group, written_by, text FROM group_comment
 SELECT x.id, x.status, x.cycle, x.attempt, x.failure_code, d.request_id
   FROM (SELECT * FROM dead
          WHERE integration = $1 AND (failure_group, id) > ($2, $3) AND (failure_group, id) < ($2, $4)
-           AND resolved_at IS NULL AND died_at <= $5
+           AND resolved_at IS NULL AND superseded_by IS NULL AND died_at <= $5
          ORDER BY failure_group, id LIMIT $6) x
  CROSS JOIN LATERAL (SELECT request_id FROM delivery WHERE integration = $1 AND id = x.id OFFSET 0) d
  ORDER BY x.id
@@ -696,7 +704,7 @@ later AS MATERIALIZED (
 closed AS (
     UPDATE dead x SET resolved_at = $2, resolved_by = $3, resolved_reason = $4 FROM given g
      WHERE x.integration = $1 AND x.id = ANY (ARRAY[g.item]) AND x.status = g.status AND x.cycle = g.cycle
-       AND x.resolved_at IS NULL AND NOT EXISTS (SELECT FROM later)
+       AND x.resolved_at IS NULL AND x.superseded_by IS NULL AND NOT EXISTS (SELECT FROM later)
     RETURNING g.*),
 e AS (
     INSERT INTO audit (integration, id, event_type, request_id, integration_id, target_id, actor, record, digest)
@@ -727,3 +735,45 @@ WITH old AS (
     RETURNING integration, number)
 DELETE FROM group_comment c USING old
  WHERE c.integration = ANY (ARRAY[old.integration]) AND c.failure_group = ANY (ARRAY[old.number])
+-- corrected copies
+
+-- name: is_correctable
+SELECT 1 FROM dead WHERE id = $1 AND integration = $2 AND status = $3 AND cycle = $4 AND resolved_at IS NULL
+   AND edited_as IS NULL AND superseded_by IS NULL
+   AND EXISTS (SELECT FROM integration WHERE number = $2 AND lifecycle = 'active' AND containment IS NULL) FOR UPDATE
+
+-- name: place
+-- Held, so that of two that want it one waits and finds it taken.
+SELECT edited_as IS NULL AND superseded_by IS NULL FROM dead WHERE integration = $1 AND id = $2 FOR UPDATE
+
+-- name: take_place
+UPDATE dead SET edited_as = $3 WHERE integration = $1 AND id = $2
+
+-- name: is_known
+SELECT 1 FROM delivery WHERE integration = $1 AND id = $2
+
+-- name: insert_copy
+WITH e AS (INSERT INTO edit (integration, item, original) VALUES ($2, $1, $13))
+INSERT INTO delivery (id, integration, event_type, request_id, traceparent, tracestate, idempotency_key,
+                      created_by, max_attempts, content_type, headers, payload)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
+
+-- name: insert_live
+INSERT INTO live (id, integration, status, cycle, attempt, max_attempts, due_at)
+VALUES ($1, $2, 'pending', 1, 0, $3, least(($1::bigint >> 22) + 1704067200000, redrive_now()))
+
+-- name: free_place
+UPDATE dead SET edited_as = NULL WHERE integration = $1 AND id = $2 AND edited_as = $3
+
+-- name: family
+-- Those in whose place a copy was sent: the first, and other copies, which failed.
+SELECT id FROM dead WHERE integration = $1 AND superseded_by IS NULL
+   AND id IN (SELECT $2::bigint UNION ALL SELECT item FROM edit WHERE integration = $1 AND original = $2)
+ ORDER BY id FOR UPDATE
+
+-- name: head_of
+SELECT encode(digest, 'hex') FROM audit WHERE (target_id, id) >= ($1, 0) AND (target_id, id) < ($1, 9223372036854775807)
+ ORDER BY target_id DESC, id DESC LIMIT 1
+
+-- name: supersede
+UPDATE dead SET superseded_by = $3, edited_as = NULL WHERE integration = $1 AND id = $2

@@ -21,8 +21,8 @@ TOP = (1 << 63) - 1
 _NARROWEST_FIRST = ("request_id", "target_id", "integration_id", "tenant", "actor", "event_type")
 _NUMBER = "(SELECT number FROM integration WHERE integration_id = $3)"
 # How the columns of `items` fall into the parts of Found; the cycles are the last.
-_PARTS = (slice(0, 13), slice(13, 21), slice(21, 31), slice(31, 47), slice(47, 57), slice(57, 60))
-_CYCLES, _ATTEMPTS = 60, 61
+_PARTS = (slice(0, 14), slice(14, 22), slice(22, 34), slice(34, 50), slice(50, 60), slice(60, 63))
+_CYCLES, _ATTEMPTS = 63, 64
 
 
 async def integrations(connection: Connection, after: int) -> list[Integration]:

@@ -24,6 +24,7 @@ async def forget_deliveries(connection: Any, before: int, resolved_before: int) 
     await connection.execute(SQL["forget_imported"], before)
     await connection.execute(SQL["forget_erased"], before)
     await connection.execute(SQL["forget_groups"], to_ms(instant_of(before)))
+    await connection.execute(SQL["forget_edits"], before)
     return gone
 
 

@@ -23,6 +23,7 @@ from redrive.store.port import (
     Balance,
     Claimed,
     Closed,
+    Edit,
     EventFilter,
     GroupPage,
     Import,
@@ -36,7 +37,7 @@ from redrive.store.port import (
     Token,
     Verdict,
 )
-from redrive.store.postgres import groups, operate, read, work
+from redrive.store.postgres import copies, groups, operate, read, work
 from redrive.store.postgres.connection import (
     Connection,
     Database,
@@ -53,8 +54,9 @@ from redrive.store.postgres.replays import PostgresReplays
 from redrive.store.postgres.untold import Untold
 from redrive.store.postgres.work import SQL
 from redrive.store.replays import Replays
-from redrive.store.results import Numbers, numbers_of, one_each, which_are
+from redrive.store.results import Numbers, OutOfOrder, numbers_of, one_each, which_are
 from redrive.store.rows import from_ms, to_ms, to_token
+from redrive.store.superseding import Ended, Ids, IdsMissing, ended_copies
 
 Done = TypeVar("Done")
 LEASE_SECONDS: Final = 15.0
@@ -291,11 +293,30 @@ class PostgresStore:
 
     async def record(self, owner: int, results: Sequence[Result]) -> Sequence[bool]:
         """Write what came of attempts."""
+        while ended := ended_copies(results):
+            ids = await self._superseding(ended)
+            try:
+                return await self._record(owner, results, ids)
+            except OutOfOrder as error:
+                self.ids.follow(error.last_event)
+            except IdsMissing:
+                continue
+        return await self._record(owner, results)
+
+    async def _record(
+        self, owner: int, results: Sequence[Result], superseding: Ids | None = None
+    ) -> Sequence[bool]:
         chosen = one_each(results)
         once = list(chosen.values())
 
         async def record(connection: Connection) -> set[Numbers]:
-            return await work.record(connection, owner, once)
+            if superseding is None:
+                return await work.record(connection, owner, once)
+            async with connection.transaction():
+                won = await work.record(connection, owner, once)
+                standing = [result for numbers, result in chosen.items() if numbers in won]
+                await copies.settle(connection, ended_copies(standing), superseding)
+                return won
 
         async def look_up(connection: Connection) -> set[Numbers]:
             return await work.recorded(connection, once) or await record(connection)
@@ -386,7 +407,7 @@ class PostgresStore:
 
     async def replay(self, replay: Replay, once: Once | None) -> bool:
         """Open an item's next cycle."""
-        replayed = await self._guarded(lambda c: operate.replay(c, replay), [replay.event], once)
+        replayed = await self._guarded(lambda c: _replay(c, replay), [replay.event], once)
         if replayed:
             self._cursors.put_back(replay.integration, to_ms(replay.opened_at))
         return replayed
@@ -394,6 +415,18 @@ class PostgresStore:
     async def resolve(self, item: Item, resolution: Resolution, event: AuditEvent, once: Once | None) -> bool:
         """Close an item for good."""
         return await self._guarded(lambda c: operate.resolve(c, item, resolution, event), [event], once)
+
+    async def edit(self, edit: Edit, once: Once | None) -> bool:
+        """Store a corrected copy."""
+
+        async def change(connection: Connection) -> bool:
+            async with connection.transaction():
+                return await copies.edit(connection, edit)
+
+        edited = await self._guarded(change, edit.events, once)
+        if edited:
+            self._cursors.put_back(edit.copy.integration, to_ms(edit.copy.created_at))
+        return edited
 
     async def erase(self, item: Item, erasure: Erasure, event: AuditEvent, once: Once | None) -> bool:
         """Erase what an item was delivered with."""
@@ -568,7 +601,7 @@ class PostgresStore:
                 lambda c: groups.close_items(c, integration, items, resolution),
                 lambda c: groups.closed_items(c, items),
             )
-        except work.OutOfOrder as error:
+        except OutOfOrder as error:
             self.ids.follow(error.last_event)
             return None
 
@@ -640,6 +673,15 @@ class PostgresStore:
             "made_schema": self._made_schema,
         }
 
+    async def _superseding(self, ended: Sequence[Ended]) -> Ids:
+        """Ids for the events of what copies that ended supersede."""
+        ids: dict[ItemId, EventId] = {}
+        for copy in ended:
+            if copy.event is not None:
+                rows = await self._database.ask(SQL["family"], copy.integration, copy.of)
+                ids |= {row[0]: EventId(self.ids.next(self.clock.now())) for row in rows}
+        return ids
+
     def _stamp(self) -> int:
         """A millisecond that this process never stamped a claim with before, nor the one after it."""
         self._last_stamp = max(self._last_stamp + 2, to_ms(self.clock.now()))
@@ -674,7 +716,7 @@ class PostgresStore:
             return await self._database.write(
                 change if once is None else with_reply, _if_written(events, True)
             )
-        except work.OutOfOrder as error:
+        except OutOfOrder as error:
             self.ids.follow(error.last_event)
             return False
 
@@ -686,6 +728,14 @@ async def prepare(url: str, clock: Clock, *, is_pooled: bool = False) -> list[st
         return await database.run(migrate)
     finally:
         await database.close()
+
+
+async def _replay(connection: Connection, replay: Replay) -> bool:
+    """One of a corrected copy takes more than a statement."""
+    if replay.edit_of is None:
+        return await operate.replay(connection, replay)
+    async with connection.transaction():
+        return await copies.replay(connection, replay, replay.edit_of)
 
 
 def _if_written(events: Sequence[AuditEvent], result: Done) -> Verb[Done | None]:

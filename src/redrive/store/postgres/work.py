@@ -26,7 +26,7 @@ from redrive.store.port import (
     Verdict,
 )
 from redrive.store.postgres.connection import Connection
-from redrive.store.results import Numbers
+from redrive.store.results import Numbers, OutOfOrder
 from redrive.store.rows import (
     Row,
     attempt_row,
@@ -50,14 +50,6 @@ class Place(NamedTuple):
 
     lane: Lane
     since: int = 0
-
-
-class OutOfOrder(Exception):
-    """An event would stand before another of its target that was written before it."""
-
-    def __init__(self, last_event: int) -> None:
-        super().__init__(f"event {last_event} was written before")
-        self.last_event = last_event
 
 
 async def accept(

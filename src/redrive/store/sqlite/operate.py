@@ -8,6 +8,7 @@ from redrive.domain.traffic import Traffic
 from redrive.store.port import AlreadyAnswered, Once, Replay
 from redrive.store.rows import from_ms, pack_integration, to_ms, traffic_columns
 from redrive.store.sqlite.connection import ask
+from redrive.store.sqlite.copies import is_place_free
 from redrive.store.sqlite.work import SQL, door
 
 
@@ -55,10 +56,15 @@ def replay(connection: apsw.Connection, replay: Replay) -> bool:
     """From the dead to the living, next cycle, due now; only while its integration sends."""
     if not door(connection, replay.integration).sends:
         return False
-    guard = (replay.id, replay.integration, replay.status.value, replay.cycle)
+    of = replay.edit_of
+    if of is not None and not is_place_free(connection, replay.integration, of):
+        return False
+    guard = (replay.id, replay.integration, replay.status.value, replay.cycle, of)
     if not (exhumed := ask(connection, SQL["exhume"], guard)):
         return False
     [(risk,)] = exhumed
+    if of is not None:
+        connection.execute(SQL["take_place"], (replay.id, of))
     opened_ms = to_ms(replay.opened_at)
     connection.execute(
         SQL["reopen"],

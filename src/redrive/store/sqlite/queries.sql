@@ -136,9 +136,11 @@ INSERT INTO audit (id, event_type, request_id, integration_id, target_id, actor,
 VALUES (?, ?, ?, ?, ?, ?, ?, ?)
 
 -- name: exhume
--- Repeats what made the replay right: the very cycle that was judged, dead and not resolved. Its risk goes with it.
--- What waits in a job that runs is replayed by that.
-DELETE FROM dead WHERE id = ? AND integration = ? AND status = ? AND cycle = ? AND resolved_at IS NULL
+-- Repeats what made the replay right: the very cycle that was judged, dead, not resolved, nothing in its place. Its risk
+-- goes with it. What waits in a job that runs is replayed by that.
+DELETE FROM dead WHERE id = ? AND integration = ? AND status = ? AND cycle = ?
+   AND resolved_at IS NULL AND edited_as IS NULL AND superseded_by IS NULL
+   AND (SELECT original FROM edit WHERE edit.integration = dead.integration AND edit.item = dead.id) IS ?
    AND NOT EXISTS (
     SELECT 1 FROM replay_item r INDEXED BY replay_item_of JOIN replay_job j ON j.integration = r.integration AND j.id = r.job
      WHERE r.integration = dead.integration AND r.item = dead.id AND r.state = 'waiting'
@@ -155,7 +157,8 @@ VALUES (?, ?, ?, ?, ?, ?, ?, ?)
 
 -- name: resolve
 UPDATE dead SET resolved_at = ?, resolved_by = ?, resolved_reason = ?
- WHERE id = ? AND integration = ? AND status = ? AND cycle = ? AND resolved_at IS NULL RETURNING id
+ WHERE id = ? AND integration = ? AND status = ? AND cycle = ? AND resolved_at IS NULL AND superseded_by IS NULL
+RETURNING id
 
 -- name: is_erasable
 -- Not open, not erased yet, and if it is dead, as it was judged.
@@ -209,12 +212,14 @@ SELECT number, lifecycle, version, config, containment, traffic FROM integration
 
 -- name: delivery
 SELECT id, integration, event_type, request_id, traceparent, tracestate, idempotency_key, created_by,
-       max_attempts, content_type, headers, payload, length(payload)
+       max_attempts, content_type, headers, payload,
+       (SELECT original FROM edit e WHERE e.integration = delivery.integration AND e.item = delivery.id), length(payload)
   FROM delivery WHERE id = ?
 
 -- name: delivery_without_payload
 SELECT id, integration, event_type, request_id, traceparent, tracestate, idempotency_key, created_by,
-       max_attempts, content_type, headers, x'', length(payload)
+       max_attempts, content_type, headers, x'',
+       (SELECT original FROM edit e WHERE e.integration = delivery.integration AND e.item = delivery.id), length(payload)
   FROM delivery WHERE id = ?
 
 -- name: live
@@ -222,7 +227,7 @@ SELECT integration, status, cycle, attempt, max_attempts, due_at, claimed_by, ri
 
 -- name: dead
 SELECT integration, status, cycle, attempt, max_attempts, resolved_at, resolved_by, resolved_reason, risk,
-       failure_group
+       failure_group, edited_as, superseded_by
   FROM dead WHERE id = ?
 
 -- name: cycles
@@ -298,8 +303,8 @@ DELETE FROM dedupe WHERE (integration, key) IN (SELECT integration, key FROM ded
 DELETE FROM answer WHERE scope IN (SELECT scope FROM answer WHERE created_at < ? LIMIT ?)
 
 -- name: old_deliveries
--- And whether each is done with: it succeeded, or a person resolved it and it is from before an id of its own.
-SELECT d.id, l.id IS NULL AND (x.id IS NULL OR (x.resolved_at IS NOT NULL AND d.id < ?))
+-- And whether each is done with: it succeeded, or was resolved or superseded and is from before an id of its own.
+SELECT d.id, l.id IS NULL AND (x.id IS NULL OR (coalesce(x.resolved_at, x.superseded_by) IS NOT NULL AND d.id < ?))
   FROM delivery d LEFT JOIN live l ON l.id = d.id LEFT JOIN dead x ON x.id = d.id
  WHERE d.id > ? AND d.id < ? ORDER BY d.id LIMIT ?
 
@@ -315,6 +320,9 @@ DELETE FROM imported WHERE item = ?
 -- name: forget_erased
 DELETE FROM erased WHERE item = ?
 
+-- name: forget_edit
+DELETE FROM edit WHERE (integration, item) IN (SELECT integration, id FROM delivery WHERE id = ?)
+
 -- name: forget_dead
 DELETE FROM dead WHERE id = ?
 
@@ -326,7 +334,7 @@ DELETE FROM delivery WHERE id = ?
 DELETE FROM audit WHERE id IN (
     SELECT id FROM audit
      WHERE id < min(:before, coalesce((SELECT min(id) FROM live), :before),
-                    coalesce((SELECT min(id) FROM dead WHERE resolved_at IS NULL), :before))
+                    coalesce((SELECT min(id) FROM dead WHERE resolved_at IS NULL AND superseded_by IS NULL), :before))
      ORDER BY id LIMIT :most)
 
 -- name: keep
@@ -367,6 +375,7 @@ SELECT g.integration, g.number, g.fingerprint, g.failure_class, g.failure_code, 
        g.last_seen_at, g.sample, g.state, g.state_at, g.state_by, g.muted_until,
        (SELECT count(*) FROM (SELECT 1 FROM dead INDEXED BY dead_open
                                WHERE integration = g.integration AND failure_group = g.number AND resolved_at IS NULL
+                                 AND superseded_by IS NULL
                                LIMIT :most))
   FROM failure_group g INDEXED BY failure_group_seen
  WHERE g.integration = :integration AND (g.last_seen_at, g.number) < (:below_ms, :below)
@@ -378,6 +387,7 @@ SELECT g.integration, g.number, g.fingerprint, g.failure_class, g.failure_code, 
        g.last_seen_at, g.sample, g.state, g.state_at, g.state_by, g.muted_until,
        (SELECT count(*) FROM (SELECT 1 FROM dead INDEXED BY dead_open
                                WHERE integration = g.integration AND failure_group = g.number AND resolved_at IS NULL
+                                 AND superseded_by IS NULL
                                LIMIT :most))
   FROM failure_group g WHERE g.integration = :integration AND g.number = :number
 
@@ -398,7 +408,8 @@ SELECT id, integration, failure_group, written_by, text FROM group_comment INDEX
 -- name: unresolved
 SELECT x.id, x.status, x.cycle, x.attempt, x.failure_code, d.request_id
   FROM dead x INDEXED BY dead_open CROSS JOIN delivery d ON d.id = x.id
- WHERE x.integration = ? AND x.failure_group = ? AND x.resolved_at IS NULL AND x.id > ? AND x.id < ? AND x.died_at <= ?
+ WHERE x.integration = ? AND x.failure_group = ? AND x.resolved_at IS NULL AND x.superseded_by IS NULL
+   AND x.id > ? AND x.id < ? AND x.died_at <= ?
  ORDER BY x.id LIMIT ?
 
 -- name: erase_groups
@@ -422,3 +433,34 @@ DELETE FROM failure_group WHERE integration = ? AND number = ?
 
 -- name: forget_comments
 DELETE FROM group_comment WHERE integration = ? AND failure_group = ?
+-- corrected copies
+
+-- name: is_correctable
+SELECT 1 FROM dead WHERE id = ? AND integration = ? AND status = ? AND cycle = ? AND resolved_at IS NULL
+   AND edited_as IS NULL AND superseded_by IS NULL
+
+-- name: place
+SELECT edited_as IS NULL AND superseded_by IS NULL FROM dead WHERE id = ? AND integration = ?
+
+-- name: take_place
+UPDATE dead SET edited_as = ? WHERE id = ?
+
+-- name: is_known
+SELECT 1 FROM delivery WHERE id = ?
+
+-- name: note_edit
+INSERT INTO edit (integration, item, original) VALUES (?, ?, ?)
+
+-- name: free_place
+UPDATE dead SET edited_as = NULL WHERE id = ? AND edited_as = ?
+
+-- name: family
+-- Those in whose place a copy was sent: the first, and other copies, which failed.
+SELECT id FROM dead WHERE integration = ? AND superseded_by IS NULL
+   AND id IN (SELECT ? UNION ALL SELECT item FROM edit WHERE integration = ? AND original = ?)
+
+-- name: supersede
+UPDATE dead SET superseded_by = ?, edited_as = NULL WHERE id = ?
+
+-- name: last_event_of
+SELECT id, lower(hex(digest)) FROM audit WHERE target_id = ? ORDER BY id DESC LIMIT 1

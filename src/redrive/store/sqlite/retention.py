@@ -11,6 +11,7 @@ PARTS = (
     "forget_cycles",
     "forget_imported",
     "forget_erased",
+    "forget_edit",
     "forget_dead",
     "forget_delivery",
 )

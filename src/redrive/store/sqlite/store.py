@@ -27,6 +27,7 @@ from redrive.store.port import (
     Balance,
     Claimed,
     Closed,
+    Edit,
     EventFilter,
     GroupPage,
     Import,
@@ -42,14 +43,16 @@ from redrive.store.port import (
     Verdict,
 )
 from redrive.store.replays import Replays
+from redrive.store.results import OutOfOrder
 from redrive.store.rows import from_ms, to_ms, to_token
-from redrive.store.sqlite import groups, operate, read, retention, work
+from redrive.store.sqlite import copies, groups, operate, read, retention, work
 from redrive.store.sqlite.connection import ask, connect_to_read, translated
 from redrive.store.sqlite.file import identity, located, sign, take_lock
 from redrive.store.sqlite.replays import SqliteReplays
 from redrive.store.sqlite.schema import check, prepare, upgrade
 from redrive.store.sqlite.work import SQL
 from redrive.store.sqlite.writer import Writer
+from redrive.store.superseding import Ended, Ids, IdsMissing, ended_copies
 
 Done = TypeVar("Done")
 Given = ParamSpec("Given")
@@ -172,6 +175,14 @@ class SqliteStore:
 
     async def record(self, owner: int, results: Sequence[Result]) -> Sequence[bool]:
         """Write what came of attempts."""
+        while ended := ended_copies(results):
+            ids = await self._superseding(ended)
+            try:
+                return await self._write(copies.record, owner, results, ids)
+            except OutOfOrder as error:
+                self.ids.follow(error.last_event)
+            except IdsMissing:
+                continue
         return await self._write(work.record, owner, results)
 
     async def give_back(self, owner: int, claims: Sequence[Claim]) -> None:
@@ -213,6 +224,10 @@ class SqliteStore:
     async def resolve(self, item: Item, resolution: Resolution, event: AuditEvent, once: Once | None) -> bool:
         """Close an item for good."""
         return await self._guarded(lambda c: operate.resolve(c, item, resolution), [event], once)
+
+    async def edit(self, edit: Edit, once: Once | None) -> bool:
+        """Store a corrected copy."""
+        return await self._guarded(lambda c: copies.edit(c, edit), edit.events, once)
 
     async def erase(self, item: Item, erasure: Erasure, event: AuditEvent, once: Once | None) -> bool:
         """Erase what an item was delivered with."""
@@ -429,6 +444,15 @@ class SqliteStore:
         **kw: Given.kwargs,
     ) -> Done:
         return await self._writer.run(lambda connection: verb(connection, *args, **kw))
+
+    async def _superseding(self, ended: Sequence[Ended]) -> Ids:
+        """Ids for the events of what copies that ended supersede."""
+        ids: dict[ItemId, EventId] = {}
+        for copy in ended:
+            if copy.event is not None:
+                family = await self._read(copies.family, copy.integration, copy.of)
+                ids |= {number: EventId(self.ids.next(self.clock.now())) for number in family}
+        return ids
 
     async def _guarded(
         self,

@@ -8,7 +8,7 @@ ALTER TABLE dead ADD COLUMN risk smallint NOT NULL DEFAULT 3 CHECK (risk BETWEEN
 ALTER TABLE dead ADD COLUMN failure_group bigint;
 ALTER TABLE dead ADD COLUMN superseded_by bigint;  -- the corrected copy of it that succeeded
 CREATE INDEX dead_group ON dead (integration, failure_group, id);
-CREATE INDEX dead_open ON dead (integration, failure_group, id) WHERE resolved_at IS NULL;
+CREATE INDEX dead_open ON dead (integration, failure_group, id) WHERE resolved_at IS NULL AND superseded_by IS NULL;
 UPDATE live SET risk = w.risk FROM (
     SELECT integration, item, max(CASE WHEN reach = 'not_sent' THEN 1
                     WHEN reach = 'answered' AND (http_status < 500 OR http_status = 503) THEN 2 ELSE 3 END) AS risk
@@ -20,7 +20,7 @@ UPDATE dead SET risk = w.risk FROM (
       FROM attempt WHERE failure_code IS NOT NULL GROUP BY 1, 2) w
  WHERE dead.integration = w.integration AND dead.id = w.item;
 
--- A corrected copy of an item, and of which.
+-- A corrected copy of an item, and of which; of a copy's copy, the first.
 CREATE TABLE edit (
     integration integer NOT NULL,
     item bigint NOT NULL,
@@ -28,6 +28,9 @@ CREATE TABLE edit (
     PRIMARY KEY (integration, item)
 );
 CREATE INDEX edit_of ON edit (integration, original, item);
+-- Of an item and its copies at most one is under way, and none once one has succeeded: whichever copy is to be sent takes
+-- this place in the row of the first, which is there only while that is not under way itself.
+ALTER TABLE dead ADD COLUMN edited_as bigint;
 
 -- Failures of one cause.
 CREATE TABLE failure_group (

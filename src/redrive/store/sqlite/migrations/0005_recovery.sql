@@ -8,7 +8,7 @@ ALTER TABLE dead ADD COLUMN risk INTEGER NOT NULL DEFAULT 3 CHECK (risk BETWEEN 
 ALTER TABLE dead ADD COLUMN failure_group INTEGER;
 ALTER TABLE dead ADD COLUMN superseded_by INTEGER;  -- the corrected copy of it that succeeded
 CREATE INDEX dead_group ON dead (integration, failure_group, id);
-CREATE INDEX dead_open ON dead (integration, failure_group, id) WHERE resolved_at IS NULL;
+CREATE INDEX dead_open ON dead (integration, failure_group, id) WHERE resolved_at IS NULL AND superseded_by IS NULL;
 UPDATE live SET risk = coalesce((
     SELECT max(CASE WHEN reach = 'not_sent' THEN 1
                     WHEN reach = 'answered' AND (http_status < 500 OR http_status = 503) THEN 2 ELSE 3 END)
@@ -18,7 +18,7 @@ UPDATE dead SET risk = coalesce((
                     WHEN reach = 'answered' AND (http_status < 500 OR http_status = 503) THEN 2 ELSE 3 END)
       FROM attempt WHERE item = dead.id AND failure_code IS NOT NULL), 3);
 
--- A corrected copy of an item, and of which.
+-- A corrected copy of an item, and of which; of a copy's copy, the first.
 CREATE TABLE edit (
     integration INTEGER NOT NULL,
     item INTEGER NOT NULL,
@@ -26,6 +26,9 @@ CREATE TABLE edit (
     PRIMARY KEY (integration, item)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX edit_of ON edit (integration, original, item);
+-- Of an item and its copies at most one is under way, and none once one has succeeded: whichever copy is to be sent takes
+-- this place in the row of the first, which is there only while that is not under way itself.
+ALTER TABLE dead ADD COLUMN edited_as INTEGER;
 
 -- Failures of one cause.
 CREATE TABLE failure_group (
