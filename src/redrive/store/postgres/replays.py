@@ -15,7 +15,7 @@ from redrive.store.postgres import operate, work
 from redrive.store.postgres.connection import Connection, Database, Verb
 from redrive.store.postgres.cursors import Cursors
 from redrive.store.postgres.work import SQL as QUERIES
-from redrive.store.postgres.work import OutOfOrder
+from redrive.store.results import OutOfOrder
 from redrive.store.replay_rows import (
     job_columns,
     to_candidate,
