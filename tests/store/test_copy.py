@@ -121,7 +121,7 @@ async def fill(store: SqliteUnderTest) -> dict[str, Delivery]:
     assert await store.erase(found, Erasure(NOW, "dpo", "request 4711"), an_event(), None)
     await store.meddle("INSERT INTO group_comment VALUES (1, ?, -5, 'ops', 'known')", one)
     await store.meddle("INSERT INTO replay_job VALUES (?, 7, 'running', 1, 'd', 0, '{}')", one)
-    await store.meddle("INSERT INTO replay_item VALUES (?, 7, 8, 1, 3, 0, 'failed', 'HTTP_404', 1, 1)", one)
+    await store.meddle("INSERT INTO replay_item VALUES (?, 7, 8, 1, 3, 'failed', 'HTTP_404', 1, 1)", one)
     await store.meddle("INSERT INTO edit VALUES (?, 9, 8)", one)
     items["replayed"] = await finished(EXHAUSTED)
     items["replayed and claimed"] = await finished(EXHAUSTED)
