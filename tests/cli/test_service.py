@@ -18,7 +18,8 @@ def an_item(**fields: Any) -> dict[str, Any]:
     return {
         "recovery_id": "rec_1", "integration_id": "billing", "event_type": "invoice.paid", "status": "dlq",
         "cycle": 1, "attempt_count": 5, "max_attempts": 5, "failure_code": "HTTP_503", "updated_at": AT,
-        "created_at": AT, "next_retry_at": None, "duplicate_risk": "refused", "held": False, "resolved": None, "request_id": "req-1",
+        "created_at": AT, "next_retry_at": None, "duplicate_risk": "refused", "held": False,
+        "resolved": None, "request_id": "req-1",
     } | fields  # fmt: skip
 
 
@@ -31,9 +32,12 @@ def test_a_queue_is_a_table_of_aligned_text(peer: Peer, terminal: Terminal) -> N
 
     ended = terminal.run("queue", "list", "billing")
 
-    assert ended.out.splitlines() == [
+    heading, *rows = ended.out.splitlines()
+    assert heading == (
         "RECOVERY ID  STATUS    EVENT         ATTEMPTS  CYCLE  FAILURE   RISK     UPDATED              "
-        " NEXT RETRY",
+        " NEXT RETRY"
+    )
+    assert rows == [
         "rec_1        dlq       invoice.paid       5/5      1  HTTP_503  refused  2026-01-02 03:04:05Z  -",
         "rec_2日本    retrying  invoice.paid      12/5      1  HTTP_503  refused  2026-01-02 03:04:05Z  -",
     ]

@@ -10,7 +10,7 @@ from redrive.audit.record import AuditEvent, EventType
 from redrive.domain import failure_group
 from redrive.domain.delivery import Delivery, Erasure, Resolution
 from redrive.domain.failure_group import Comment, DeadItem, FailureGroup, GroupState
-from redrive.domain.grouping import Cause
+from redrive.domain.grouping import Cause, cause_of
 from redrive.domain.ids import ItemId
 from redrive.domain.item import Status
 from redrive.domain.outcome import Risk
@@ -18,8 +18,24 @@ from redrive.store import rows
 from redrive.store.port import AlreadyAnswered, Closed, EventFilter, QueueFilter
 from redrive.store.postgres import groups as postgres_groups
 from redrive.store.sqlite import groups as sqlite_groups
-from tests.factories import NOW, a_cause, a_delivery, a_once, a_replay, an_event, an_id, an_import
-from tests.store.under_test import StoreUnderTest, add_integration, events_of
+from tests.factories import (
+    NOW,
+    OUTAGE,
+    TIMEOUT,
+    a_cause,
+    a_claim,
+    a_delivery,
+    a_once,
+    a_replay,
+    a_result,
+    an_event,
+    an_id,
+    an_import,
+    an_intake,
+    an_integration,
+    later,
+)
+from tests.store.under_test import StoreUnderTest, a_dead_item, add_integration, attempts_of, events_of
 
 DOWN, GONE, LATE = a_cause("down"), a_cause("gone"), a_cause("late")
 RESOLUTION = Resolution(NOW, "ops", "sorted out")
@@ -138,6 +154,38 @@ async def test_a_count_that_is_cut_says_so(
         assert (await store.groups(number, None, limit=1, below=None)).rows == [group]
 
 
+async def test_what_fails_here_is_in_the_group_of_its_cause_attempt_by_attempt(
+    store: StoreUnderTest, number: int, owner: int
+) -> None:
+    delivery = await a_dead_item(store, owner, number, Status.DLQ)
+    cause = cause_of(an_integration(), OUTAGE)
+
+    item = await store.item(number, delivery.id)
+    group = await group_of(store, number, cause)
+
+    assert item is not None
+    assert (item.group, item.risk) == (cause.number, Risk.REFUSED)
+    assert [attempt.group for attempt in await attempts_of(store, number, delivery.id)] == [cause.number]
+    assert (group.cause, group.failures, group.items, group.sample) == (cause, 1, 1, delivery.id)
+    assert [each.id for each in await unresolved(store, number, cause=cause)] == [delivery.id]
+
+
+async def test_what_is_still_tried_is_in_no_group_yet_but_tells_its_risk(
+    store: StoreUnderTest, number: int, owner: int
+) -> None:
+    delivery = a_delivery(number)
+    await store.accept([an_intake(delivery, owner=owner)])
+    await store.record(owner, [a_result(a_claim(delivery, owner=owner), later(), TIMEOUT)])
+
+    item = await store.item(number, delivery.id)
+
+    assert item is not None
+    assert (item.status, item.group, item.risk) == (Status.RETRYING, None, Risk.AMBIGUOUS)
+    assert (await group_of(store, number, cause_of(an_integration(), TIMEOUT))).items == 0
+    page = await store.queue(number, QueueFilter(risk=Risk.AMBIGUOUS), limit=10, below=None)
+    assert [each.delivery.id for each in page.rows] == [delivery.id]
+
+
 # lists
 
 
@@ -189,8 +237,8 @@ async def test_a_filter_goes_by_the_state_as_it_is_now(store: StoreUnderTest, nu
     assert await listed(GroupState.ACKNOWLEDGED) == [GONE]
     assert await listed(GroupState.RESOLVED) == [LATE]
     assert await listed(None) == [LATE, GONE, DOWN]
-    later = a_delivery(number, id=an_id(NOW + SECOND))
-    await store.hand_over(an_import(later, cause=LATE), None)
+    late = a_delivery(number, id=an_id(NOW + SECOND))
+    await store.hand_over(an_import(late, cause=LATE), None)
     assert await listed(GroupState.OPEN) == [LATE, DOWN]
     assert await listed(GroupState.RESOLVED) == []
 
@@ -349,8 +397,8 @@ async def test_what_is_closed_twice_is_closed_once(store: StoreUnderTest, number
 
 async def test_items_to_close_come_by_id_and_died_by_then(store: StoreUnderTest, number: int) -> None:
     dead = [await fails(store, number) for _ in range(3)]
-    later = a_delivery(number, id=an_id(NOW + SECOND))
-    await store.hand_over(an_import(later, cause=DOWN), None)
+    late = a_delivery(number, id=an_id(NOW + SECOND))
+    await store.hand_over(an_import(late, cause=DOWN), None)
 
     async def ids(after: int, limit: int) -> list[ItemId]:
         found = await store.unresolved(number, DOWN.number, died_by=NOW, after=after, limit=limit)
@@ -359,7 +407,7 @@ async def test_items_to_close_come_by_id_and_died_by_then(store: StoreUnderTest,
     assert await ids(0, 10) == [delivery.id for delivery in dead]
     assert await ids(0, 2) == [delivery.id for delivery in dead[:2]]
     assert await ids(dead[1].id, 10) == [dead[2].id]
-    assert [item.id for item in await unresolved(store, number, later.created_at)][-1] == later.id
+    assert [item.id for item in await unresolved(store, number, late.created_at)][-1] == late.id
 
 
 # the queue
@@ -443,8 +491,10 @@ async def test_what_a_group_says_is_erased_with_the_one_item_it_was_of(
 # helpers
 
 
-async def unresolved(store: StoreUnderTest, number: int, died_by: datetime = NOW) -> Sequence[DeadItem]:
-    return await store.unresolved(number, DOWN.number, died_by=died_by, after=0, limit=100)
+async def unresolved(
+    store: StoreUnderTest, number: int, died_by: datetime = NOW, cause: Cause = DOWN
+) -> Sequence[DeadItem]:
+    return await store.unresolved(number, cause.number, died_by=died_by, after=0, limit=100)
 
 
 async def settle(store: StoreUnderTest, group: FailureGroup) -> None:
