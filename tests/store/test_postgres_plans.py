@@ -14,11 +14,13 @@ import pytest
 
 from redrive.audit.record import EventType
 from redrive.clock import SystemClock
+from redrive.domain import failure_group
 from redrive.domain.delivery import Claim, Item, Resolution
+from redrive.domain.failure_group import Comment, GroupState
 from redrive.domain.ids import EventId
 from redrive.domain.item import DEAD, Status, Step
 from redrive.domain.sharing import whole
-from redrive.store.port import EventFilter, QueueFilter
+from redrive.store.port import Closed, EventFilter, QueueFilter
 from redrive.store.postgres import PostgresStore, prepare, work
 from redrive.store.postgres.work import Place
 from redrive.store.rows import event_row
@@ -31,6 +33,7 @@ from tests.factories import (
     a_replay,
     a_result,
     an_event,
+    an_id,
     an_import,
     an_intake,
     later,
@@ -41,6 +44,7 @@ from tests.store.under_test import add_integration
 
 pytestmark = pytest.mark.xdist_group("plans on postgresql")  # one worker fills the databases, not each
 SIZES = (0, 10_000, 1_000_000)  # what waits for an integration that is down
+A_GROUP = 7  # of forty
 DOWN, OTHER, INTEGRATIONS = 1, 2, 20  # the number of that integration, of another, and of the last
 GROWING = set("live delivery attempt dead audit dedupe cycle imported answer".split())
 MOST_READ = 2_000  # by one statement from one table: a thousand at most, once to find them and once to write
@@ -56,9 +60,13 @@ CREATE TEMP TABLE given AS
          generate_series(1, SIZE) AS n;
 INSERT INTO live (id, integration, status, cycle, attempt, max_attempts, due_at)
   SELECT id, 1, 'retrying', 1, 1, 5, due_at FROM given;
-INSERT INTO dead (id, integration, status, cycle, attempt, max_attempts, failure_code, died_at)
-  SELECT id + 1, 1, CASE n % 3 WHEN 0 THEN 'failed' ELSE 'dlq' END, 1, 1, 5, 'HTTP_503', n
+INSERT INTO dead (id, integration, status, cycle, attempt, max_attempts, failure_code, died_at, failure_group)
+  SELECT id + 1, 1, CASE n % 3 WHEN 0 THEN 'failed' ELSE 'dlq' END, 1, 1, 5, 'HTTP_503', n, n % 40
     FROM given WHERE is_whole;
+INSERT INTO failure_group (integration, number, fingerprint, failure_class, failure_code, detail, failures,
+                           first_seen_at, last_seen_at, sample)
+  SELECT 1, n, 'v1:' || n, 'http_5xx', 'HTTP_503', 'down', 1, n, n, n FROM generate_series(0, 39) AS n
+  ON CONFLICT DO NOTHING;
 INSERT INTO delivery (id, integration, event_type, request_id, traceparent, created_by, max_attempts,
                       content_type, payload)
   SELECT id + plus, 1, 'order.paid', 'req-' || n, 't', 'shop', 5, 'a/b', '{}'
@@ -208,6 +216,26 @@ async def look_at_one(process: Process) -> None:
         assert await process.store.history(DOWN, item.delivery.id)
 
 
+async def judge(process: Process) -> None:
+    for group in (await process.store.groups(DOWN, None, limit=3, below=None)).rows:
+        muted = failure_group.muted(group, NOW + timedelta(days=10_000), at=NOW)
+        assert await process.store.judge(group, muted, an_event(), None)
+
+
+async def comment(process: Process) -> None:
+    for group in (await process.store.groups(DOWN, None, limit=1, below=None)).rows:
+        written = Comment(an_id(), DOWN, group.cause.number, "ops", "hm")
+        assert await process.store.comment(written, an_event(), None)
+    await process.store.comments(DOWN, A_GROUP, limit=50, below=None)
+
+
+async def close_items(process: Process) -> None:
+    far = NOW + timedelta(days=10_000)
+    items = await process.store.unresolved(DOWN, A_GROUP, died_by=far, after=0, limit=100)
+    given = [Closed(item, an_event(target_id=f"rec_{item.id}")) for item in items]
+    assert await process.store.close_items(DOWN, given, Resolution(NOW, "ops", "done")) == len(items)
+
+
 def list_items(**wanted: Any) -> Verb:
     return lambda process: process.store.queue(DOWN, QueueFilter(**wanted), limit=50, below=None)
 
@@ -237,6 +265,7 @@ LISTS: Mapping[str, Mapping[str, Any]] = {
     **{f"{status} of a code": {"status": status, "failure_code": "HTTP_503"} for status in sorted(DEAD)},
     "items of no type there is": {"event_type": "nothing"},
     "resolved items": {"status": Status.DLQ, "resolved": True},
+    "items of a group": {"group": 7},
 }
 VERBS: Mapping[str, Verb] = {
     "claim": claim,
@@ -255,6 +284,11 @@ VERBS: Mapping[str, Verb] = {
     "token": lambda process: process.store.token(b"digest"),
     "changed integrations": lambda process: process.store.changed_integrations(),
     "one item": look_at_one,
+    "list groups": lambda process: process.store.groups(DOWN, GroupState.OPEN, limit=3, below=None),
+    "one group": lambda process: process.store.group(DOWN, A_GROUP),
+    "judge": judge,
+    "comment": comment,
+    "close items": close_items,
     **{f"list {name}": list_items(**wanted) for name, wanted in LISTS.items()},
     "list every event": list_events(),
     **{f"list events by {name}": list_events(**{name: value}) for name, value in EVENTS.items()},
@@ -316,6 +350,21 @@ async def test_a_plan_made_when_there_was_little_serves_when_there_is_much(
     await connection.close()
 
     assert {name: dear for name, dear in found.items() if dear} == {}
+
+
+@pytest.mark.parametrize("size", [size for size in SIZES if size])
+async def test_what_waits_in_a_group_is_found_by_the_index_of_what_waits(
+    filled: Mapping[int, str], size: int
+) -> None:
+    async with a_process(filled[size]) as process:
+        for verb in (
+            process.store.group(DOWN, A_GROUP),
+            process.store.groups(DOWN, None, limit=3, below=None),
+            process.store.unresolved(DOWN, A_GROUP, died_by=NOW, after=0, limit=100),
+        ):
+            plans = await process.plans_of(verb)
+
+            assert {name for plan in plans for name in plan.indexes("dead")} == {"dead_open"}
 
 
 @pytest.mark.parametrize("size", [size for size in SIZES if size])

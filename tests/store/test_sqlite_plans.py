@@ -44,9 +44,8 @@ INSERT INTO delivery
 INSERT INTO live
   SELECT n << 22, n % 100 + 1, iif(n % 3 = 0, 'pending', 'retrying'), 1, iif(n % 3 = 0, 0, 1), 5, n, NULL, 2
     FROM number WHERE n % 10 = 0;
-INSERT INTO dead
-  SELECT n << 22, n % 100 + 1, iif(n % 3 = 0, 'failed', 'dlq'), 1, 1, 5, 'HTTP_503', n, NULL, NULL, NULL, 2,
-         n % 10, NULL
+INSERT INTO dead (id, integration, status, cycle, attempt, max_attempts, failure_code, died_at, risk, failure_group)
+  SELECT n << 22, n % 100 + 1, iif(n % 3 = 0, 'failed', 'dlq'), 1, 1, 5, 'HTTP_503', n, 2, n % 7
     FROM number WHERE n % 10 = 1;
 INSERT INTO attempt
   SELECT n << 22, 1, 1, n, 1, iif(n % 10 = 1, 'HTTP_503', NULL), iif(n % 10 = 1, '', NULL),
@@ -106,6 +105,13 @@ NAMED = {
     "queue_of_live": "live_status",
     "queue_of_dead": "dead_status",
     "queue_of_code": "dead_code",
+    "queue_of_group": "dead_group",
+    "groups": "failure_group_seen",
+    "group": "dead_open",
+    "unresolved": "dead_open",
+    "comments": "comment_of_group",
+    "judge": "PRIMARY KEY",
+    "forget_comments": "comment_of_group",
     "queue_of_all": "delivery_of_integration",
     "key": "PRIMARY KEY",
     "recall": "PRIMARY KEY",
@@ -188,8 +194,11 @@ def test_every_filter_of_events_is_covered_here() -> None:
 
 @pytest.mark.parametrize("status", [None, *Status])
 @pytest.mark.parametrize("code", [None, "HTTP_503"])
-def test_every_list_of_items_starts_from_a_query_by_an_index(status: Status | None, code: str | None) -> None:
-    query, _ = read._narrowest(QueueFilter(status=status, failure_code=code))
+@pytest.mark.parametrize("group", [None, 7])
+def test_every_list_of_items_starts_from_a_query_by_an_index(
+    status: Status | None, code: str | None, group: int | None
+) -> None:
+    query, _ = read._narrowest(QueueFilter(status=status, failure_code=code, group=group))
 
     assert query in NAMED
 
