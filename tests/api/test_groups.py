@@ -5,11 +5,13 @@ from typing import Any
 import pytest
 
 from redrive.engine import groups as engine_groups
+from tests.api.receiver import Answer
 from tests.api.service import OPERATE, Partner, Service
 from tests.api.shapes import GROUP, GROUP_ID, INSTANT, REQUEST_ID
 from tests.api.wire import Reply
 
 PREFIX = "platform.integration.group_"
+JSON_BODY = (("Content-Type", "application/json"),)
 FAR = "2100-01-01T00:00:00.000Z"
 
 
@@ -94,6 +96,56 @@ def test_a_group_has_every_field(quiet: Partner) -> None:
         "request_id": REQUEST_ID,
     }
     assert [item["group_id"] for item in quiet.items()] == [group["group_id"]] * 2
+
+
+def test_failed_attempts_of_one_cause_are_one_group(partner: Partner) -> None:
+    partner.change(max_attempts=2)
+    answers = [
+        Answer(500, f'{{"error":{{"code":"E42"}},"trace":"{n:032x}"}}'.encode(), JSON_BODY) for n in range(4)
+    ]
+    partner.answers(*answers)
+
+    items = [partner.becomes(partner.deliver(n), "dlq") for n in range(2)]
+
+    [group] = groups_of(partner)
+    assert (group["failures"], group["items"], group["detail"]) == (4, 2, "error.code=E42")
+    assert group["sample"] in {item["recovery_id"] for item in items}
+    for item in items:
+        assert (item["group_id"], item["duplicate_risk"]) == (group["group_id"], "ambiguous")
+        attempts = partner.show(item["recovery_id"])["attempts"]
+        assert [attempt["group_id"] for attempt in attempts] == [group["group_id"]] * 2
+
+
+def test_the_risk_is_that_of_the_worst_attempt_and_ends_with_success(partner: Partner) -> None:
+    partner.change(max_attempts=2)
+    partner.answers(500, 404, 200)
+    recovery_id = partner.deliver()
+    item = partner.becomes(recovery_id, "failed")
+    partner.replay(recovery_id)
+
+    done = partner.becomes(recovery_id, "succeeded")
+
+    assert (item["failure_code"], item["duplicate_risk"]) == ("HTTP_404", "ambiguous")
+    assert (done["duplicate_risk"], done["group_id"]) == (None, None)
+    first, second, third = partner.show(recovery_id)["attempts"]
+    assert len({first["group_id"], second["group_id"]}) == 2
+    assert third["group_id"] is None
+
+
+def test_what_rules_hide_is_in_no_group_that_attempts_make(partner: Partner) -> None:
+    partner.change(redact_pointers=["/error/who"])
+    partner.answers(Answer(400, b'{"error":{"who":"secret","code":"gone"}}', JSON_BODY))
+    partner.becomes(partner.deliver(), "failed")
+    partner.answers(Answer(400, b"secret words", ()))
+    partner.becomes(partner.deliver(), "failed")
+
+    groups = groups_of(partner)
+
+    assert "secret" not in str(groups)
+    assert [group["detail"] for group in groups] == [
+        "the receiver answered 400, which a retry would not change",
+        "error.code=gone",
+    ]
 
 
 def test_what_rules_hide_is_in_no_group(quiet: Partner) -> None:

@@ -44,7 +44,8 @@ INSERT INTO delivery
 INSERT INTO live
   SELECT n << 22, n % 100 + 1, iif(n % 3 = 0, 'pending', 'retrying'), 1, iif(n % 3 = 0, 0, 1), 5, n, NULL, 2
     FROM number WHERE n % 10 = 0;
-INSERT INTO dead (id, integration, status, cycle, attempt, max_attempts, failure_code, died_at, risk, failure_group)
+INSERT INTO dead (id, integration, status, cycle, attempt, max_attempts, failure_code, died_at, risk,
+                  failure_group)
   SELECT n << 22, n % 100 + 1, iif(n % 3 = 0, 'failed', 'dlq'), 1, 1, 5, 'HTTP_503', n, 2, n % 7
     FROM number WHERE n % 10 = 1;
 INSERT INTO attempt
