@@ -26,6 +26,7 @@ from redrive.delivery.guard import Guard
 from redrive.delivery.http import HttpDeliverer
 from redrive.delivery.names import Resolver, SystemResolver, is_local
 from redrive.engine import keys
+from redrive.engine.alerts import Alerting
 from redrive.engine.jwt import Trust
 from redrive.engine.provider import NAMED, Provider
 from redrive.engine.runtime import Engine, Limits
@@ -282,6 +283,7 @@ async def _engine(
         judge=guard.judge_early,
         sends=settings.role != "api",
         provider=_provider(settings, listeners, resolver, tools, opened),
+        alerting=Alerting(settings.alerts_to, settings.alerting()),
     )
 
 

@@ -9,12 +9,14 @@ import re
 import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
+from datetime import timedelta
 from difflib import get_close_matches
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, NamedTuple, get_args, get_type_hints
 
 from redrive.domain.access import Permission
+from redrive.domain.alerting import Thresholds
 from redrive.domain.errors import InvalidPayload
 from redrive.domain.integration import INTEGRATION_ID, MAX_ATTEMPTS, MAX_TIMEOUT_SECONDS, Defaults, is_line
 from redrive.domain.outcome import RETRYABLE_NETWORK_CODES
@@ -84,6 +86,12 @@ class Setting:
 
 def _text(text: str) -> str:
     if not is_line(text, 1024):
+        raise ValueError
+    return text
+
+
+def _integration_id(text: str) -> str:
+    if text and not INTEGRATION_ID.fullmatch(text):
         raise ValueError
     return text
 
@@ -181,6 +189,7 @@ _PERMISSIONS_OF = _list(
 )
 _PORTS = _list("ports", _integer(1, 65535).read)
 _CODES = _list(f"codes among {' '.join(RETRYABLE_NETWORK_CODES)}", _choice(RETRYABLE_NETWORK_CODES).read)
+_INTEGRATION = Kind("an integration_id, or nothing", _integration_id)
 _DELAY = _number(0.001, 86_400)
 _BUILT_IN: Final = Defaults()
 
@@ -328,6 +337,20 @@ class Settings:
     database_is_pooled: Annotated[
         bool, _FLAG, "Whether a pooler in transaction mode (PgBouncer) stands before PostgreSQL."
     ] = False
+    alerts_to: Annotated[
+        str, _INTEGRATION, "The integration that operators are told through; none: they are not told."
+    ] = ""
+    alert_dead_letters: Annotated[
+        int,
+        _integer(1, 1_000_000),
+        "More deliveries of an integration than this, dead within alert_window_minutes, are told.",
+    ] = 100
+    alert_window_minutes: Annotated[int, _integer(1, 1440), "Minutes over which those are counted."] = 10
+    alert_quiet_minutes: Annotated[
+        int,
+        _integer(0, 10_080),
+        "Minutes in which the same is not told again of the same integration.",
+    ] = 60
     log_level: Annotated[
         LogLevel, _choice(get_args(LogLevel)), "The least that is logged; debug has every attempt."
     ] = "info"
@@ -343,6 +366,14 @@ class Settings:
     def defaults(self) -> Defaults:
         """What an integration that says nothing gets."""
         return Defaults(**{name: getattr(self, name) for name in Defaults.__struct_fields__})
+
+    def alerting(self) -> Thresholds:
+        """What is too much to go without saying."""
+        return Thresholds(
+            self.alert_dead_letters,
+            timedelta(minutes=self.alert_window_minutes),
+            timedelta(minutes=self.alert_quiet_minutes),
+        )
 
     def database_address(self) -> str:
         """The database, as anyone may read it."""

@@ -44,13 +44,14 @@ INTEGRATION = frozenset(
     """integration_id name url method headers auth_mode signing_secrets lifecycle_status timeout_seconds
     max_attempts
     base_delay_seconds max_delay_seconds jitter retryable_network_codes concurrency rate_per_second health_url
-    shards redact_pointers redact_headers message_signature containment release created_at updated_at""".split()
+    shards redact_pointers redact_headers message_signature containment release
+    created_at updated_at""".split()
 )
 ITEM = frozenset(
     """recovery_id integration_id event_type request_id traceparent idempotency_key status cycle attempt_count
     max_attempts next_retry_at last_attempt_at failure_code failure_detail last_http_status retryable
     duplicate_risk group_id
-    payload_snapshot response_snapshot held resolved erased superseded_by created_by updated_by
+    payload_snapshot response_snapshot held resolved erased edit_of superseded_by created_by updated_by
     created_at updated_at""".split()
 )
 GROUP = frozenset(

@@ -78,6 +78,8 @@ ONE_OF_EACH: tuple[events.Event, ...] = (
     events.StoreRecovered(1.5),
     events.LeaseEnded(1),
     events.ProcessDied(4711, "it was ended by SIGKILL"),
+    events.AlertTold("dlq_growth", "acme", is_over=False),
+    events.AlertFailed("ops", "the integration is retired"),
     events.LoopFailed("worker", ValueError(SECRET)),
 )
 

@@ -8,6 +8,7 @@ from datetime import timedelta
 from redrive.delivery.port import Deliverer
 from redrive.domain.integration import Defaults
 from redrive.engine.access import Access
+from redrive.engine.alerts import NOBODY, Alerting, Alerts
 from redrive.engine.catalogue import Catalogue
 from redrive.engine.containing import Containing
 from redrive.engine.editing import Editing
@@ -32,6 +33,7 @@ RENEWALS = 7  # in the time a lease lasts, at least
 WATCH_SECONDS = 0.5
 BALANCE_SECONDS = 1.0
 PRUNE_SECONDS = 600.0
+ALERT_SECONDS = 5.0
 CONTAINMENT_SECONDS = 1.0
 KEYS_KEPT = timedelta(days=7)
 
@@ -64,6 +66,7 @@ class Engine:
         judge: Judge,
         sends: bool = True,
         provider: Provider | None = None,
+        alerting: Alerting = NOBODY,
     ) -> None:
         self.store = tools.store
         self.clock = tools.clock
@@ -90,6 +93,7 @@ class Engine:
         self.groups = Groups(tools, self.catalogue)
         self.stepper = Stepper(tools, self.catalogue, self.worker, self.health)
         self.replays = Replays(tools, self.catalogue, self.stepper.wake)
+        self.alerts = Alerts(tools, self.catalogue, self.ingest, self.worker, alerting)
         self.is_stopping = True  # or not started yet
         self.lost = asyncio.Event()  # set when the process must stop
         self.why_lost = ""
@@ -112,6 +116,7 @@ class Engine:
             self._every(PRUNE_SECONDS, "prune", self._prune),
             self._every(CONTAINMENT_SECONDS, "containment", self.expiry.look_after),
             self.stepper.run(),
+            self._every(ALERT_SECONDS, "alerts", self.alerts.look),
         ]
         if self._sends:
             self.worker.stopping = False

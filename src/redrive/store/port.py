@@ -457,6 +457,13 @@ class Store(Protocol):
 
     # questions
 
+    async def count_dead(self, since: datetime, *, most: int) -> Mapping[int, int]:
+        """How many items of each integration died since then, counted up to *most*; only where some did.
+
+        Without those that are closed, or that wait in a group that is muted now.
+        """
+        ...
+
     async def integrations(self) -> Sequence[Integration]:
         """Every integration, by integration_id."""
         ...

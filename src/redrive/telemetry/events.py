@@ -186,6 +186,21 @@ class ProcessDied(Struct, frozen=True):
     reason: str
 
 
+class AlertTold(Struct, frozen=True):
+    """Operators are told that something is amiss with an integration, or that it is over."""
+
+    kind: str
+    integration_id: str
+    is_over: bool
+
+
+class AlertFailed(Struct, frozen=True):
+    """An alert could not be handed to the integration it should go to; it waits, and so do those after it."""
+
+    to: str
+    reason: str
+
+
 class LoopFailed(Struct, frozen=True):
     """A turn of one of our loops raised something nobody expected: a bug. The loop goes on."""
 
@@ -216,6 +231,8 @@ Event = (
     | StoreRecovered
     | LeaseEnded
     | ProcessDied
+    | AlertTold
+    | AlertFailed
     | LoopFailed
 )
 Announce = Callable[[Event], None]

@@ -205,6 +205,14 @@ def _lease_ended(event: events.LeaseEnded) -> Fields:
     return {"incarnation": event.incarnation}
 
 
+def _alert_told(event: events.AlertTold) -> Fields:
+    return {"kind": event.kind, "integration_id": event.integration_id, "is_over": event.is_over}
+
+
+def _alert_failed(event: events.AlertFailed) -> Fields:
+    return {"to": event.to, "reason": event.reason}
+
+
 def _loop_failed(event: events.LoopFailed) -> Fields:
     # An exception's message may quote what it choked on (a payload, a URL): only where, never what.
     chain = list(_chain(event.error))
@@ -245,6 +253,8 @@ LINES: Final[dict[type, Line]] = {
     events.StoreRecovered: Line(INFO, _store_recovered),
     events.LeaseEnded: Line(ERROR, _lease_ended),
     events.ProcessDied: Line(ERROR, _process_died),
+    events.AlertTold: Line(lambda event: INFO if event.is_over else WARNING, _alert_told),
+    events.AlertFailed: Line(ERROR, _alert_failed),
     events.LoopFailed: Line(ERROR, _loop_failed),
 }
 

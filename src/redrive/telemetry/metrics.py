@@ -58,6 +58,8 @@ class Metrics:
         self._request_seconds: defaultdict[str, _Histogram] = defaultdict(lambda: _Histogram(_REQUEST_BOUNDS))
         self._unauthenticated = 0
         self._identity_provider_failures = 0
+        self._alerts: defaultdict[tuple[str, str], int] = defaultdict(int)
+        self._alert_failures = 0
         self._store_failures = 0
         self._loop_failures: defaultdict[str, int] = defaultdict(int)
         self._process = ProcessCollector(registry=None)
@@ -74,6 +76,8 @@ class Metrics:
         bus.subscribe(events.AuthenticationFailed, self._on_unauthenticated)
         bus.subscribe(events.IdentityProviderFailed, self._on_identity_provider_failed)
         bus.subscribe(events.StoreFailed, self._on_store_failed)
+        bus.subscribe(events.AlertTold, self._on_alert)
+        bus.subscribe(events.AlertFailed, self._on_alert_failed)
         bus.subscribe(events.LoopFailed, self._on_loop_failed)
 
     def render(self, polled: Polled) -> tuple[bytes, str]:
@@ -116,6 +120,12 @@ class Metrics:
     def _on_store_failed(self, _event: events.StoreFailed) -> None:
         self._store_failures += 1
 
+    def _on_alert(self, event: events.AlertTold) -> None:
+        self._alerts[event.kind, "resolved" if event.is_over else "raised"] += 1
+
+    def _on_alert_failed(self, _event: events.AlertFailed) -> None:
+        self._alert_failures += 1
+
     def _on_loop_failed(self, event: events.LoopFailed) -> None:
         self._loop_failures[event.loop] += 1
 
@@ -141,6 +151,9 @@ class Metrics:
             "Times the identity provider did not tell its keys.",
             self._identity_provider_failures,
         )
+        alerts = list(self._alerts.items())
+        yield _counts("alerts", "Alerts that operators were told.", ["kind", "state"], alerts)
+        yield _count("alert_failures", "Times an alert could not be handed over.", self._alert_failures)
         yield _count("store_failures", "Times the store could not do something.", self._store_failures)
         loops = [((loop,), count) for loop, count in self._loop_failures.items()]
         yield _counts("loop_failures", "Turns of a loop that hit a bug.", ["loop"], loops)

@@ -777,3 +777,16 @@ SELECT encode(digest, 'hex') FROM audit WHERE (target_id, id) >= ($1, 0) AND (ta
 
 -- name: supersede
 UPDATE dead SET superseded_by = $3, edited_as = NULL WHERE integration = $1 AND id = $2
+
+-- alerts
+
+-- name: count_dead
+-- In an order that only the index by time has. What came back is bounded: a count for people must not walk ten million.
+SELECT i.number, (SELECT count(*) FROM (
+           SELECT FROM (SELECT * FROM dead WHERE integration = i.number AND died_at >= $1
+                         ORDER BY integration DESC, died_at DESC) x
+            WHERE x.resolved_at IS NULL AND x.superseded_by IS NULL
+              AND NOT EXISTS (SELECT FROM failure_group g WHERE g.integration = x.integration
+                                 AND g.number = x.failure_group AND g.muted_until > redrive_now())
+            LIMIT $2) found)
+  FROM integration i

@@ -15,7 +15,6 @@ from redrive.store.postgres import operate, work
 from redrive.store.postgres.connection import Connection, Database, Verb
 from redrive.store.postgres.cursors import Cursors
 from redrive.store.postgres.work import SQL as QUERIES
-from redrive.store.results import OutOfOrder
 from redrive.store.replay_rows import (
     job_columns,
     to_candidate,
@@ -26,6 +25,7 @@ from redrive.store.replay_rows import (
     to_waiting,
 )
 from redrive.store.replays import Batch, ItemRow, Waiting
+from redrive.store.results import OutOfOrder
 from redrive.store.rows import event_row, to_ms
 
 SQL: Final = load_queries("redrive.store.postgres", "replays.sql")

@@ -509,6 +509,11 @@ class PostgresStore:
 
     # questions
 
+    async def count_dead(self, since: datetime, *, most: int) -> Mapping[int, int]:
+        """How many died lately."""
+        rows = await self._database.ask(SQL["count_dead"], to_ms(since), most)
+        return {row[0]: row[1] for row in rows if row[1]}
+
     async def integrations(self) -> Sequence[Integration]:
         """Every integration."""
         return await self._database.run(lambda connection: read.integrations(connection, -1))

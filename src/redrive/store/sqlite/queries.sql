@@ -464,3 +464,14 @@ UPDATE dead SET superseded_by = ?, edited_as = NULL WHERE id = ?
 
 -- name: last_event_of
 SELECT id, lower(hex(digest)) FROM audit WHERE target_id = ? ORDER BY id DESC LIMIT 1
+
+-- alerts
+
+-- name: count_dead
+SELECT number, (SELECT count(*) FROM (
+           SELECT 1 FROM dead x INDEXED BY dead_died
+            WHERE x.integration = number AND x.died_at >= :since AND x.resolved_at IS NULL AND x.superseded_by IS NULL
+              AND NOT EXISTS (SELECT 1 FROM failure_group g WHERE g.integration = x.integration
+                                 AND g.number = x.failure_group AND g.muted_until > :now)
+            LIMIT :most))
+  FROM integration

@@ -282,6 +282,12 @@ class SqliteStore:
         """Nobody else could do it."""
         return True
 
+    async def count_dead(self, since: datetime, *, most: int) -> Mapping[int, int]:
+        """How many died lately."""
+        values = {"since": to_ms(since), "now": to_ms(self.clock.now()), "most": most}
+        rows = await self._read(lambda c: ask(c, SQL["count_dead"], values))
+        return {number: count for number, count in rows if count}
+
     async def integrations(self) -> Sequence[Integration]:
         """Every integration."""
         return await self._read(read.integrations)

@@ -112,3 +112,6 @@ CREATE TABLE tally (
 
 -- The SHA-256 of the record; NULL: of before there was one. A record names that of its target's event before it.
 ALTER TABLE audit ADD COLUMN digest BLOB CHECK (length(digest) = 32);
+
+-- What died lately, for alerts.
+CREATE INDEX dead_died ON dead (integration, died_at);
