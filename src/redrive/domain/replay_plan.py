@@ -23,6 +23,7 @@ class Skip(StrEnum):
     SUCCEEDED_SINCE = "succeeded_since"
     UNFINISHED = "unfinished"  # it is still, or again, being retried
     RESOLVED = "resolved"
+    EDITED = "edited"  # a corrected copy stands in for it, or it is one itself: those are replayed one by one
     LOOPED = "looped"
     DIED_SINCE = "died_since"  # after the moment that was planned for
     IN_ANOTHER_JOB = "in_another_job"
@@ -44,6 +45,7 @@ class Candidate(Struct, frozen=True, gc=False):
     size: int
     is_erased: bool = False
     is_open: bool = False
+    is_edited: bool = False
 
 
 def judge(one: Candidate, *, as_of: datetime, sends: bool) -> Skip | None:
@@ -58,6 +60,8 @@ def judge(one: Candidate, *, as_of: datetime, sends: bool) -> Skip | None:
         return Skip.SUCCEEDED_SINCE
     if one.is_resolved:
         return Skip.RESOLVED
+    if one.is_edited:
+        return Skip.EDITED
     if one.cycle >= LOOPED_CYCLE:
         return Skip.LOOPED
     if one.died_at is None or one.died_at > as_of:

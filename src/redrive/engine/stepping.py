@@ -267,6 +267,8 @@ def _skip(one: Waiting) -> Skip | None:
         return Skip.REPLAYED_SINCE
     if one.is_resolved:
         return Skip.RESOLVED
+    if one.is_edited:
+        return Skip.EDITED
     return Skip.SAME_REQUEST if one.same_request else None
 
 

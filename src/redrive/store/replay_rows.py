@@ -15,6 +15,8 @@ from redrive.store.port import StoreInconsistent
 from redrive.store.replays import ItemRow, Waiting
 from redrive.store.rows import Row, from_ms, to_choice
 
+_RESOLVED: Final = 1  # why a dead item is not replayed, as queries say it
+_EDITED: Final = 2
 _encoder: Final = msgspec.json.Encoder()
 _jobs: Final = msgspec.json.Decoder(Job)
 
@@ -39,13 +41,14 @@ def to_job(row: Row) -> Job:
 
 def to_candidate(row: Row) -> Candidate:
     """From the columns of `replay_candidates`."""
-    number, cycle, risk, died_at, resolved, busy, event_type, size, erased, is_open = row
+    number, cycle, risk, died_at, closed, busy, event_type, size, erased, is_open = row
     return Candidate(
         id=ItemId(number),
         cycle=cycle,
         risk=risk,
         died_at=from_ms(died_at) if cycle else None,
-        is_resolved=bool(resolved),
+        is_resolved=closed == _RESOLVED,
+        is_edited=closed == _EDITED,
         is_busy=bool(busy),
         event_type=event_type,
         size=size,
@@ -76,7 +79,7 @@ def to_tried(row: Row) -> Tried:
 
 def to_waiting(row: Row, heads: Mapping[str, tuple[Any, ...]]) -> Waiting:
     """From the columns of `next_waiting`; *heads*: the last event of each name, and its digest."""
-    (item, planned, status, cycle, attempt, code, resolved, is_open, erased, request_id, same) = row
+    (item, planned, status, cycle, attempt, code, closed, is_open, erased, request_id, same) = row
     head, digest = heads.get(recovery_id(item), (None, None))
     return Waiting(
         item=ItemId(item),
@@ -85,7 +88,8 @@ def to_waiting(row: Row, heads: Mapping[str, tuple[Any, ...]]) -> Waiting:
         cycle=cycle,
         attempt=attempt,
         failure_code=code,
-        is_resolved=bool(resolved),
+        is_resolved=closed == _RESOLVED,
+        is_edited=closed == _EDITED,
         is_open=bool(is_open),
         is_erased=bool(erased),
         request_id=request_id,

@@ -29,6 +29,7 @@ class Waiting(Struct, frozen=True):
     attempt: int
     failure_code: str | None
     is_resolved: bool
+    is_edited: bool  # something stands in for it, or it is a corrected copy
     is_open: bool
     is_erased: bool
     request_id: str | None  # of the delivery; None: there is no such item any more

@@ -36,6 +36,8 @@ from tests.factories import (
     a_delivery,
     a_once,
     a_replay,
+    a_result,
+    an_edit,
     an_event,
     an_id,
 )
@@ -658,3 +660,46 @@ async def _erase(store: StoreUnderTest, number: int, delivery: Delivery) -> None
     item = await store.item(number, delivery.id)
     assert item is not None
     assert await store.erase(item, Erasure(NOW, "ops", "asked for"), an_event(), None)
+
+
+# corrected copies
+
+
+async def test_what_a_corrected_copy_stands_in_for_is_skipped_and_so_is_the_copy(
+    store: StoreUnderTest, owner: int, number: int
+) -> None:
+    original, corrected, plain = await dead(store, owner, number, 3)
+    for delivery in (original, corrected):
+        item = await store.item(number, delivery.id)
+        assert item is not None
+        await store.edit(an_edit(item), None)
+    done, failed = await claim_all(store, owner, number)
+    event = an_event(EventType.SUPERSEDED)
+    await store.record(owner, [replace(a_result(done, DONE), superseded=event), a_result(failed, EXHAUSTED)])
+
+    found = {one.id: judge(one, as_of=NOW, sends=True) for one in await candidates(store, number)}
+
+    assert done.edit_of == original.id
+    assert found == {
+        original.id: Skip.EDITED,
+        corrected.id: None,
+        plain.id: None,
+        failed.delivery.id: Skip.EDITED,
+    }
+
+
+async def test_a_job_does_not_replay_what_was_corrected_after_it_was_planned(
+    store: StoreUnderTest, owner: int, number: int
+) -> None:
+    items = await dead(store, owner, number, 2)
+    job = await running(store, number, items)
+    batch = await a_batch(store, job)
+    item = await store.item(number, items[0].id)
+    assert item is not None
+    assert await store.edit(an_edit(item), None)
+
+    await store.replays.release(owner, batch)
+
+    waiting = {one.item: one.is_edited for one in await store.replays.next_waiting(job, "oldest", None, 10)}
+    assert await statuses(store, number, [one.id for one in items]) == [Status.DLQ, Status.REPLAYED]
+    assert waiting == {items[0].id: True}

@@ -2,7 +2,10 @@
 
 -- name: replay_candidates
 -- Dead items of one status, by id, along the index whose columns are told in the place of {along}.
-SELECT x.id, x.cycle, x.risk, x.died_at, x.resolved_at IS NOT NULL,
+SELECT x.id, x.cycle, x.risk, x.died_at,
+       CASE WHEN x.resolved_at IS NOT NULL THEN 1
+            WHEN coalesce(x.edited_as, x.superseded_by) IS NOT NULL
+              OR EXISTS (SELECT FROM edit c WHERE c.integration = x.integration AND c.item = x.id) THEN 2 ELSE 0 END,
        EXISTS (SELECT FROM replay_job WHERE NOT settled AND integration = $1 AND state IN ('canary', 'running', 'paused'))
        AND EXISTS (SELECT FROM replay_item r JOIN replay_job j ON j.integration = r.integration AND j.id = ANY (ARRAY[r.job])
                     WHERE r.integration = x.integration AND r.item = x.id AND r.state = 'waiting'
@@ -19,7 +22,10 @@ SELECT x.id, x.cycle, x.risk, x.died_at, x.resolved_at IS NOT NULL,
   JOIN delivery d ON d.integration = ANY (ARRAY[x.integration]) AND d.id = ANY (ARRAY[x.id])
 
 -- name: replay_named
-SELECT g.id, coalesce(x.cycle, 0), coalesce(x.risk, 0), coalesce(x.died_at, 0), x.resolved_at IS NOT NULL,
+SELECT g.id, coalesce(x.cycle, 0), coalesce(x.risk, 0), coalesce(x.died_at, 0),
+       CASE WHEN x.resolved_at IS NOT NULL THEN 1
+            WHEN coalesce(x.edited_as, x.superseded_by) IS NOT NULL
+              OR EXISTS (SELECT FROM edit c WHERE c.integration = x.integration AND c.item = x.id) THEN 2 ELSE 0 END,
        x.id IS NOT NULL AND EXISTS (
            SELECT FROM replay_item r JOIN replay_job j ON j.integration = r.integration AND j.id = ANY (ARRAY[r.job])
             WHERE r.integration = $1 AND r.item = g.id AND r.state = 'waiting'
@@ -85,10 +91,10 @@ SELECT item, cycle, risk, state, reason, told_at, stumbled FROM replay_item
  WHERE integration = $1 AND job = $2 AND (state, item) > ($4, $3) AND state = $4 ORDER BY state, item LIMIT $5
 
 -- name: moved_on
--- What a plan holds and is dead no more, in another cycle, closed, or spoken for by a job that runs.
+-- What a plan holds and is dead no more, in another cycle, closed or corrected, or spoken for by a job that runs.
 SELECT count(*) FILTER (WHERE x.id IS NULL OR x.cycle <> r.cycle),
-       count(*) FILTER (WHERE x.resolved_at IS NOT NULL AND x.cycle = r.cycle),
-       count(*) FILTER (WHERE x.resolved_at IS NULL AND x.cycle = r.cycle AND EXISTS (
+       count(*) FILTER (WHERE coalesce(x.resolved_at, x.edited_as, x.superseded_by) IS NOT NULL AND x.cycle = r.cycle),
+       count(*) FILTER (WHERE coalesce(x.resolved_at, x.edited_as, x.superseded_by) IS NULL AND x.cycle = r.cycle AND EXISTS (
            SELECT FROM replay_item o JOIN replay_job j ON j.integration = o.integration AND j.id = ANY (ARRAY[o.job])
             WHERE o.integration = r.integration AND o.item = r.item AND o.state = 'waiting' AND o.job <> r.job
               AND j.state IN ('canary', 'running', 'paused')))
@@ -119,7 +125,10 @@ SELECT r.item, r.state, r.told_at IS NOT NULL, r.stumbled FROM unnest($3::bigint
 -- name: next_waiting
 -- In the order that is told in the place of {order}. OFFSET 0 has the items come first, and then what is known of each.
 SELECT r.item, r.cycle, x.status, coalesce(x.cycle, 0), coalesce(x.attempt, 0), x.failure_code,
-       x.resolved_at IS NOT NULL, l.id IS NOT NULL, e.item IS NOT NULL, d.request_id,
+       CASE WHEN x.resolved_at IS NOT NULL THEN 1
+            WHEN coalesce(x.edited_as, x.superseded_by) IS NOT NULL
+              OR EXISTS (SELECT FROM edit c WHERE c.integration = x.integration AND c.item = x.id) THEN 2 ELSE 0 END,
+       l.id IS NOT NULL, e.item IS NOT NULL, d.request_id,
        d.request_id = $3 OR EXISTS (SELECT FROM cycle c WHERE c.integration = $1 AND c.item = r.item AND c.request_id = $3)
   FROM (SELECT integration, item, cycle FROM replay_item
          WHERE integration = $1 AND job = $2 AND state = 'waiting' AND ($5::bigint[] IS NULL OR item = ANY ($5))
@@ -156,7 +165,8 @@ given AS MATERIALIZED (
 exhumed AS MATERIALIZED (
     DELETE FROM dead x USING given g
      WHERE x.integration = ANY (ARRAY[$2::int]) AND x.id = ANY (ARRAY[g.item]) AND x.status = g.status AND x.cycle = g.cycle
-       AND x.resolved_at IS NULL
+       AND x.resolved_at IS NULL AND x.edited_as IS NULL AND x.superseded_by IS NULL
+       AND NOT EXISTS (SELECT FROM edit c WHERE c.integration = $2 AND c.item = g.item)
     RETURNING g.*, x.risk),
 l AS (
     INSERT INTO live (id, integration, status, cycle, attempt, max_attempts, due_at, risk)
