@@ -20,7 +20,7 @@ from tests.factories import an_event, an_id
 
 
 def an_item_of(attempts: int, writer: Writer) -> list[bytes]:
-    """The lines of an item that failed so often and lies dead."""
+    """The lines of an item that failed so often."""
     name = recovery_id(an_id())
     events = [
         an_event(
@@ -206,4 +206,4 @@ def shell(directory: Path, command: str) -> str:
 
 
 def _state(attempt: int) -> dict[str, Any]:
-    return {"status": "dlq", "cycle": 1, "attempt_count": attempt}
+    return {"status": "failed", "cycle": 1, "attempt_count": attempt}

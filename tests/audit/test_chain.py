@@ -6,9 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from redrive.audit.chain import Standing, Wrong, check_end, read
+from redrive.audit.chain import Record, Whereabouts, Wrong, check_end
 from redrive.audit.record import EventType, digest_of
-from redrive.domain.ids import EventId, event_id, parse_recovery_id, recovery_id
+from redrive.domain.ids import EventId, parse_recovery_id, recovery_id
 from redrive.domain.item import Status
 from tests.audit.chains import a_chain, findings, rewritten, stored
 from tests.factories import an_event, an_id
@@ -179,57 +179,78 @@ def of_old(record: bytes) -> bytes:
 # where an item is, and where its chain ends
 
 
-def a_standing(status: Status = Status.DLQ, **fields: Any) -> Standing:
+def a_place(status: Status = Status.DLQ, **fields: Any) -> Whereabouts:
     values: dict[str, Any] = {"cycle": 1, "attempt_count": 5, "is_resolved": False}
-    return Standing(recovery_id(an_id()), status, **values | fields)
+    return Whereabouts(recovery_id(an_id()), status, **values | fields)
 
 
-def a_last(standing: Standing, **state: Any) -> Any:
+def a_last(where: Whereabouts, kind: EventType = EventType.RETRY_EXHAUSTED, **state: Any) -> Record:
     after = {
-        "status": str(standing.status),
-        "cycle": standing.cycle,
-        "attempt_count": standing.attempt_count,
-        "resolved": standing.is_resolved,
+        "status": str(where.status),
+        "cycle": where.cycle,
+        "attempt_count": where.attempt_count,
+        "resolved": where.is_resolved,
     }
-    record = stored(an_event(EventType.RETRY_EXHAUSTED, after_state=after | state)).record
-    return read(record)
+    return stored(an_event(kind, after_state=after | state))
 
 
 @pytest.mark.parametrize(
     "state", [{"status": "retrying"}, {"cycle": 2}, {"attempt_count": 4}, {"resolved": True}], ids=str
 )
 def test_an_item_must_be_where_its_last_record_leaves_it(state: dict[str, Any]) -> None:
-    standing = a_standing()
+    where = a_place()
+    last = a_last(where, **state)
 
-    assert check_end(standing, a_last(standing), last_event=event_id(1)) is None
-    found = check_end(standing, a_last(standing, **state), last_event=event_id(1))
+    assert check_end(where, a_last(where)) is None
+    found = check_end(where, last)
     assert found is not None
-    assert found.kind is Wrong.MISSING
-    assert event_id(1) in found.detail
+    assert (found.kind, found.event_id) == (Wrong.MISSING, last.event_id)
 
 
 @pytest.mark.parametrize(
-    ("standing", "is_missing"),
+    ("where", "is_missing"),
     [
-        (a_standing(Status.PENDING, attempt_count=0), False),
-        (a_standing(Status.SUCCEEDED, attempt_count=1), False),
-        (a_standing(Status.SUCCEEDED, attempt_count=2), True),
-        (a_standing(Status.SUCCEEDED, cycle=2, attempt_count=1), True),
-        (a_standing(Status.RETRYING, attempt_count=1), True),
-        (a_standing(Status.REPLAYED, cycle=2, attempt_count=0), True),
-        (a_standing(Status.FAILED, attempt_count=1), True),
+        (a_place(Status.PENDING, attempt_count=0), False),
+        (a_place(Status.SUCCEEDED, attempt_count=1), False),
+        (a_place(Status.SUCCEEDED, attempt_count=1, is_erased=True), True),
+        (a_place(Status.SUCCEEDED, attempt_count=2), True),
+        (a_place(Status.SUCCEEDED, cycle=2, attempt_count=1), True),
+        (a_place(Status.RETRYING, attempt_count=1), True),
+        (a_place(Status.REPLAYED, cycle=2, attempt_count=0), True),
+        (a_place(Status.FAILED, attempt_count=1), True),
     ],
 )
-def test_only_a_first_attempt_leaves_no_record(standing: Standing, *, is_missing: bool) -> None:
-    number = parse_recovery_id(standing.target_id)
+def test_only_a_first_attempt_leaves_no_record(where: Whereabouts, *, is_missing: bool) -> None:
+    number = parse_recovery_id(where.target_id)
     assert number is not None
 
-    assert (check_end(standing, None) is not None) is is_missing
-    assert check_end(standing, None, forgotten_before=number + 1) is None
+    assert (check_end(where, None) is not None) is is_missing
+    assert check_end(where, None, forgotten_before=number + 1) is None
 
 
 def test_an_attempt_that_ended_after_the_last_record_shows() -> None:
-    standing = a_standing(Status.RETRYING, attempt_count=2)
+    where = a_place(Status.RETRYING, attempt_count=2)
+    last = a_last(where, EventType.RETRY_SCHEDULED)
 
-    assert check_end(replace(standing, last_attempt=(1, 2)), a_last(standing), last_event="x") is None
-    assert check_end(replace(standing, last_attempt=(1, 3)), a_last(standing), last_event="x") is not None
+    assert check_end(replace(where, last_attempt=(1, 2)), last) is None
+    assert check_end(replace(where, last_attempt=(1, 3)), last) is not None
+
+
+def test_a_failure_is_followed_by_what_it_led_to_unless_it_was_for_good() -> None:
+    refused, dead = a_place(Status.FAILED), a_place()
+
+    assert check_end(refused, a_last(refused, EventType.REPROCESS_FAILED)) is None
+    assert check_end(dead, a_last(dead, EventType.REPROCESS_FAILED)) is not None
+
+
+def test_what_was_erased_ends_with_its_erasure() -> None:
+    where = a_place(is_resolved=True, is_erased=True)
+
+    assert check_end(where, a_last(where, EventType.ERASED)) is None
+    assert check_end(where, a_last(where, EventType.RESOLVED)) is not None
+
+
+def test_a_record_that_tells_nothing_of_where_an_item_is_says_nothing_against_it() -> None:
+    where = a_place()
+
+    assert check_end(where, stored(an_event(after_state={"a": 1}))) is None

@@ -6,7 +6,7 @@ from datetime import timedelta
 import pytest
 from msgspec.structs import replace
 
-from redrive.audit.record import EventType
+from redrive.audit.record import EventType, digest_of, record_of
 from redrive.domain.delivery import Delivery, Resolution
 from redrive.domain.ids import EventId, recovery_id
 from redrive.domain.item import Status
@@ -93,7 +93,9 @@ async def test_an_event_is_not_written_before_one_that_it_follows_from(
     delivery = await a_dead_item(worker, owner, number)
     late = an_event(EventType.RETRY_EXHAUSTED, id=EventId(an_id(AHEAD)), target_id=recovery_id(delivery.id))
     await worker.note([late])
-    early = a_replay(delivery, event=an_event(EventType.REPLAYED, target_id=recovery_id(delivery.id)))
+    head = digest_of(record_of(late)).hex()
+    event = an_event(EventType.REPLAYED, target_id=recovery_id(delivery.id), previous=head)
+    early = a_replay(delivery, event=event)
 
     assert not await api.replay(early, once)
 
@@ -112,10 +114,12 @@ async def test_a_resolution_is_not_written_before_what_it_follows_from(
 ) -> None:
     api = await another()
     delivery = await a_dead_item(worker, owner, number)
-    await worker.note([an_event(id=EventId(an_id(AHEAD)), target_id=recovery_id(delivery.id))])
+    late = an_event(id=EventId(an_id(AHEAD)), target_id=recovery_id(delivery.id))
+    await worker.note([late])
     dead = await api.item(number, delivery.id)
     assert dead is not None
-    resolution, early = Resolution(NOW, "ops", "by phone"), an_event(target_id=recovery_id(delivery.id))
+    resolution = Resolution(NOW, "ops", "by phone")
+    early = an_event(target_id=recovery_id(delivery.id), previous=digest_of(record_of(late)).hex())
 
     assert not await api.resolve(dead, resolution, early, None)
 

@@ -15,9 +15,9 @@ import pytest
 from redrive.audit.record import EventType
 from redrive.clock import SystemClock
 from redrive.domain import failure_group
-from redrive.domain.delivery import Claim, Item, Resolution
+from redrive.domain.delivery import Claim, Erasure, Item, Resolution
 from redrive.domain.failure_group import Comment, GroupState
-from redrive.domain.ids import EventId
+from redrive.domain.ids import EventId, ItemId, recovery_id
 from redrive.domain.item import DEAD, Status, Step
 from redrive.domain.sharing import whole
 from redrive.store.port import Closed, EventFilter, QueueFilter
@@ -46,7 +46,7 @@ pytestmark = pytest.mark.xdist_group("plans on postgresql")  # one worker fills 
 SIZES = (0, 10_000, 1_000_000)  # what waits for an integration that is down
 A_GROUP = 7  # of forty
 DOWN, OTHER, INTEGRATIONS = 1, 2, 20  # the number of that integration, of another, and of the last
-GROWING = set("live delivery attempt dead audit dedupe cycle imported answer".split())
+GROWING = set("live delivery attempt dead audit dedupe cycle imported answer erased replay_item".split())
 MOST_READ = 2_000  # by one statement from one table: a thousand at most, once to find them and once to write
 MOST_PAGES = 3_000  # by a claim of a hundred with all that belongs to it
 
@@ -249,7 +249,34 @@ def list_events(**wanted: Any) -> Verb:
     return look
 
 
+def read_records(**wanted: Any) -> Verb:
+    async def look(process: Process) -> None:
+        first = await process.store.records(EventFilter(**wanted), limit=50, above=-1)
+        await process.store.records(EventFilter(**wanted), limit=50, above=first[-1].id if first else 0)
+
+    return look
+
+
+async def erase(process: Process) -> None:
+    if item := await a_dead_item(process):
+        erasure = Erasure(NOW, "ops", "done")
+        assert await process.store.erase(item, erasure, an_event(), a_once(b"erase"))
+
+
+async def read_every_chain(process: Process) -> None:
+    first = await process.store.every_chain(after=("", 0), limit=100)
+    await process.store.every_chain(
+        after=(first[-1].target_id, first[-1].id) if first else ("z", 0), limit=100
+    )
+
+
+async def read_whereabouts(process: Process) -> None:
+    await process.store.whereabouts(DOWN, above=-1, limit=100)
+    await process.store.whereabouts(DOWN, above=1 << 60, limit=100)
+
+
 EVENTS: Mapping[str, Any] = {
+    "incident": "INC-7",
     "request_id": "req-1",
     "event_type": EventType.UPDATED,
     "integration_id": "partner-7",
@@ -292,13 +319,21 @@ VERBS: Mapping[str, Verb] = {
     **{f"list {name}": list_items(**wanted) for name, wanted in LISTS.items()},
     "list every event": list_events(),
     **{f"list events by {name}": list_events(**{name: value}) for name, value in EVENTS.items()},
+    "erase": erase,
+    "every record": read_records(),
+    **{f"records by {name}": read_records(**{name: value}) for name, value in EVENTS.items()},
+    "chains": lambda process: process.store.chains([recovery_id(n) for n in range(100)]),
+    "every chain": read_every_chain,
+    "whereabouts": read_whereabouts,
+    "jobs of an item": lambda process: process.store.jobs_of(DOWN, ItemId(7)),
 }
 INDEXES_OF_EVENTS = {
     None: {"_id_idx"},
     "integration_id": {"_pkey", "_integration_id_id_idx"},
     "tenant": {"_pkey"},
+    "incident": {"_expr_id_idx"},
 }
-NARROWEST_FIRST = ("request_id", "target_id", "integration_id", "tenant", "actor", "event_type")
+NARROWEST_FIRST = ("incident", "request_id", "target_id", "integration_id", "tenant", "actor", "event_type")
 
 
 def too_dear(plans: Sequence[Plan]) -> list[tuple[str, int, str]]:

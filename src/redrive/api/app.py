@@ -1,7 +1,8 @@
 """The ASGI application: find the route, know the caller, run the handler, reply; every error a problem."""
 
+import asyncio
 import re
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from time import perf_counter
 from typing import Any
 
@@ -58,14 +59,17 @@ class Api:
             reply = await self._run(route, asked, _address(scope))
         except Exception as error:  # noqa: BLE001 - the edge: each becomes a problem, and ours are reported
             reply = self._problem(error, raw_path, request_id)
+        if reply.stream is None:
+            reply.headers.append((b"content-length", b"%d" % len(reply.body)))
         reply.headers += [
             (b"content-type", reply.content_type),
-            (b"content-length", b"%d" % len(reply.body)),
             (b"x-request-id", request_id.encode()),
             (b"traceparent", traceparent.encode()),
             *SECURITY_HEADERS,
         ]
         await send({"type": "http.response.start", "status": reply.status, "headers": reply.headers})
+        if reply.stream is not None and method != "HEAD":
+            await self._stream(reply.stream, receive, send)
         await send({"type": "http.response.body", "body": b"" if method == "HEAD" else reply.body})
         self.engine.announce(
             RequestHandled(method, template, reply.status, perf_counter() - started, request_id)
@@ -88,6 +92,20 @@ class Api:
                 await self._note_denial(asked, error)
                 raise
         return await route.handler(asked)
+
+    async def _stream(self, stream: AsyncIterator[bytes], receive: Receive, send: Send) -> None:
+        """Send what comes for as long as somebody takes it; what fails on the way cuts the answer off."""
+        hung_up = asyncio.create_task(_until_hung_up(receive))
+        try:
+            async for piece in stream:
+                if hung_up.done():
+                    break
+                await send({"type": "http.response.body", "body": piece, "more_body": True})
+        except Exception as error:
+            self._problem(error, "", "")  # it is announced; the caller is told by the end that is missing
+            raise
+        finally:
+            hung_up.cancel()
 
     async def _note_denial(self, asked: Asked, error: Forbidden) -> None:
         integration_id = asked.path.get("integration_id", "")
@@ -123,6 +141,11 @@ class Api:
         # The raw path is matched: what is percent-encoded stays so, and then breaks an id's grammar.
         pattern = re.compile(_PARAMETER.sub(r"(?P<\1>[^/]+)", route.path.replace(".", r"\.")))
         self._table.append((pattern, route.path, {route.method: route}))
+
+
+async def _until_hung_up(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
 
 
 def _address(scope: Scope) -> str:

@@ -1,7 +1,7 @@
 """One HTTP call on its way through: what came in, who asks, and what goes out."""
 
 import re
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any, Final
 
 import msgspec
@@ -53,12 +53,13 @@ class Headers(msgspec.Struct):
 
 
 class Reply(msgspec.Struct):
-    """What goes out."""
+    """What goes out: a body, or a *stream* of unknown length that is made while it goes."""
 
     status: int
     body: bytes
     content_type: bytes = b"application/json"
     headers: list[tuple[bytes, bytes]] = []
+    stream: AsyncIterator[bytes] | None = None
 
 
 class Asked(msgspec.Struct):

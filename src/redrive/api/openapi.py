@@ -7,7 +7,7 @@ from functools import cache
 from typing import Any, Literal
 
 from redrive import __version__
-from redrive.api import audit, groups, problems, queue, replays, views
+from redrive.api import audit, evidence, groups, problems, queue, replays, views
 from redrive.api.call import REQUEST_ID, Asked, Reply, Route, encode
 from redrive.api.query import DEFAULT_LIMIT, MOST
 from redrive.api.schemas import BOOLEAN, INSTANT, REPLAY_ID, Schema, components, line, obj, ref, whole, words
@@ -105,6 +105,8 @@ OPERATIONS = {
     "contain": Operation(200, "Containment", "NewContainment", key="call", later=202),
     "release": Operation(200, "Released", "NewRelease", key="call", refusals=(errors.Conflict,)),
     "list_events": Operation(200, "AuditEvents", query=audit.FILTERS),
+    "show_evidence": Operation(200, "Evidence", media_type="application/jsonl"),
+    "export_audit": Operation(200, "Evidence", query=evidence.FILTERS, media_type="application/jsonl"),
     "healthz": Operation(200, "Alive"),
     "readyz": Operation(200, "Ready"),
     "scrape_metrics": Operation(200, "Metrics", media_type="text/plain"),
@@ -196,6 +198,7 @@ _WORD = {
     "until": INSTANT | {"description": "Before this instant (RFC 3339)."},
     "held": BOOLEAN,
     "resolved": BOOLEAN,
+    "incident": line(128) | {"description": "What was done under the name of an incident."},
     "request_id": _TEXT | {"description": "All that this one call caused."},
     "target_id": _TEXT,
     "actor": _TEXT | {"description": "Who did it: a token's or a user's subject."},
@@ -307,8 +310,15 @@ def _headers(*more: str) -> dict[str, Any]:
     return {name: {"$ref": f"#/components/headers/{name}"} for name in ("X-Request-Id", "traceparent", *more)}
 
 
+_EVIDENCE = (
+    "JSON Lines, described in docs/guides/evidence.md: a head, items each followed by all that is told "
+    "of them, and a manifest of SHA-256 digests. A file without a manifest is not complete."
+)
+
+
 def _plain() -> dict[str, Schema]:
     return {
+        "Evidence": {"type": "string", "description": _EVIDENCE},
         "Metrics": {"type": "string", "description": "Prometheus text, format 0.0.4."},
         "OpenApi": {"type": "object", "required": ["openapi", "info", "paths"]},
     }

@@ -5,6 +5,7 @@ from redrive.api import (
     containment,
     deliveries,
     editing,
+    evidence,
     groups,
     integrations,
     openapi,
@@ -41,6 +42,9 @@ def routes(metrics: Metrics) -> list[Route]:
         Route("GET", _QUEUE, VIEW, queue.list_queue, "List an integration's items"),
         Route("POST", _QUEUE, DELIVER, queue.hand_over, "Hand over a delivery that failed elsewhere"),
         Route("GET", _ITEM, VIEW, queue.show_item, "Show an item with its attempts"),
+        Route(
+            "GET", f"{_ITEM}/evidence", VIEW, evidence.show_evidence, "Hand out all that is known of an item"
+        ),
         Route("POST", f"{_ITEM}/replay", OPERATE, queue.replay, "Replay a failed or dlq item"),
         Route("POST", f"{_ITEM}/resolve", OPERATE, queue.resolve, "Close a failed or dlq item for good"),
         Route("POST", f"{_ITEM}/erase", OPERATE, queue.erase, "Erase what an item was delivered with"),
@@ -71,6 +75,7 @@ def routes(metrics: Metrics) -> list[Route]:
         Route("POST", f"{_ONE}/containment", OPERATE, containment.contain, "Stop all that goes to it"),
         Route("POST", f"{_ONE}/containment/release", OPERATE, containment.release, "Let it send again"),
         Route("GET", "/platform/audit/events", VIEW, audit.list_events, "List audit events"),
+        Route("GET", "/platform/audit/export", VIEW, evidence.export_audit, "Export an evidence file"),
         Route("GET", "/healthz", None, system.healthz, "Whether the process lives"),
         Route("GET", "/readyz", None, system.readyz, "Whether the process accepts and sends"),
         Route("GET", "/metrics", None, system.scrape(metrics), "Prometheus metrics"),

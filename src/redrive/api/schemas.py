@@ -351,6 +351,7 @@ def _values() -> dict[str, Schema]:
                 "before_state": _STATE,
                 "after_state": _STATE,
                 "metadata": {"type": "object"},
+                "previous": or_null(STRING) | {"description": "The digest of its item's record before it."},
             }
         ),
     }

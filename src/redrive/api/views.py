@@ -195,6 +195,7 @@ def event(found: AuditEvent) -> dict[str, Any]:
         "before_state": found.before_state,
         "after_state": found.after_state,
         "metadata": found.metadata,
+        "previous": found.previous,
     }
 
 

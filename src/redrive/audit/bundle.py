@@ -14,9 +14,8 @@ from typing import Any, Final
 import msgspec
 from msgspec import Struct
 
-from redrive.audit.chain import Chain, Finding, Record, Standing, Wrong, check_end
+from redrive.audit.chain import Chain, Finding, Record, Whereabouts, Wrong, check_end
 from redrive.domain.ids import EventId, first_id_at, parse_event_id
-from redrive.domain.item import Status
 
 FORMAT: Final = "redrive-evidence/1"
 MANIFEST: Final = "manifest"
@@ -110,10 +109,11 @@ class _Line(Struct):
 
 
 class _Item(Struct):
-    status: Status
+    status: str
     cycle: int
     attempt_count: int
     resolved: dict[str, Any] | None
+    erased: dict[str, Any] | None = None
 
 
 class _Attempt(Struct):
@@ -163,16 +163,15 @@ class _Group:
             yield Finding(Wrong.MISSING, self.recovery_id, None, detail)
 
     def _check_end(self, item: _Item) -> Finding | None:
-        standing = Standing(
-            self.recovery_id, item.status, item.cycle, item.attempt_count, item.resolved is not None
+        where = Whereabouts(
+            self.recovery_id,
+            item.status,
+            item.cycle,
+            item.attempt_count,
+            item.resolved is not None,
+            item.erased is not None,
         )
-        last = self.chain.last
-        return check_end(
-            standing,
-            self.chain.told,
-            last_event=None if last is None else last.event_id,
-            forgotten_before=self._forgotten_before,
-        )
+        return check_end(where, self.chain.last, forgotten_before=self._forgotten_before)
 
 
 class Reader:

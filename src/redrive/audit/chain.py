@@ -50,8 +50,8 @@ class Told(Struct, frozen=True):
     id: int
     event_type: str
     target_id: str
-    target_type: str
     integration_id: str | None
+    request_id: str | None
     after_state: dict[str, Any]
     metadata: dict[str, Any]
     previous: str | UnsetType | None = UNSET
@@ -190,75 +190,76 @@ class Chain:
         return Finding(kind, self.target_id, record.event_id, detail)
 
 
-class Standing(Struct, frozen=True):
-    """Where an item is: what the last of its records must say. `attempt_count`: that have ended."""
+class Whereabouts(Struct, frozen=True):
+    """Where an item is: what the last of its records must say. `attempt_count`: that have ended.
+
+    As it is stored, which may be nonsense.
+    """
 
     target_id: str
-    status: Status
+    status: str
     cycle: int
     attempt_count: int
     is_resolved: bool
+    is_erased: bool = False
     last_attempt: tuple[int, int] | None = None  # its cycle and number
 
 
-def check_end(
-    standing: Standing, last: Told | None, *, last_event: str | None = None, forgotten_before: int = 0
-) -> Finding | None:
-    """Whether the chain ends where the item is; else records are missing at its end, or it was altered."""
-    target_id = standing.target_id
+def check_end(where: Whereabouts, last: Record | None, *, forgotten_before: int = 0) -> Finding | None:
+    """Whether the *last* record leaves the item where it is; else there is none of what came then.
+
+    Or the item was altered, which looks the same from here.
+    """
     if last is None:
-        number = parse_recovery_id(target_id)
-        if (
-            last_event is not None
-            or _is_quiet(standing)
-            or (number is not None and number < forgotten_before)
-        ):
+        number = parse_recovery_id(where.target_id)
+        if _is_quiet(where) or (number is not None and number < forgotten_before):
             return None
-        return Finding(
-            Wrong.MISSING,
-            target_id,
-            None,
-            f"{target_id} is {_place(standing)}, and no record says how it came there",
+        why = f"{where.target_id} is {_place(where)}, and no record says how it came there"
+        return Finding(Wrong.MISSING, where.target_id, None, why)
+    told = read(last.record)
+    why_not = None if told is None else _why_not_last(where, told, last.event_id)
+    return None if why_not is None else Finding(Wrong.MISSING, where.target_id, last.event_id, why_not)
+
+
+def _why_not_last(where: Whereabouts, told: Told, name: str) -> str | None:
+    """Why a record cannot be the last of an item; None: it can."""
+    is_there = f"{where.target_id} is {_place(where)}"
+    then = "records are missing after that one, or the item was altered"
+    place = _place_of(told)
+    if place is not None and place != _place(where):
+        return f"{is_there}, and its last record, {name}, leaves it {place}: {then}"
+    if told.event_type == EventType.REPROCESS_FAILED and where.status != Status.FAILED:
+        return (
+            f"{is_there}, and its last record, {name}, does not say what followed from that failure: {then}"
         )
-    state = last.after_state
-    told = (state.get("status"), state.get("cycle"), state.get("attempt_count"), bool(state.get("resolved")))
-    if "status" not in state or told == (
-        standing.status, standing.cycle, standing.attempt_count, standing.is_resolved
-    ):  # fmt: skip
-        return _unrecorded(standing, last, last_event)
-    status, cycle, count, is_resolved = told
-    said = f"{status}, cycle {cycle}, attempt {count}" + (", resolved" if is_resolved else "")
-    return Finding(
-        Wrong.MISSING,
-        target_id,
-        last_event,
-        f"{target_id} is {_place(standing)}, and its last record, {last_event}, leaves it {said}:"
-        " records are missing after that one, or the item was altered",
-    )
+    if where.is_erased and told.event_type != EventType.ERASED:
+        return f"{where.target_id} is erased, and its last record, {name}, is of something else: {then}"
+    if where.last_attempt is not None and place is not None:
+        cycle, attempt = where.last_attempt
+        if (cycle, attempt) > (told.after_state["cycle"], told.after_state["attempt_count"]):
+            return f"attempt {attempt} of cycle {cycle} of {where.target_id} left no record after {name}"
+    return None
 
 
-def _unrecorded(standing: Standing, last: Told, last_event: str | None) -> Finding | None:
-    """An attempt that ended after the last record, of which there should be one."""
-    told = (last.after_state.get("cycle"), last.after_state.get("attempt_count"))
-    if standing.last_attempt is None or not all(isinstance(number, int) for number in told):
-        return None
-    if standing.last_attempt <= told:
-        return None
-    cycle, attempt = standing.last_attempt
-    return Finding(
-        Wrong.MISSING,
-        standing.target_id,
-        last_event,
-        f"attempt {attempt} of cycle {cycle} of {standing.target_id} left no record after {last_event}",
-    )
-
-
-def _is_quiet(standing: Standing) -> bool:
+def _is_quiet(where: Whereabouts) -> bool:
     """A first attempt that has not ended, or that succeeded, leaves no record."""
-    first = standing.cycle == 1 and standing.attempt_count <= 1
-    return standing.status is Status.PENDING or (first and standing.status is Status.SUCCEEDED)
+    first = where.cycle == 1 and where.attempt_count <= 1
+    is_silent = where.status == Status.PENDING or (first and where.status == Status.SUCCEEDED)
+    return is_silent and not where.is_erased
 
 
-def _place(standing: Standing) -> str:
-    resolved = ", resolved" if standing.is_resolved else ""
-    return f"{standing.status}, cycle {standing.cycle}, attempt {standing.attempt_count}{resolved}"
+def _place(where: Whereabouts) -> str:
+    return _in_words(where.status, where.cycle, where.attempt_count, is_resolved=where.is_resolved)
+
+
+def _place_of(told: Told) -> str | None:
+    """Where a record leaves the item; None when it tells of something else."""
+    state = told.after_state
+    status, cycle, count = (state.get(name) for name in ("status", "cycle", "attempt_count"))
+    if not (isinstance(status, str) and isinstance(cycle, int) and isinstance(count, int)):
+        return None
+    return _in_words(status, cycle, count, is_resolved=bool(state.get("resolved")))
+
+
+def _in_words(status: str, cycle: int, count: int, *, is_resolved: bool) -> str:
+    return f"{status}, cycle {cycle}, attempt {count}" + (", resolved" if is_resolved else "")

@@ -49,6 +49,7 @@ class EventType(StrEnum):
     REPLAY_RATE_CHANGED = "platform.integration.replay_job.rate_changed"
     REPLAY_CANCELLED = "platform.integration.replay_job.cancelled"
     REPLAY_COMPLETED = "platform.integration.replay_job.completed"
+    EVIDENCE_EXPORTED = "platform.integration.evidence_exported"
     ACCESS_DENIED = "platform.integration.access_denied"
 
 
@@ -84,6 +85,7 @@ WHEN: dict[EventType, str] = {
     EventType.REPLAY_RATE_CHANGED: "a person changed the rate of a job",
     EventType.REPLAY_CANCELLED: "a person cancelled a job: what was replayed stays so",
     EventType.REPLAY_COMPLETED: "every item of a job has its outcome",
+    EventType.EVIDENCE_EXPORTED: "an evidence file was handed out: of an item, or of a cut of this log",
     EventType.ACCESS_DENIED: "a call was refused with 403",
 }
 
@@ -111,7 +113,7 @@ class AuditEvent(Struct, frozen=True):
     traceparent: str | None
     actor: Actor
     integration_id: str | None
-    target_type: Literal["recovery_item", "integration", "route", "failure_group", "replay_job"]
+    target_type: Literal["recovery_item", "integration", "route", "failure_group", "replay_job", "export"]
     target_id: str
     result: Literal["success", "failure", "denied"]
     before_state: dict[str, Any]

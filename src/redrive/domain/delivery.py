@@ -120,6 +120,7 @@ class Item(Struct, frozen=True):
     edit_of: ItemId | None = None  # the item that this is a corrected copy of; of a copy's copy, the first
     edited_as: ItemId | None = None  # its corrected copy that is under way
     superseded_by: ItemId | None = None  # the corrected copy that succeeded in its place
+    head: str | None = None  # the digest of its last audit record, if it has one; a list leaves it out
 
     @property
     def recovery_id(self) -> str:

@@ -22,6 +22,7 @@ ITEM_PREFIX = "rec_"
 EVENT_PREFIX = "evt_"
 GROUP_PREFIX = "grp_"
 REPLAY_PREFIX = "rpl_"
+EXPORT_PREFIX = "exp_"
 RECOVERY_ID = re.compile(r"[a-z0-9_-]{1,64}", re.ASCII)
 GROUP_ID = re.compile(f"{GROUP_PREFIX}[0-9a-f][{ALPHABET}]{{12}}", re.ASCII)
 _UNSIGNED = 1 << 64
@@ -39,6 +40,16 @@ def recovery_id(item_id: int) -> str:
 def event_id(number: int) -> str:
     """The public name of an audit event."""
     return EVENT_PREFIX + _encode(number)
+
+
+def replay_id(number: int) -> str:
+    """The public name of a plan, and of the job that it becomes."""
+    return REPLAY_PREFIX + _encode(number)
+
+
+def export_id(number: int) -> str:
+    """The public name of an evidence file: that of the event that it was handed out, otherwise spelt."""
+    return EXPORT_PREFIX + _encode(number)
 
 
 def parse_recovery_id(text: str) -> ItemId | None:
@@ -64,11 +75,6 @@ def parse_group_id(text: str) -> int | None:
         return None
     number = _value(text.removeprefix(GROUP_PREFIX))
     return number - _UNSIGNED if number >> 63 else number
-
-
-def replay_id(number: int) -> str:
-    """The public name of a plan, and of the job that it becomes."""
-    return REPLAY_PREFIX + _encode(number)
 
 
 def parse_replay_id(text: str) -> JobId | None:

@@ -6,7 +6,7 @@ from typing import Any, Literal
 from redrive.audit.record import NOTHING, Actor, AuditEvent, EventType, chained
 from redrive.domain.access import SYSTEM, Call, Principal
 from redrive.domain.delivery import Attempt, Claim, Item, item_state, rfc3339
-from redrive.domain.ids import EventId, recovery_id
+from redrive.domain.ids import EventId, export_id, recovery_id
 from redrive.domain.integration import Integration, SigningSecret
 from redrive.domain.item import RetryAt, Status, Step, open_status
 from redrive.domain.outcome import Failed
@@ -100,7 +100,10 @@ def of_person(
     after: dict[str, Any],
     metadata: dict[str, Any] | None = None,
 ) -> AuditEvent:
-    """A verb on an item (given, or named by *target_id*), a group of failures, or the integration itself."""
+    """A verb on an item (given, or named by *target_id*), a group of failures, or the integration itself.
+
+    It stands after the last record of the item that is given.
+    """
     on_item = item is not None or target_id is not None
     return AuditEvent(
         id=EventId(next_id(now)),
@@ -117,6 +120,7 @@ def of_person(
         before_state=before,
         after_state=after,
         metadata=metadata or {},
+        previous=None if item is None else item.head,
     )
 
 
@@ -147,6 +151,35 @@ def of_system(
         before_state=before,
         after_state=after,
         metadata=metadata,
+    )
+
+
+def of_export(
+    number: EventId,
+    now: datetime,
+    call: Call,
+    *,
+    of: dict[str, Any],
+    integration_id: str | None,
+    digest: str | None,
+) -> AuditEvent:
+    """An evidence file that is handed out, *of* something; with its digest where that is known by then."""
+    told = {name: rfc3339(value) if isinstance(value, datetime) else value for name, value in of.items()}
+    return AuditEvent(
+        id=number,
+        occurred_at=now,
+        event_type=EventType.EVIDENCE_EXPORTED,
+        request_id=call.request_id,
+        source_request_id=None,
+        traceparent=call.traceparent,
+        actor=actor(call.principal),
+        integration_id=integration_id,
+        target_type="export",
+        target_id=export_id(number),
+        result="success",
+        before_state=NOTHING,
+        after_state={"exists": True, "of": told},
+        metadata={} if digest is None else {"sha256": digest},
     )
 
 

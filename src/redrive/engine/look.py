@@ -60,11 +60,14 @@ class Look:
     async def item(self, call: Call, integration_id: str, recovery_id: str) -> Seen:
         """One item with its attempts."""
         call.require(Permission.VIEW)
-        integration = await self.catalogue.current(call, integration_id)
+        return await self.seen(await self.catalogue.current(call, integration_id), recovery_id)
+
+    async def seen(self, integration: Integration, recovery_id: str) -> Seen:
+        """The same, of an integration that the caller sees."""
         number = parse_recovery_id(recovery_id)
         found = None if number is None else await self.store.history(integration.number, number)
         if found is None:
-            raise RecoveryNotFound(f"{integration_id} has no item {recovery_id!r}")
+            raise RecoveryNotFound(f"{integration.integration_id} has no item {recovery_id!r}")
         item, attempts = found
 
         def shown(attempt: Attempt) -> Attempt:

@@ -12,6 +12,7 @@ from redrive.engine.alerts import NOBODY, Alerting, Alerts
 from redrive.engine.catalogue import Catalogue
 from redrive.engine.containing import Containing
 from redrive.engine.editing import Editing
+from redrive.engine.evidence import Evidence
 from redrive.engine.expiry import Expiry
 from redrive.engine.groups import Groups
 from redrive.engine.health import Health
@@ -88,6 +89,7 @@ class Engine:
         self.operate = Operate(tools, self.catalogue, self.ingest, self.worker)
         self.editing = Editing(tools, self.catalogue, self.worker)
         self.look = Look(tools, self.catalogue)
+        self.evidence = Evidence(tools, self.catalogue, self.look)
         self.containing = Containing(tools, self.catalogue, self.membership)
         self.expiry = Expiry(tools, self.catalogue, self.worker)
         self.groups = Groups(tools, self.catalogue)

@@ -32,6 +32,7 @@ class Found:
     last_attempt: Row | None
     erased: Row | None
     imported: Row | None
+    head: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +88,7 @@ def assemble(found: Found) -> Item:
         edit_of=edit_of,
         edited_as=place.edited_as,
         superseded_by=place.superseded_by,
+        head=found.head,
     )
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from msgspec import Struct
 
+from redrive.audit.chain import Record, Whereabouts
 from redrive.audit.record import AuditEvent, EventType
 from redrive.clock import Clock
 from redrive.domain.access import Permission
@@ -206,7 +207,10 @@ class QueueFilter(Struct, frozen=True):
 
 
 class EventFilter(Struct, frozen=True):
-    """Which audit events; None everywhere: all. Of a *tenant*: of integrations that are its own."""
+    """Which audit events; None everywhere: all. Of a *tenant*: of integrations that are its own.
+
+    Of an *incident*: what a person did under its name, as `metadata` has it.
+    """
 
     request_id: str | None = None
     event_type: EventType | None = None
@@ -216,6 +220,23 @@ class EventFilter(Struct, frozen=True):
     since: datetime | None = None
     until: datetime | None = None
     tenant: str | None = None
+    incident: str | None = None
+
+
+class Stood(Struct, frozen=True):
+    """Where an item is, and the last record of its chain; both of the same moment."""
+
+    where: Whereabouts
+    last: Record | None
+
+
+class Part(Struct, frozen=True):
+    """An item's part in a replay job, as the job has it."""
+
+    job: int
+    state: str
+    reason: str | None
+    told_at: datetime | None
 
 
 class Page(Struct, Generic[Row], frozen=True):
@@ -537,6 +558,31 @@ class Store(Protocol):
 
         None: nothing was done, as one of the events would not be the last of its item.
         """
+
+    # the chains of audit records
+
+    async def records(self, wanted: EventFilter, *, limit: int, above: int) -> Sequence[Record]:
+        """The first records after the id *above*, as they are stored, in the order of their ids."""
+        ...
+
+    async def chains(self, targets: Sequence[str]) -> Sequence[Record]:
+        """Every record of some targets: those of one stand together, in the order of their ids."""
+        ...
+
+    async def every_chain(self, *, after: tuple[str, int], limit: int) -> Sequence[Record]:
+        """As `chains`, of every target there is: the next records after a target and an id."""
+        ...
+
+    async def whereabouts(self, integration: int, *, above: int, limit: int) -> Sequence[Stood]:
+        """Where the next items after an id are, in the order of their ids."""
+        ...
+
+    async def jobs_of(self, integration: int, item_id: ItemId) -> Sequence[Part]:
+        """The replay jobs that an item was planned for, the oldest first."""
+        ...
+
+    async def forgotten_before(self) -> int:
+        """The id from which on no audit record was ever forgotten."""
         ...
 
     # callers

@@ -12,6 +12,8 @@ from redrive.store.port import Result
 from redrive.store.rows import Row, to_ms
 
 MINUTE_MS = 60_000
+FORGOTTEN = "audit_forgotten"  # what is kept under that name: an id from which on no record was forgotten
+FORGOTTEN_BYTES = 8
 MICROSECOND = timedelta(microseconds=1)
 
 Numbers = tuple[int, int, int]  # an item, its cycle and its attempt

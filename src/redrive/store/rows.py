@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 import msgspec
 from msgspec.structs import replace
 
+from redrive.audit.chain import Record, Whereabouts
 from redrive.audit.record import AuditEvent, digest_of, record_of
 from redrive.domain.access import Permission
 from redrive.domain.delivery import Attempt, Delivery, Erasure, Evidence, Headers
@@ -19,12 +20,12 @@ from redrive.domain.failure_group import (
     Judgement,
 )
 from redrive.domain.grouping import Cause
-from redrive.domain.ids import ItemId, instant_of
+from redrive.domain.ids import EventId, ItemId, instant_of, recovery_id
 from redrive.domain.integration import Integration
 from redrive.domain.item import Status
 from redrive.domain.outcome import Answer, Failed, Outcome, Reach, Risk, Succeeded
 from redrive.domain.traffic import FLOWING, Traffic
-from redrive.store.port import Position, StoreInconsistent, Token
+from redrive.store.port import Part, Position, Stood, StoreInconsistent, Token
 
 Row = tuple[Any, ...]
 Value = TypeVar("Value")
@@ -193,9 +194,43 @@ def event_row(event: AuditEvent) -> Row:
     )  # fmt: skip
 
 
+def previous_of(event: AuditEvent) -> bytes | None:
+    """The digest that an event names, as it is stored."""
+    return None if event.previous is None else bytes.fromhex(event.previous)
+
+
 def to_event(record: str) -> AuditEvent:
     """From the stored record."""
     return _decode(_event, record)
+
+
+def to_record(row: Row) -> Record:
+    """From id, target_id, record and digest of `audit`; what is damaged is for whoever verifies it."""
+    number, target_id, text, digest = row
+    record = text if isinstance(text, bytes) else str(text).encode()
+    return Record(EventId(number), target_id, record, None if digest is None else bytes(digest))
+
+
+def to_stood(row: Row) -> Stood:
+    """From the columns of `whereabouts`."""
+    (number, live, live_cycle, ended, dead, dead_cycle, dead_attempt, is_resolved, is_erased,
+     last_cycle, last_attempt, event, text, digest) = row  # fmt: skip
+    name = recovery_id(number)
+    last = None if last_cycle is None else (last_cycle, last_attempt)
+    if live is not None:
+        status, cycle, attempt = live, live_cycle, ended
+    elif dead is not None:
+        status, cycle, attempt = dead, dead_cycle, dead_attempt
+    else:
+        status, (cycle, attempt) = "succeeded", last or (1, 0)
+    where = Whereabouts(name, status, cycle, attempt, bool(is_resolved), bool(is_erased), last)
+    return Stood(where, None if event is None else to_record((event, name, text, digest)))
+
+
+def to_part(row: Row) -> Part:
+    """From the columns of `jobs_of`."""
+    job, state, reason, told_ms = row
+    return Part(job, state, reason, None if told_ms is None else from_ms(told_ms))
 
 
 def pack_integration(integration: Integration) -> str:

@@ -10,9 +10,9 @@ from redrive.domain.integration import Integration
 from redrive.domain.traffic import Traffic
 from redrive.store.port import AlreadyAnswered, Once, Replay
 from redrive.store.postgres.connection import Connection
-from redrive.store.postgres.work import SQL
+from redrive.store.postgres.work import SQL, follows, write_last_events
 from redrive.store.results import OutOfOrder
-from redrive.store.rows import event_row, from_ms, pack_integration, to_ms, traffic_columns
+from redrive.store.rows import event_row, from_ms, pack_integration, previous_of, to_ms, traffic_columns
 
 
 async def create_integration(connection: Connection, integration: Integration) -> int | None:
@@ -56,7 +56,7 @@ async def replay(connection: Connection, replay: Replay) -> bool:
         connection, "replay",
         replay.id, replay.integration, replay.status.value, replay.cycle, replay.max_attempts,
         to_ms(replay.opened_at), replay.request_id, replay.traceparent, replay.opened_by, replay.reason,
-        *event_row(replay.event), replay.edit_of,
+        *event_row(replay.event), replay.edit_of, previous_of(replay.event),
     )  # fmt: skip
 
 
@@ -66,14 +66,16 @@ async def resolve(connection: Connection, item: Item, resolution: Resolution, ev
         connection, "resolve",
         to_ms(resolution.resolved_at), resolution.resolved_by, resolution.reason,
         item.delivery.id, item.delivery.integration, item.status.value, item.cycle,
-        *event_row(event),
+        *event_row(event), previous_of(event),
     )  # fmt: skip
 
 
-async def erase(connection: Connection, item: Item, erasure: Erasure) -> bool:
-    """Erase it if it is still as it was judged; in a transaction."""
+async def erase(connection: Connection, item: Item, erasure: Erasure, event: AuditEvent) -> bool:
+    """Erase it if it is still as it was judged, and write its event; in a transaction."""
     of_item = (item.delivery.integration, item.delivery.id)
     await connection.execute(SQL["hold_item"], *of_item)
+    if not await follows(connection, event):
+        return False
     if not await connection.fetchval(SQL["is_erasable"], *of_item, item.status.value, item.cycle):
         return False
     values = (to_ms(erasure.erased_at), erasure.erased_by, erasure.reason)
@@ -82,6 +84,7 @@ async def erase(connection: Connection, item: Item, erasure: Erasure) -> bool:
     await connection.execute(SQL["erase_groups"], *of_item)
     for part in ("erase_delivery", "erase_attempts", "erase_imported", "erase_answers"):
         await connection.execute(SQL[part], *of_item)
+    await write_last_events(connection, [event])
     return True
 
 

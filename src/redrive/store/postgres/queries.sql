@@ -350,9 +350,11 @@ SELECT 1 FROM audit WHERE id = $1
 -- Repeats what made the replay right: the very cycle that was judged, dead, not resolved, nothing in its place, its
 -- integration sending.
 -- One statement for all of it, as every round trip costs both sides. Its event ($11 to $18) must not stand before one
--- that is there: whoever writes the next event of a dead item changes its row, and then nothing of this is done.
-WITH later AS MATERIALIZED (
-    SELECT id FROM audit WHERE target_id = $15::text AND id > $11::bigint ORDER BY target_id DESC, id DESC LIMIT 1),
+-- that is there, nor after another than the one that it names ($20): whoever writes the next event of a dead item
+-- changes its row, and then nothing of this is done.
+WITH last AS MATERIALIZED (
+    SELECT id, digest FROM audit WHERE target_id = $15::text AND id > $1 ORDER BY target_id DESC, id DESC LIMIT 1),
+later AS MATERIALIZED (SELECT id FROM last WHERE id > $11::bigint),
 exhumed AS (
     DELETE FROM dead WHERE id = $1 AND integration = $2 AND status = $3 AND cycle = $4 AND resolved_at IS NULL
        AND edited_as IS NULL AND superseded_by IS NULL
@@ -361,6 +363,7 @@ exhumed AS (
        AND NOT EXISTS ( -- what waits in a job that runs is replayed by that
            SELECT FROM replay_item r JOIN replay_job j ON j.integration = r.integration AND j.id = ANY (ARRAY[r.job])
             WHERE r.integration = $2 AND r.item = $1 AND r.state = 'waiting' AND j.state IN ('canary', 'running', 'paused'))
+       AND (SELECT digest FROM last WHERE starts_with($15, 'rec_')) IS NOT DISTINCT FROM $20::bytea
        AND NOT EXISTS (SELECT FROM later) RETURNING id, risk),
 l AS (
     INSERT INTO live (id, integration, status, cycle, attempt, max_attempts, due_at, risk)
@@ -375,11 +378,13 @@ SELECT EXISTS (SELECT FROM exhumed) AS is_done, (SELECT id FROM later) AS later
 
 -- name: resolve
 -- With its event ($8 to $15), in the way of `replay`.
-WITH later AS MATERIALIZED (
-    SELECT id FROM audit WHERE target_id = $12::text AND id > $8::bigint ORDER BY target_id DESC, id DESC LIMIT 1),
+WITH last AS MATERIALIZED (
+    SELECT id, digest FROM audit WHERE target_id = $12::text AND id > $4 ORDER BY target_id DESC, id DESC LIMIT 1),
+later AS MATERIALIZED (SELECT id FROM last WHERE id > $8::bigint),
 resolved AS (
     UPDATE dead SET resolved_at = $1, resolved_by = $2, resolved_reason = $3
      WHERE id = $4 AND integration = $5 AND status = $6 AND cycle = $7 AND resolved_at IS NULL AND superseded_by IS NULL
+       AND (SELECT digest FROM last WHERE starts_with($12, 'rec_')) IS NOT DISTINCT FROM $16::bytea
        AND NOT EXISTS (SELECT FROM later) RETURNING integration),
 e AS (
     INSERT INTO audit (integration, id, event_type, request_id, integration_id, target_id, actor, record, digest)
@@ -482,8 +487,11 @@ SELECT d.id, d.integration, d.event_type, d.request_id, d.traceparent, d.tracest
            SELECT (t.cycle, t.attempt, t.started_at, t.duration_us, t.failure_code, t.failure_detail, t.retryable,
                    t.reach, t.retry_after_ms, t.span_id, t.failure_group, t.http_status, t.headers, t.truncated,
                    t.body)
-             FROM attempt t WHERE t.integration = d.integration AND t.item = d.id ORDER BY t.cycle, t.attempt) END
-  FROM unnest($2::bigint[]) AS g (id)
+             FROM attempt t WHERE t.integration = d.integration AND t.item = d.id ORDER BY t.cycle, t.attempt) END,
+       CASE WHEN $3 THEN (
+           SELECT encode(h.digest, 'hex') FROM audit h WHERE h.target_id = g.name AND h.id > g.id
+            ORDER BY h.target_id DESC, h.id DESC LIMIT 1) END
+  FROM unnest($2::bigint[], $5::text[]) AS g (id, name)
  CROSS JOIN LATERAL (SELECT * FROM delivery WHERE integration = $1 AND id = g.id OFFSET 0) d
   LEFT JOIN live l ON l.integration = d.integration AND l.id = d.id
   LEFT JOIN dead x ON x.integration = d.integration AND x.id = d.id
@@ -790,3 +798,46 @@ SELECT i.number, (SELECT count(*) FROM (
                                  AND g.number = x.failure_group AND g.muted_until > redrive_now())
             LIMIT $2) found)
   FROM integration i
+
+-- the chains of audit records
+
+-- name: head
+SELECT digest FROM audit WHERE target_id = $1 ORDER BY target_id DESC, id DESC LIMIT 1
+
+-- name: chains
+-- A target at a time, each along its index; an item's records are no older than the item itself.
+SELECT a.id, a.target_id, a.record, a.digest
+  FROM unnest($1::text[], $2::bigint[]) WITH ORDINALITY AS g (name, since, place)
+ CROSS JOIN LATERAL (
+    SELECT * FROM audit
+     WHERE (target_id, id) >= (g.name, g.since) AND (target_id, id) <= (g.name, 9223372036854775807)
+     ORDER BY target_id, id OFFSET 0) a
+
+-- name: every_chain
+SELECT id, target_id, record, digest FROM audit WHERE (target_id, id) > ($1, $2) ORDER BY target_id, id LIMIT $3
+
+-- name: next_items
+SELECT id FROM delivery WHERE integration = $1 AND id > $2 ORDER BY id LIMIT $3
+
+-- name: whereabouts
+-- Where each of some items is, and its last record. OFFSET 0 as in `items`.
+SELECT d.id, l.status, l.cycle, l.attempt - (l.claimed_by IS NOT NULL)::int,
+       x.status, x.cycle, x.attempt, x.resolved_at IS NOT NULL, r.item IS NOT NULL, t.cycle, t.attempt,
+       a.id, a.record, a.digest
+  FROM unnest($2::bigint[], $3::text[]) AS g (id, name)
+ CROSS JOIN LATERAL (SELECT integration, id FROM delivery WHERE integration = $1 AND id = g.id OFFSET 0) d
+  LEFT JOIN live l ON l.integration = d.integration AND l.id = d.id
+  LEFT JOIN dead x ON x.integration = d.integration AND x.id = d.id
+  LEFT JOIN erased r ON r.integration = d.integration AND r.item = d.id
+  LEFT JOIN LATERAL (SELECT cycle, attempt FROM attempt WHERE integration = d.integration AND item = d.id
+                      ORDER BY cycle DESC, attempt DESC LIMIT 1) t ON true
+  LEFT JOIN LATERAL (SELECT id, record, digest FROM audit WHERE target_id = g.name AND id > g.id
+                      ORDER BY target_id DESC, id DESC LIMIT 1) a ON true
+
+-- name: jobs_of
+-- In any order: that of the primary key would be found by walking all the jobs of the integration.
+SELECT job, state, reason, told_at FROM replay_item WHERE integration = $1 AND item = $2
+
+-- name: note_forgotten
+INSERT INTO secret_of_database AS s (name, value) VALUES ('audit_forgotten', int8send($1))
+ON CONFLICT (name) DO UPDATE SET value = greatest(s.value, excluded.value)

@@ -2,27 +2,32 @@
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 
+from redrive.audit.chain import Record
 from redrive.audit.record import AuditEvent
 from redrive.domain.delivery import Attempt, Item
-from redrive.domain.ids import EventId, ItemId, first_id_at
+from redrive.domain.ids import EventId, ItemId, first_id_at, parse_recovery_id, recovery_id
 from redrive.domain.integration import Integration
 from redrive.domain.item import DEAD, OPEN
 from redrive.store.assemble import Found, assemble
-from redrive.store.port import EventFilter, Page, QueueFilter, StoreInconsistent
+from redrive.store.port import EventFilter, Page, QueueFilter, Stood, StoreInconsistent
 from redrive.store.postgres.connection import Connection
 from redrive.store.postgres.work import SQL
-from redrive.store.rows import Row, from_ms, to_attempt, to_event, to_integration
+from redrive.store.rows import Row, from_ms, to_attempt, to_event, to_integration, to_record, to_stood
 
+Order = Literal["ASC", "DESC"]
 MOST_SCANNED = 5_000  # items a page looks at before it ends short
 CHUNK = 500
 TOP = (1 << 63) - 1
-_NARROWEST_FIRST = ("request_id", "target_id", "integration_id", "tenant", "actor", "event_type")
+_NARROWEST_FIRST = ("incident", "request_id", "target_id", "integration_id", "tenant", "actor", "event_type")
+# As its index has it.
+_INCIDENT = "(record::json #>> '{metadata,incident}')"
+_HAS_INCIDENT = """ AND strpos(record, '"incident":') > 0"""
 _NUMBER = "(SELECT number FROM integration WHERE integration_id = $3)"
 # How the columns of `items` fall into the parts of Found; the cycles are the last.
 _PARTS = (slice(0, 14), slice(14, 22), slice(22, 34), slice(34, 50), slice(50, 60), slice(60, 63))
-_CYCLES, _ATTEMPTS = 63, 64
+_CYCLES, _ATTEMPTS, _HEAD = 63, 64, 65
 
 
 async def integrations(connection: Connection, after: int) -> list[Integration]:
@@ -32,7 +37,8 @@ async def integrations(connection: Connection, after: int) -> list[Integration]:
 
 async def items(connection: Connection, integration: int, ids: Sequence[int], *, whole: bool) -> list[Item]:
     """Items in the order of their *ids*; an id that this integration does not have is left out."""
-    rows = {row[0]: row for row in await _rows(connection, "items", integration, list(ids), whole, False)}
+    asked = (integration, list(ids), whole, False, _names(ids))
+    rows = {row[0]: row for row in await _rows(connection, "items", *asked)}
     return [_item(rows[number]) for number in ids if number in rows]
 
 
@@ -40,7 +46,7 @@ async def history(
     connection: Connection, integration: int, item_id: ItemId
 ) -> tuple[Item, list[Attempt]] | None:
     """An item with every finished attempt, oldest first; one statement, so of one moment."""
-    for row in await _rows(connection, "items", integration, [item_id], True, True):
+    for row in await _rows(connection, "items", integration, [item_id], True, True, _names([item_id])):
         return _item(row), [to_attempt(tuple(attempt)) for attempt in row[_ATTEMPTS]]
     return None
 
@@ -72,7 +78,7 @@ async def events(
     connection: Connection, wanted: EventFilter, limit: int, below: EventId | None
 ) -> Page[AuditEvent]:
     """A page of events, newest first."""
-    walks, values = _walks(wanted, below, limit + 1)
+    walks, values = _walks(wanted, _bounds(wanted, below), limit + 1)
     rows = await connection.fetch(_joined("id, record", walks, limit + 1), *values)
     page = [to_event(record) for _, record in rows[:limit]]
     return Page(page, next_below=rows[limit - 1][0] if len(rows) > limit else None)
@@ -80,9 +86,35 @@ async def events(
 
 async def count_events(connection: Connection, wanted: EventFilter, most: int) -> int:
     """How many match, counted up to *most*."""
-    walks, values = _walks(wanted, None, most)
+    walks, values = _walks(wanted, _bounds(wanted, None), most)
     sql = f"SELECT count(*) FROM ({_joined('id', walks, most)}) AS matching"  # noqa: S608 - fixed texts
     return int(await connection.fetchval(sql, *values))
+
+
+async def records(connection: Connection, wanted: EventFilter, limit: int, above: int) -> list[Record]:
+    """The next that match, oldest first."""
+    low, high = _bounds(wanted, None)
+    walks, values = _walks(wanted, (max(low, above + 1), high), limit, order="ASC")
+    rows = await connection.fetch(
+        _joined("id, target_id, record, digest", walks, limit, order="ASC"), *values
+    )
+    return [to_record(row) for row in rows]
+
+
+async def chains(connection: Connection, targets: Sequence[str]) -> list[Record]:
+    """All records of these."""
+    since = [parse_recovery_id(target) or 0 for target in targets]
+    return [to_record(row) for row in await _rows(connection, "chains", list(targets), since)]
+
+
+async def whereabouts(connection: Connection, integration: int, above: int, limit: int) -> list[Stood]:
+    """Where the next items are, with their last records; these are of one statement."""
+    ids = [row[0] for row in await _rows(connection, "next_items", integration, above, limit)]
+    return [to_stood(row) for row in await _rows(connection, "whereabouts", integration, ids, _names(ids))]
+
+
+def _names(ids: Sequence[int]) -> list[str]:
+    return [recovery_id(number) for number in ids]
 
 
 async def _rows(connection: Connection, query: str, *values: Any) -> list[Row]:
@@ -98,7 +130,7 @@ async def _all_of(connection: Connection, integration: int, ids: Sequence[int]) 
 
 
 def _item(row: Row) -> Item:
-    *parts, cycles = (*(row[part] for part in _PARTS), row[_CYCLES])
+    *parts, cycles, head = (*(row[part] for part in _PARTS), row[_CYCLES], row[_HEAD])
     delivery, live, dead, last_attempt, imported, erased = parts
     return assemble(
         Found(
@@ -109,6 +141,7 @@ def _item(row: Row) -> Item:
             last_attempt=_if_there(last_attempt),
             erased=_if_there(erased),
             imported=imported[1:] if imported[0] is not None else None,
+            head=head,
         )
     )
 
@@ -130,8 +163,10 @@ def _narrowest(wanted: QueueFilter) -> tuple[str, tuple[str | int, ...]]:
     return "queue_of_all", ()
 
 
-def _walks(wanted: EventFilter, below: EventId | None, most: int) -> tuple[list[str], list[Any]]:
-    """Along the index of the narrowest thing that is given, newest first; whatever else is given filters.
+def _walks(
+    wanted: EventFilter, bounds: tuple[int, int], most: int, *, order: Order = "DESC"
+) -> tuple[list[str], list[Any]]:
+    """Along the index of the narrowest thing that is given, in an order; whatever else is given filters.
 
     The order asks for that index, and no other has it: left to its estimates, the server would walk the
     whole log for an actor that it takes for a common one. What was written of an integration before there was
@@ -139,23 +174,26 @@ def _walks(wanted: EventFilter, below: EventId | None, most: int) -> tuple[list[
     """
     given = [(name, value) for name in _NARROWEST_FIRST if (value := getattr(wanted, name)) is not None]
     values = [
-        *_bounds(wanted, below),
+        *bounds,
         *(f"{value}." if name == "tenant" else str(value) for name, value in given),
     ]
     others = "".join(f" AND {_condition(name, at)}" for at, (name, _) in enumerate(given[1:], 4))
     if not given:
-        return ["FROM audit WHERE id >= $1 AND id < $2 ORDER BY id DESC"], values
+        return [f"FROM audit WHERE id >= $1 AND id < $2 ORDER BY id {order}"], values
     name, _ = given[0]
     if name == "tenant":
-        each = _along("integration", "i.number", others)
-        lateral = f"CROSS JOIN LATERAL (SELECT id, record {each} LIMIT {most:d}) of_each"
+        each = _along("integration", "i.number", others, order)
+        what = "id, target_id, record, digest"
+        lateral = f"CROSS JOIN LATERAL (SELECT {what} {each} LIMIT {most:d}) of_each"
         return [
-            f"FROM integration i {lateral} WHERE {_condition('tenant', 3, 'i.')} ORDER BY id DESC"
+            f"FROM integration i {lateral} WHERE {_condition('tenant', 3, 'i.')} ORDER BY id {order}"
         ], values
+    if name == "incident":
+        return [_along(_INCIDENT, "$3", _HAS_INCIDENT + others, order)], values
     if name != "integration_id":
-        return [_along(name, "$3", others)], values
-    before = _along("integration_id", "$3", f" AND integration = 0{others}")
-    return [_along("integration", _NUMBER, others), before], values
+        return [_along(name, "$3", others, order)], values
+    before = _along("integration_id", "$3", f" AND integration = 0{others}", order)
+    return [_along("integration", _NUMBER, others, order), before], values
 
 
 def _condition(name: str, at: int, of: str = "") -> str:
@@ -163,19 +201,19 @@ def _condition(name: str, at: int, of: str = "") -> str:
     return f"starts_with({of}integration_id, ${at})" if name == "tenant" else f"{of}{name} = ${at}"
 
 
-def _along(key: str, value: str, others: str) -> str:
+def _along(key: str, value: str, others: str, order: Order) -> str:
     first, end = f"({key}, id) >= ({value}, $1)", f"({key}, id) < ({value}, $2)"
-    return f"FROM audit WHERE {first} AND {end}{others} ORDER BY {key} DESC, id DESC"
+    return f"FROM audit WHERE {first} AND {end}{others} ORDER BY {key} {order}, id {order}"
 
 
-def _joined(what: str, walks: Sequence[str], most: int) -> str:
+def _joined(what: str, walks: Sequence[str], most: int, *, order: Order = "DESC") -> str:
     """The first rows that some walks come by."""
     # All of it is fixed texts: the values are parameters.
     found = [f"(SELECT {what} {walk} LIMIT {most:d})" for walk in walks]
     if len(found) == 1:
         return found[0]
     both = " UNION ALL ".join(found)
-    return f"SELECT {what} FROM ({both}) AS found ORDER BY id DESC LIMIT {most:d}"  # noqa: S608
+    return f"SELECT {what} FROM ({both}) AS found ORDER BY id {order} LIMIT {most:d}"  # noqa: S608
 
 
 def _bounds(wanted: QueueFilter | EventFilter, below: int | None) -> tuple[int, int]:

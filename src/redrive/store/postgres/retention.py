@@ -32,12 +32,13 @@ async def forget_events(connection: Any, before: int) -> int:
     """Drop the weeks of the log that end before an id, and before all open work; how many events went."""
     bound = min(before, await connection.fetchval(SQL["oldest_open"]) or before)
     gone = 0
-    for week, _ in await _weeks(connection, "audit", bound):
+    for week, end in await _weeks(connection, "audit", bound):
         async with connection.transaction():
             await _hurry(connection)
             count = f"SELECT count(*) FROM audit_w{week:04d}"  # noqa: S608 - a number of ours
             gone += await connection.fetchval(count, timeout=PATIENCE_SECONDS)
             await connection.execute(f"DROP TABLE audit_w{week:04d}")
+            await connection.execute(SQL["note_forgotten"], end)
     return gone
 
 

@@ -7,6 +7,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Final, Self, TypeVar
 
+from redrive.audit.chain import Record
 from redrive.audit.record import AuditEvent
 from redrive.clock import Clock, FollowedClock
 from redrive.config import without_secrets
@@ -30,10 +31,12 @@ from redrive.store.port import (
     Intake,
     Once,
     Page,
+    Part,
     Position,
     QueueFilter,
     Replay,
     Result,
+    Stood,
     Token,
     Verdict,
 )
@@ -54,8 +57,8 @@ from redrive.store.postgres.replays import PostgresReplays
 from redrive.store.postgres.untold import Untold
 from redrive.store.postgres.work import SQL
 from redrive.store.replays import Replays
-from redrive.store.results import Numbers, OutOfOrder, numbers_of, one_each, which_are
-from redrive.store.rows import from_ms, to_ms, to_token
+from redrive.store.results import FORGOTTEN, Numbers, OutOfOrder, numbers_of, one_each, which_are
+from redrive.store.rows import from_ms, to_ms, to_part, to_record, to_token
 from redrive.store.superseding import Ended, Ids, IdsMissing, ended_copies
 
 Done = TypeVar("Done")
@@ -433,10 +436,7 @@ class PostgresStore:
 
         async def erase(connection: Connection) -> bool:
             async with connection.transaction():
-                erased = await operate.erase(connection, item, erasure)
-                if erased:
-                    await work.write_last_events(connection, [event])
-                return erased
+                return await operate.erase(connection, item, erasure, event)
 
         return await self._guarded(erase, [event], once)
 
@@ -553,6 +553,33 @@ class PostgresStore:
     async def events(self, wanted: EventFilter, *, limit: int, below: EventId | None) -> Page[AuditEvent]:
         """A page of audit events."""
         return await self._database.run(lambda connection: read.events(connection, wanted, limit, below))
+
+    async def records(self, wanted: EventFilter, *, limit: int, above: int) -> Sequence[Record]:
+        """Records as they are stored."""
+        return await self._database.run(lambda connection: read.records(connection, wanted, limit, above))
+
+    async def chains(self, targets: Sequence[str]) -> Sequence[Record]:
+        """Every record of some targets."""
+        return await self._database.run(lambda connection: read.chains(connection, targets))
+
+    async def every_chain(self, *, after: tuple[str, int], limit: int) -> Sequence[Record]:
+        """The next records of all targets."""
+        return [to_record(row) for row in await self._database.ask(SQL["every_chain"], *after, limit)]
+
+    async def whereabouts(self, integration: int, *, above: int, limit: int) -> Sequence[Stood]:
+        """Where the next items are."""
+        return await self._database.run(
+            lambda connection: read.whereabouts(connection, integration, above, limit)
+        )
+
+    async def jobs_of(self, integration: int, item_id: ItemId) -> Sequence[Part]:
+        """The jobs an item was planned for."""
+        rows = await self._database.ask(SQL["jobs_of"], integration, item_id)
+        return [to_part(row) for row in sorted(rows, key=lambda row: row[0])]
+
+    async def forgotten_before(self) -> int:
+        """From where on no record was forgotten."""
+        return int.from_bytes(await self.kept(FORGOTTEN) or b"")
 
     async def count_events(self, wanted: EventFilter, *, most: int) -> int:
         """How many audit events."""

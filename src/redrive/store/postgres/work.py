@@ -8,7 +8,7 @@ from msgspec import structs
 
 from redrive.audit.record import AuditEvent
 from redrive.domain.delivery import Claim
-from redrive.domain.ids import ItemId, recovery_id
+from redrive.domain.ids import ItemId, parse_recovery_id, recovery_id
 from redrive.domain.integration import Lifecycle
 from redrive.domain.item import Finish, RetryAt, Status
 from redrive.domain.sharing import Lane
@@ -34,6 +34,7 @@ from redrive.store.rows import (
     event_row,
     from_ms,
     imported_row,
+    previous_of,
     to_choice,
     to_delivery,
     to_ms,
@@ -205,6 +206,13 @@ async def write_events(connection: Connection, events: Sequence[AuditEvent]) -> 
     """Audit events, in the transaction of what they tell of; what of their targets would stand after them."""
     columns = _columns([event_row(event) for event in events], 8)
     return [row[0] for row in await connection.fetch(SQL["insert_events"], *columns)] if events else []
+
+
+async def follows(connection: Connection, event: AuditEvent) -> bool:
+    """Whether the record that an event of an item names is still its last; the item is held."""
+    if parse_recovery_id(event.target_id) is None:
+        return True
+    return bool(await connection.fetchval(SQL["head"], event.target_id) == previous_of(event))
 
 
 async def write_last_events(connection: Connection, events: Sequence[AuditEvent]) -> None:

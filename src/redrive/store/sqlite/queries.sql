@@ -337,6 +337,9 @@ DELETE FROM audit WHERE id IN (
                     coalesce((SELECT min(id) FROM dead WHERE resolved_at IS NULL AND superseded_by IS NULL), :before))
      ORDER BY id LIMIT :most)
 
+                    coalesce((SELECT min(id) FROM dead WHERE resolved_at IS NULL), :before))
+     ORDER BY id LIMIT :most) RETURNING id
+
 -- name: keep
 INSERT INTO secret_of_database (name, value) VALUES (?, ?) ON CONFLICT DO NOTHING
 
@@ -475,3 +478,41 @@ SELECT number, (SELECT count(*) FROM (
                                  AND g.number = x.failure_group AND g.muted_until > :now)
             LIMIT :most))
   FROM integration
+
+-- the chains of audit records
+
+-- name: head
+SELECT digest FROM audit WHERE target_id = ? ORDER BY id DESC LIMIT 1
+
+-- name: chain
+-- As bytes: a text that is none must be read, too.
+SELECT id, target_id, CAST(record AS BLOB), digest FROM audit INDEXED BY audit_target WHERE target_id = ? ORDER BY id
+
+-- name: every_chain
+SELECT id, target_id, CAST(record AS BLOB), digest FROM audit INDEXED BY audit_target
+ WHERE (target_id, id) > (?, ?) ORDER BY target_id, id LIMIT ?
+
+-- name: next_items
+SELECT id FROM delivery INDEXED BY delivery_of_integration WHERE integration = ? AND id > ? ORDER BY id LIMIT ?
+
+-- name: whereabouts
+-- Each is given with its public name, under which its records stand.
+SELECT d.id, l.status, l.cycle, l.attempt - (l.claimed_by IS NOT NULL),
+       x.status, x.cycle, x.attempt, x.resolved_at IS NOT NULL, r.item IS NOT NULL, t.cycle, t.attempt,
+       a.id, CAST(a.record AS BLOB), a.digest
+  FROM json_each(?) AS given
+ CROSS JOIN delivery d ON d.id = given.value ->> 0
+  LEFT JOIN live l ON l.id = d.id
+  LEFT JOIN dead x ON x.id = d.id
+  LEFT JOIN erased r ON r.item = d.id
+  LEFT JOIN attempt t ON t.item = d.id AND (t.cycle, t.attempt) = (
+      SELECT cycle, attempt FROM attempt WHERE item = d.id ORDER BY cycle DESC, attempt DESC LIMIT 1)
+  LEFT JOIN audit a ON a.id = (SELECT max(id) FROM audit INDEXED BY audit_target WHERE target_id = given.value ->> 1)
+
+-- name: jobs_of
+SELECT job, state, reason, told_at FROM replay_item INDEXED BY replay_item_of
+ WHERE integration = ? AND item = ? ORDER BY job
+
+-- name: note_forgotten
+INSERT INTO secret_of_database (name, value) VALUES ('audit_forgotten', ?)
+ON CONFLICT DO UPDATE SET value = max(value, excluded.value)

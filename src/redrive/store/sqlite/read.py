@@ -1,26 +1,30 @@
 """Questions, each answered from one snapshot by a reader's connection."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Any
 
 import apsw
+import msgspec
 
+from redrive.audit.chain import Record
 from redrive.audit.record import AuditEvent
 from redrive.domain.delivery import Attempt, Item
-from redrive.domain.ids import EventId, ItemId, first_id_at
+from redrive.domain.ids import EventId, ItemId, first_id_at, recovery_id
 from redrive.domain.integration import Integration
 from redrive.domain.item import DEAD, OPEN
 from redrive.domain.sharing import Lane, whole
 from redrive.domain.traffic import Standing
 from redrive.store.assemble import Found, assemble
-from redrive.store.port import EventFilter, Page, QueueFilter, StoreInconsistent
+from redrive.store.port import EventFilter, Page, QueueFilter, Stood, StoreInconsistent
 from redrive.store.rows import (
     Row,
     from_ms,
     to_attempt,
     to_event,
     to_integration,
+    to_record,
+    to_stood,
 )
 from redrive.store.sqlite.connection import ask
 from redrive.store.sqlite.work import SQL
@@ -95,6 +99,33 @@ def count_events(connection: apsw.Connection, wanted: EventFilter, most: int) ->
     return int(count)
 
 
+def records(connection: apsw.Connection, wanted: EventFilter, limit: int, above: int) -> list[Record]:
+    """The next that match, oldest first."""
+    where, values = _matching(wanted, None, limit, above=above)
+    found = "SELECT id, target_id, CAST(record AS BLOB), digest FROM audit"
+    sql = f"{found} WHERE {where} ORDER BY id LIMIT ?"
+    return [to_record(row) for row in ask(connection, sql, (*values, limit))]
+
+
+def chains(connection: apsw.Connection, targets: Sequence[str]) -> list[Record]:
+    """All records of these."""
+    return [to_record(row) for target in targets for row in ask(connection, SQL["chain"], (target,))]
+
+
+def every_chain(connection: apsw.Connection, after: tuple[str, int], limit: int) -> list[Record]:
+    """The next by target and id."""
+    return [to_record(row) for row in ask(connection, SQL["every_chain"], (*after, limit))]
+
+
+def whereabouts(connection: apsw.Connection, integration: int, above: int, limit: int) -> list[Stood]:
+    """Where the next items are, with their last records."""
+    ids = [number for (number,) in ask(connection, SQL["next_items"], (integration, above, limit))]
+    named = msgspec.json.encode([(number, recovery_id(number)) for number in ids]).decode()
+    return [
+        to_stood(row) for row in sorted(ask(connection, SQL["whereabouts"], (named,)), key=lambda row: row[0])
+    ]
+
+
 def next_due(connection: apsw.Connection) -> dict[Lane, datetime]:
     """The earliest unclaimed due time of each integration that has one."""
     rows = ask(connection, SQL["next_due"])
@@ -143,26 +174,35 @@ def _narrowest(wanted: QueueFilter) -> tuple[str, tuple[str | int, ...]]:
 _OF_EACH = """id IN (
     SELECT each_one.id FROM integration AS i CROSS JOIN audit AS each_one
      WHERE i.integration_id >= ? AND i.integration_id < ?
-       AND each_one.id IN (SELECT id FROM audit WHERE {where} ORDER BY id DESC LIMIT ?))"""
+       AND each_one.id IN (SELECT id FROM audit WHERE {where} ORDER BY id {order} LIMIT ?))"""
+# As its index has it.
+_INCIDENT = """instr(record, '"incident":') > 0 AND record ->> '$.metadata.incident'"""
 
 
-def _matching(wanted: EventFilter, below: EventId | None, most: int) -> tuple[str, list[Any]]:
-    """What narrows the audit log down to the events that are wanted, of which *most* are read."""
+def _matching(
+    wanted: EventFilter, below: EventId | None, most: int, *, above: int | None = None
+) -> tuple[str, list[Any]]:
+    """What narrows the audit log down to the events that are wanted, of which *most* are read.
+
+    They are the last of them, or else the first that are *above* an id.
+    """
     if wanted.tenant is None:
-        return _conditions(wanted, below)
+        return _conditions(wanted, below, above)
     own = [f"{wanted.tenant}.", f"{wanted.tenant}/"]  # a slash comes right after a dot
-    if wanted.request_id or wanted.target_id or wanted.integration_id:
-        where, values = _conditions(wanted, below)
+    if wanted.incident or wanted.request_id or wanted.target_id or wanted.integration_id:
+        where, values = _conditions(wanted, below, above)
         return f"{where} AND +integration_id >= ? AND +integration_id < ?", [*values, *own]
-    where, values = _conditions(wanted, below, along="integration_id = i.integration_id")
-    return _OF_EACH.format(where=where), [*own, *values, most]
+    where, values = _conditions(wanted, below, above, along="integration_id = i.integration_id")
+    order = "DESC" if above is None else "ASC"
+    return _OF_EACH.format(where=where, order=order), [*own, *values, most]
 
 
 def _conditions(
-    wanted: EventFilter, below: EventId | None, *, along: str | None = None
+    wanted: EventFilter, below: EventId | None, above: int | None, *, along: str | None = None
 ) -> tuple[str, list[Any]]:
     """*along*: what is found by an index; else the most selective thing that is given."""
     named = {  # the most selective first
+        _INCIDENT: wanted.incident,
         "request_id": wanted.request_id,
         "target_id": wanted.target_id,
         "integration_id": wanted.integration_id,
@@ -173,6 +213,7 @@ def _conditions(
         "id >= ?": None if wanted.since is None else first_id_at(wanted.since),
         "id < ?": None if wanted.until is None else first_id_at(wanted.until),
         "id < ? ": below,
+        "id > ?": above,
     }
     found = [f"{column} = ?" for column, value in named.items() if value is not None]
     led = found if along is None else [along, *found]
@@ -195,8 +236,14 @@ def _item(connection: apsw.Connection, row: Row, *, whole: bool) -> Item:
         last_attempt=_one(last),
         erased=_one(ask(connection, SQL["erased"], (number,))),
         imported=None if last else _one(ask(connection, SQL[_imported(whole=whole)], (number,))),
+        head=_head(connection, number) if whole else None,
     )
     return assemble(found)
+
+
+def _head(connection: apsw.Connection, number: int) -> str | None:
+    rows = ask(connection, SQL["head"], (recovery_id(number),))
+    return rows[0][0].hex() if rows and rows[0][0] is not None else None
 
 
 def _imported(*, whole: bool) -> str:

@@ -2,6 +2,7 @@
 
 import apsw
 
+from redrive.store.results import FORGOTTEN_BYTES
 from redrive.store.sqlite.connection import ask
 from redrive.store.sqlite.work import SQL
 
@@ -33,5 +34,8 @@ def forget_deliveries(
 
 def forget_events(connection: apsw.Connection, before: int) -> int:
     """Forget some events from before an id, and from before all open work; how many went."""
-    connection.execute(SQL["forget_events"], {"before": before, "most": AT_ONCE})
-    return connection.changes()
+    gone = ask(connection, SQL["forget_events"], {"before": before, "most": AT_ONCE})
+    if gone:
+        bound = max(number for (number,) in gone) + 1
+        connection.execute(SQL["note_forgotten"], (bound.to_bytes(FORGOTTEN_BYTES),))
+    return len(gone)

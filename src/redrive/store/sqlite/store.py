@@ -13,6 +13,7 @@ from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
 import apsw
 
+from redrive.audit.chain import Record
 from redrive.audit.record import AuditEvent
 from redrive.clock import Clock
 from redrive.domain.delivery import Attempt, Claim, Erasure, Item, Resolution
@@ -34,17 +35,19 @@ from redrive.store.port import (
     Intake,
     Once,
     Page,
+    Part,
     Position,
     QueueFilter,
     Replay,
     Result,
+    Stood,
     StoreUnavailable,
     Token,
     Verdict,
 )
 from redrive.store.replays import Replays
-from redrive.store.results import OutOfOrder
-from redrive.store.rows import from_ms, to_ms, to_token
+from redrive.store.results import FORGOTTEN, OutOfOrder
+from redrive.store.rows import from_ms, to_ms, to_part, to_token
 from redrive.store.sqlite import copies, groups, operate, read, retention, work
 from redrive.store.sqlite.connection import ask, connect_to_read, translated
 from redrive.store.sqlite.file import identity, located, sign, take_lock
@@ -368,6 +371,32 @@ class SqliteStore:
         """Close items of a group."""
         return await self._write(groups.close_items, integration, items, resolution)
 
+    async def records(self, wanted: EventFilter, *, limit: int, above: int) -> Sequence[Record]:
+        """Records as they are stored."""
+        return await self._read(read.records, wanted, limit, above)
+
+    async def chains(self, targets: Sequence[str]) -> Sequence[Record]:
+        """Every record of some targets."""
+        return await self._read(read.chains, targets)
+
+    async def every_chain(self, *, after: tuple[str, int], limit: int) -> Sequence[Record]:
+        """The next records of all targets."""
+        return await self._read(read.every_chain, after, limit)
+
+    async def whereabouts(self, integration: int, *, above: int, limit: int) -> Sequence[Stood]:
+        """Where the next items are."""
+        return await self._read(read.whereabouts, integration, above, limit)
+
+    async def jobs_of(self, integration: int, item_id: ItemId) -> Sequence[Part]:
+        """The jobs an item was planned for."""
+        return await self._read(
+            lambda c: [to_part(r) for r in ask(c, SQL["jobs_of"], (integration, item_id))]
+        )
+
+    async def forgotten_before(self) -> int:
+        """From where on no record was forgotten."""
+        return int.from_bytes(await self.kept(FORGOTTEN) or b"")
+
     async def add_token(self, token: Token, digest: bytes) -> None:
         """Keep a token."""
         row = (
@@ -466,10 +495,13 @@ class SqliteStore:
         events: Sequence[AuditEvent],
         once: Once | None = None,
     ) -> bool:
-        """A change, its events and its stored reply: all of it or, when the guard fails, nothing."""
+        """A change, its events and its stored reply: all of it or, when the guard fails, nothing.
+
+        It fails as well when the record that the first event follows is not the last of its item any more.
+        """
 
         def run(connection: apsw.Connection) -> bool:
-            changed = change(connection)
+            changed = all(work.follows(connection, first) for first in events[:1]) and change(connection)
             if changed:
                 work.write_events(connection, events)
                 operate.remember(connection, once)

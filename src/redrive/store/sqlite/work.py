@@ -9,7 +9,7 @@ import msgspec
 
 from redrive.audit.record import AuditEvent
 from redrive.domain.delivery import Claim
-from redrive.domain.ids import ItemId, recovery_id
+from redrive.domain.ids import ItemId, parse_recovery_id, recovery_id
 from redrive.domain.integration import ACCEPTING, Lifecycle
 from redrive.domain.item import Finish, RetryAt, Status
 from redrive.domain.sharing import Lane
@@ -34,6 +34,7 @@ from redrive.store.rows import (
     event_row,
     from_ms,
     imported_row,
+    previous_of,
     to_choice,
     to_delivery,
     to_ms,
@@ -180,6 +181,14 @@ def adopt(connection: apsw.Connection, owner: int, limit: int, now: datetime) ->
         connection.execute(SQL["forget_dead_owners"], (owner,))
     claims, set_aside = _claims(connection, owner, ids, now)
     return Claimed(claims, {}, set_aside)
+
+
+def follows(connection: apsw.Connection, event: AuditEvent) -> bool:
+    """Whether the record that an event of an item names is still the last of that item."""
+    if parse_recovery_id(event.target_id) is None:
+        return True
+    rows = ask(connection, SQL["head"], (event.target_id,))
+    return (rows[0][0] if rows else None) == previous_of(event)
 
 
 def write_events(connection: apsw.Connection, events: Sequence[AuditEvent]) -> None:

@@ -118,3 +118,12 @@ ALTER TABLE audit ADD COLUMN digest bytea CHECK (length(digest) = 32);
 
 -- What died lately, for alerts.
 CREATE INDEX dead_died ON dead (integration, died_at);
+
+-- What was done under the name of an incident.
+CREATE INDEX audit_incident ON audit ((record::json #>> '{metadata,incident}'), id)
+ WHERE strpos(record, '"incident":') > 0;
+-- The id from which on no record was ever forgotten: before it nobody wrote that down.
+INSERT INTO secret_of_database (name, value)
+SELECT 'audit_forgotten', int8send(since)
+  FROM (SELECT coalesce((SELECT min(id) FROM audit), (SELECT max(id) + 1 FROM delivery)) AS since) AS first_kept
+ WHERE since IS NOT NULL;

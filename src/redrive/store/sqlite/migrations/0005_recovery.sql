@@ -115,3 +115,11 @@ ALTER TABLE audit ADD COLUMN digest BLOB CHECK (length(digest) = 32);
 
 -- What died lately, for alerts.
 CREATE INDEX dead_died ON dead (integration, died_at);
+
+-- What was done under the name of an incident.
+CREATE INDEX audit_incident ON audit (record ->> '$.metadata.incident') WHERE instr(record, '"incident":') > 0;
+-- The id from which on no record was ever forgotten, as 8 bytes: before it nobody wrote that down.
+INSERT INTO secret_of_database (name, value)
+SELECT 'audit_forgotten', unhex(printf('%016x', since))
+  FROM (SELECT coalesce((SELECT min(id) FROM audit), (SELECT max(id) + 1 FROM delivery)) AS since)
+ WHERE since IS NOT NULL;
