@@ -56,7 +56,8 @@ class Operator:
 
     async def run(self, seen: SeenJob, request_id: str = "req-run", **options: Any) -> SeenJob:
         assert seen.job.plan is not None
-        given = Options(**{"reason": "the partner is back", "canary": NO_CANARY} | options)
+        values: dict[str, Any] = {"reason": "the partner is back", "canary": NO_CANARY}
+        given = Options(**values | options)
         await self.harness.engine.replays.run(
             self.harness.call(request_id),
             self.integration_id,

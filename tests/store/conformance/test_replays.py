@@ -368,7 +368,7 @@ async def test_what_is_released_is_replayed_as_by_a_person(
 
     released = await store.replays.release(owner, batch)
 
-    assert released == {item.id}
+    assert released == frozenset({item.id})
     found = await store.item(number, item.id)
     assert found is not None
     assert (found.status, found.cycle, found.attempt_count, found.max_attempts) == (Status.REPLAYED, 2, 0, 7)
@@ -478,7 +478,7 @@ async def test_what_a_person_replayed_meanwhile_is_not_released(
 
     released = await store.replays.release(owner, batch)
 
-    assert released == {items[1].id}
+    assert released == frozenset({items[1].id})
     [moved_on] = await store.replays.next_waiting(batch.job, "oldest", None, 10)
     assert (moved_on.item, moved_on.is_open) == (items[0].id, True)
 
