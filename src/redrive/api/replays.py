@@ -41,6 +41,7 @@ from redrive.engine.replays import SeenJob
 from redrive.store.replays import ItemRow
 
 MOST_BODY = 4 * MIB  # a hundred thousand recovery ids
+MOST_CYCLE = 1_000_000
 ITEM_FILTERS = ("state", "limit", "cursor")
 LIST_FILTERS = ("limit", "cursor")
 RiskName = Literal["never_sent", "refused", "ambiguous"]
@@ -280,8 +281,8 @@ def _wanted(given: ReplayFilter) -> Wanted:
         for name, most in (("failure_code", 64), ("event_type", 128))
         if name in own and not is_line(own[name], most)
     ]
-    if given.cycle is not None and given.cycle < 1:
-        faults.append(("/filter/cycle", "must be 1 or more"))
+    if given.cycle is not None and not 1 <= given.cycle <= MOST_CYCLE:
+        faults.append(("/filter/cycle", f"must be between 1 and {MOST_CYCLE}"))
     job = None if given.failures_of is None else parse_replay_id(given.failures_of)
     if given.failures_of is not None and job is None:
         faults.append(("/filter/failures_of", "the replay_id of an earlier job: rpl_ and 13 characters"))

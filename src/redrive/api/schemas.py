@@ -12,7 +12,7 @@ from redrive.api.deliveries import MOST_BATCH
 from redrive.api.groups import Acknowledgement, Muting, NewComment
 from redrive.api.integrations import MOST_OVERLAP, Changes, NewIntegration, NewSecret
 from redrive.api.queue import FAILURE_CODES, Reason, Snapshot
-from redrive.api.replays import NewRate, ReplayPlan, ReplayRun
+from redrive.api.replays import MOST_CYCLE, NewRate, ReplayPlan, ReplayRun
 from redrive.audit.record import DOMAIN, AuditEvent, EventType
 from redrive.delivery.credentials import KINDS
 from redrive.delivery.signing import Scheme
@@ -137,7 +137,7 @@ def _asked() -> dict[str, Schema]:
             ReplayRun,
             NewRate,
         ],
-        ref_template=_REF,
+        ref_template=_REF + "{name}",
     )
     for name in (NewIntegration.__name__, Changes.__name__):
         _bound(found[name]["properties"])
@@ -216,7 +216,7 @@ def _bound_replays(found: dict[str, Schema]) -> None:
         "group": whole(GROUP_ID),
         "failure_code": line(64),
         "event_type": line(128),
-        "cycle": {"minimum": 1},
+        "cycle": {"minimum": 1, "maximum": MOST_CYCLE},
         "since": INSTANT,
         "until": INSTANT,
         "recovery_ids": {"items": _RECOVERY_ID, "minItems": 1},
