@@ -66,6 +66,8 @@ def test_an_integration_that_says_little_has_the_defaults(service: Service) -> N
         "redact_pointers": [],
         "redact_headers": [],
         "message_signature": False,
+        "containment": None,
+        "release": None,
         "created_at": INSTANT,
         "updated_at": document["created_at"],
         "secret": Like(r"whsec_[A-Za-z0-9+/]{43}="),

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from redrive.domain.sharing import Lane, whole
-from redrive.engine.lanes import Lanes, Pace
+from redrive.engine.lanes import Draining, Lanes, Pace
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 
@@ -289,3 +289,67 @@ def test_the_lanes_of_one_integration_leave_half_of_the_slots_together() -> None
         lanes.take(pace, lanes.allowance(pace, 0.0))
 
     assert lanes.in_flight == 50
+
+
+def a_draining_lane(own_rate: float | None = None) -> Pace:
+    """Released at NOW, to send its backlog at 10 a second."""
+    lane = Pace(whole(1))
+    lane.configure(8, own_rate, sends=False)
+    lane.configure(8, own_rate, sends=True, draining=Draining(NOW, 10.0))
+    return lane
+
+
+def test_a_lane_that_was_released_keeps_to_the_rate_of_that_and_begins_with_one() -> None:
+    lane = a_draining_lane()
+
+    assert (lane.room(100.0), lane.room(100.25), lane.room(101.0)) == (0, 1, 1)
+
+
+def test_a_release_never_makes_a_lane_faster_than_its_own_rate() -> None:
+    assert a_draining_lane(own_rate=2.0).rate_per_second == 2.0
+    assert a_draining_lane(own_rate=50.0).rate_per_second == 10.0
+
+
+def test_a_release_ends_when_what_is_left_was_not_due_when_it_began() -> None:
+    lane = a_draining_lane(own_rate=50.0)
+
+    lane.left(NOW)
+    assert lane.rate_per_second == 10.0
+    lane.left(NOW + timedelta(milliseconds=1))
+
+    assert lane.rate_per_second == 50.0
+
+
+def test_a_release_ends_when_nothing_is_left_and_does_not_come_back() -> None:
+    lane = a_draining_lane()
+
+    lane.left(None)
+    lane.configure(8, None, sends=True, draining=Draining(NOW, 10.0))
+
+    assert lane.rate_per_second is None
+
+
+def test_another_release_of_a_drained_lane_holds_again() -> None:
+    lane = a_draining_lane()
+    lane.left(None)
+
+    lane.configure(8, None, sends=True, draining=Draining(NOW + timedelta(hours=1), 5.0))
+
+    assert lane.rate_per_second == 5.0
+
+
+def test_a_lane_that_was_anothers_meanwhile_keeps_to_the_release_until_it_has_looked() -> None:
+    lane = a_draining_lane()
+    lane.left(None)
+
+    lane.forget()
+
+    assert lane.rate_per_second == 10.0
+
+
+def test_a_release_that_was_forgotten_holds_no_more() -> None:
+    lane = a_draining_lane()
+
+    lane.configure(8, None, sends=True)
+
+    assert lane.rate_per_second is None

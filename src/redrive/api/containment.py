@@ -11,7 +11,7 @@ from redrive.api.query import Query, parse_instant
 from redrive.domain.errors import Fault, InvalidPayload
 from redrive.domain.integration import RANGES, is_line
 from redrive.domain.traffic import Mode
-from redrive.engine.containing import Contained, Order, Released
+from redrive.engine.containing import Contained, Released, Terms
 from redrive.engine.once import Told
 
 MOST_REASON = 256
@@ -54,13 +54,13 @@ async def contain(asked: Asked) -> Reply:
     integration_id = path_id(asked)
     Query(asked.query_string, ()).done()
     raw = await asked.body()
-    order = _order(body.read(raw, NewContainment))
+    terms = _terms(body.read(raw, NewContainment))
 
     def render(found: Contained) -> Told:
         return asked.told(202 if found.state == "containing" else 200, _shown(found))
 
     told = await asked.engine.containing.contain(
-        asked.call, integration_id, order, render=render, key=asked.key(raw)
+        asked.call, integration_id, terms, render=render, key=asked.key(raw)
     )
     return asked.reply(told)
 
@@ -110,7 +110,7 @@ def _shown(found: Contained) -> dict[str, Any]:
     }
 
 
-def _order(given: NewContainment) -> Order:
+def _terms(given: NewContainment) -> Terms:
     """What is asked for, or InvalidPayload with all that is wrong with it."""
     faults = _lines(reason=(given.reason, MOST_REASON), owner=(given.owner, MOST_NAME))
     faults += _lines(incident=(given.incident, MOST_NAME))
@@ -119,7 +119,7 @@ def _order(given: NewContainment) -> Order:
         faults.append(Fault("/until", "must be an RFC 3339 instant such as 2026-03-01T14:02:11Z"))
     if faults:
         raise InvalidPayload(*faults)
-    return Order(given.reason, Mode(given.mode), given.owner, until, given.for_seconds, given.incident)
+    return Terms(given.reason, Mode(given.mode), given.owner, until, given.for_seconds, given.incident)
 
 
 def _check_release(given: NewRelease) -> None:

@@ -36,6 +36,8 @@ class UnderWay(Struct, eq=False):
     pace: Pace
     is_unsent: bool = True
     has_place: bool = True  # it counts toward what its receiver may have at once
+    has_begun: bool = False
+    goes_back: bool = False  # it was called back, and gives itself back
 
 
 class Attempts:
@@ -121,21 +123,18 @@ class Attempts:
                 self.cut_off = [cut_off for cut_off in self.cut_off if cut_off not in unsent]
 
     async def hold_back(self) -> None:
-        """Cut off what was not sent yet to integrations that send no more, and give it back."""
+        """Call back what was not sent yet to integrations that send no more; once this returns it is free."""
         held = {
             task: begun
             for task, begun in self._under_way.items()
             if begun.is_unsent and begun.has_place and self._is_held(begun)
         }
-        if not held:
-            return
-        for task in held:
-            task.cancel()
-        await asyncio.wait(held)
-        for begun in held.values():
-            if begun in self.cut_off:
-                self.cut_off.remove(begun)
-                await self._let_wait(begun)
+        for task, begun in held.items():
+            if begun.has_begun and not begun.goes_back:  # else it finds out by itself
+                begun.goes_back = True
+                task.cancel()
+        if held:
+            await asyncio.wait(held)
 
     # an attempt
 
@@ -145,9 +144,15 @@ class Attempts:
         span_id = self.unique_bytes(8)
         await self.clock.sleep(0)  # whoever handed this over is answered first: they wait for nothing but us
         started_at, started = self.clock.now(), self.clock.elapsed()
+        begun.has_begun = True
         try:
             outcome = await self._send(begun, started_at, span_id)
         except Held:
+            await self._let_wait(begun)
+            return
+        except asyncio.CancelledError:
+            if not _was_called_back(begun):
+                raise
             await self._let_wait(begun)
             return
         except OwnFault as fault:
@@ -197,6 +202,7 @@ class Attempts:
 
     async def _let_wait(self, begun: UnderWay) -> None:
         """As if it had not been claimed."""
+        begun.goes_back = True
         await self._give_back(begun.claim)
         delivery = begun.claim.delivery
         self.recorder.due(delivery.integration, delivery.id, self.clock.now())
@@ -257,3 +263,9 @@ class Attempts:
             begun.has_place = False
             self.lanes.sent(begun.pace)
             self.owned.made_room()
+
+
+def _was_called_back(begun: UnderWay) -> bool:
+    """Whether that alone is why its task was cancelled; then this undoes it."""
+    task = asyncio.current_task()
+    return begun.goes_back and task is not None and task.uncancel() == 0

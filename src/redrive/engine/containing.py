@@ -35,7 +35,7 @@ PATIENCE_SECONDS: Final = 2.0  # for all processes to confirm, before the answer
 LOOK_SECONDS: Final = 0.05
 
 
-class Order(Struct, frozen=True):
+class Terms(Struct, frozen=True):
     """What an operator asks for. Without an end it is *seconds* from now, without an owner the caller."""
 
     reason: str
@@ -89,20 +89,20 @@ class Containing:
         self,
         call: Call,
         integration_id: str,
-        order: Order,
+        terms: Terms,
         *,
         render: Render[Contained],
         key: Key | None = None,
     ) -> Told:
         """Stop all that goes to it; or change how, why and until when that is."""
         call.require(Permission.OPERATE)
-        ends_at(order, self.clock.now())  # what is wrong with the order is said before anything is looked up
+        ends_at(terms, self.clock.now())  # what is wrong with the terms is said before anything is looked up
 
         async def act() -> Told | None:
             old = await self.catalogue.current(call, integration_id)
-            traffic = contained(old.traffic, order, call, self.clock.now())
+            traffic = contained(old.traffic, terms, call, self.clock.now())
             new = replace(old, traffic=traffic)
-            event = self._event(call, EventType.CONTAINED, old, traffic, _why(order.reason, order.incident))
+            event = self._event(call, EventType.CONTAINED, old, traffic, _why(terms.reason, terms.incident))
             told = render(Contained(new, "containing", await self.store.standing(old.number)))
             once = kept(key, told, self.clock.now())
             return told if await self._written(call, old, traffic, event, once) else None
@@ -171,9 +171,10 @@ class Containing:
         return found
 
     async def _until_confirmed(self, call: Call, integration_id: str) -> Contained:
-        await self.membership.acknowledge()
         while True:
-            found = await self._standing(await self.catalogue.current(call, integration_id))
+            integration = await self.catalogue.current(call, integration_id)
+            await self.membership.acknowledge()
+            found = await self._standing(integration)
             if found.state != "containing":
                 return found
             await self.clock.sleep(LOOK_SECONDS)
@@ -205,18 +206,18 @@ class Containing:
         )
 
 
-def contained(old: Traffic, order: Order, call: Call, now: datetime) -> Traffic:
-    """What *order* makes of it: a new containment, or another end to the one there is."""
-    until = ends_at(order, now)
+def contained(old: Traffic, terms: Terms, call: Call, now: datetime) -> Traffic:
+    """What *terms* make of it: a new containment, or another end to the one there is."""
+    until = ends_at(terms, now)
     new = Containment(
-        mode=order.mode,
-        reason=order.reason,
-        owner=order.owner or call.principal.id,
+        mode=terms.mode,
+        reason=terms.reason,
+        owner=terms.owner or call.principal.id,
         by=call.principal.id,
         since=now,
         until=until,
         request_id=call.request_id,
-        incident=order.incident,
+        incident=terms.incident,
     )
     if old.containment is not None:  # nothing has started since, so nothing has to be confirmed again
         new = replace(new, since=old.containment.since, version=old.containment.version)
@@ -232,17 +233,18 @@ def released(old: Traffic, by: str, reason: str, rate_per_second: float | None, 
     return replace(old, containment=None, release=release, version=old.version + 1)
 
 
-def ends_at(order: Order, now: datetime) -> datetime:
+def ends_at(terms: Terms, now: datetime) -> datetime:
     """When a containment runs out; InvalidPayload when that is not ahead, or too far."""
-    if order.until is not None and order.seconds is not None:
+    if terms.until is not None and terms.seconds is not None:
         raise InvalidPayload(Fault("/for_seconds", "give this or until, not both"))
-    after = DEFAULT_CONTAINMENT if order.seconds is None else timedelta(seconds=order.seconds)
-    until = now + after if order.until is None else order.until
-    pointer = "/until" if order.seconds is None else "/for_seconds"
+    longest = LONGEST_CONTAINMENT.total_seconds()
+    if terms.seconds is not None:
+        if not 0 < terms.seconds <= longest:  # a NaN fails this too
+            raise InvalidPayload(Fault("/for_seconds", f"must be above 0 and at most {longest:g} (30 days)"))
+        return now + timedelta(seconds=terms.seconds)
+    until = terms.until or now + DEFAULT_CONTAINMENT
     if not now < until <= now + LONGEST_CONTAINMENT:
-        raise InvalidPayload(
-            Fault(pointer, f"must end within {LONGEST_CONTAINMENT.days} days from now, and not before now")
-        )
+        raise InvalidPayload(Fault("/until", "must be ahead, and at most 30 days"))
     return until
 
 

@@ -1,0 +1,254 @@
+"""A containment that runs out: probed once, then released gradually, or kept and told. Never a stampede."""
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+import pytest
+
+from redrive.audit.record import AuditEvent, EventType
+from redrive.domain.integration import Integration
+from redrive.domain.item import Status
+from redrive.domain.traffic import CAUTIOUS_RATE
+from redrive.engine.expiry import Finding
+from redrive.telemetry.events import (
+    ContainmentEnded,
+    ContainmentExpired,
+    ContainmentExpiring,
+    Event,
+    LoopFailed,
+    ReleaseDrained,
+)
+from tests.engine.conftest import Harness, eventually
+from tests.engine.test_containing import contain, events, release, when
+
+HOUR = 3600.0
+
+
+@dataclass
+class Prober:
+    """Finds what it was told to find."""
+
+    is_healthy: bool = False
+    asked: list[str] = field(default_factory=list)
+
+    async def __call__(self, integration: Integration) -> Finding:
+        self.asked.append(integration.integration_id)
+        return Finding(self.is_healthy, "it answered 204" if self.is_healthy else "it answered 503")
+
+
+@pytest.fixture
+async def prober(harness: Harness) -> AsyncIterator[Prober]:
+    """What the harness's engine probes with."""
+    prober = Prober()
+    harness.engine.expiry.probe = prober
+    yield prober
+    assert not told(harness, LoopFailed)
+
+
+def told(harness: Harness, kind: type[Event]) -> list[Event]:
+    return [event for event in harness.events if isinstance(event, kind)]
+
+
+async def an_hour_later(harness: Harness, prober: Prober, name: str = "acme") -> None:
+    """Contained for an hour, which is over and was noticed."""
+    await harness.integration(name)
+    await contain(harness, name, seconds=HOUR, owner="ada")
+    await harness.deliver(name)
+    harness.clock.move(HOUR)
+    await eventually(lambda: when(bool(prober.asked)))
+
+
+async def last(harness: Harness, kind: EventType) -> AuditEvent:
+    async def look() -> AuditEvent | None:
+        found = await events(harness, kind)
+        return found[0] if found else None
+
+    return await eventually(look)
+
+
+async def test_one_whose_receiver_is_well_is_released_at_a_cautious_rate(
+    harness: Harness, prober: Prober
+) -> None:
+    prober.is_healthy = True
+
+    await an_hour_later(harness, prober)
+
+    event = await last(harness, EventType.RELEASED)
+    assert (event.actor.type, event.request_id, event.target_id) == ("system", None, "acme")
+    assert event.after_state["release"]["rate_per_second"] == CAUTIOUS_RATE
+    assert event.metadata == {"probe": "it answered 204", "is_healthy": True}
+    assert prober.asked == ["acme"]
+    await eventually(lambda: when(bool(told(harness, ContainmentEnded))))
+    assert told(harness, ContainmentEnded) == [ContainmentEnded("acme", "ada", CAUTIOUS_RATE)]
+    await harness.in_time(lambda: when(harness.deliverer.sent("/acme") == 1))
+
+
+async def test_nobody_is_sent_to_faster_than_the_integration_allows(harness: Harness, prober: Prober) -> None:
+    prober.is_healthy = True
+    await harness.integration("acme")
+    await harness.change("acme", rate_per_second=0.5)
+    await contain(harness, "acme", seconds=HOUR)
+
+    harness.clock.move(HOUR)
+
+    event = await last(harness, EventType.RELEASED)
+    assert event.after_state["release"]["rate_per_second"] == 0.5
+
+
+async def test_one_whose_receiver_is_not_well_stays_contained_and_that_is_told_once(
+    harness: Harness, prober: Prober
+) -> None:
+    await an_hour_later(harness, prober)
+
+    event = await last(harness, EventType.CONTAINMENT_EXPIRED)
+    assert (event.actor.type, event.request_id) == ("system", None)
+    assert event.metadata == {"probe": "it answered 503", "is_healthy": False}
+    await eventually(lambda: when(bool(told(harness, ContainmentExpired))))
+    for _ in range(30):
+        harness.clock.move(1.0)
+        await harness.engine.expiry.look_after()
+    assert prober.asked == ["acme"]
+    assert len(await events(harness, EventType.CONTAINMENT_EXPIRED)) == 1
+    assert not harness.engine.catalogue.find("acme").sends
+    assert harness.deliverer.sent("/acme") == 0
+
+
+async def test_it_is_probed_again_after_a_while_that_doubles_up_to_an_hour(
+    harness: Harness, prober: Prober
+) -> None:
+    await an_hour_later(harness, prober)
+
+    waits = []
+    for probes in range(1, 9):
+        await eventually(lambda probes=probes: when(len(told(harness, ContainmentExpired)) == probes))  # type: ignore[misc]
+        event = told(harness, ContainmentExpired)[-1]
+        assert isinstance(event, ContainmentExpired)
+        waits.append((event.probe_at - harness.clock.now()).total_seconds() / 60)
+        harness.clock.move_to(event.probe_at)
+
+    assert waits == [1, 2, 4, 8, 16, 32, 60, 60]
+    assert len(await events(harness, EventType.CONTAINMENT_EXPIRED)) == 1
+
+
+async def test_it_is_released_once_its_receiver_is_well_again(harness: Harness, prober: Prober) -> None:
+    await an_hour_later(harness, prober)
+    await last(harness, EventType.CONTAINMENT_EXPIRED)
+
+    prober.is_healthy = True
+    await harness.in_time(lambda: when(harness.engine.catalogue.find("acme").sends))
+
+    assert prober.asked == ["acme", "acme"]
+    [event] = await events(harness, EventType.RELEASED)
+    assert event.before_state["containment"]["owner"] == "ada"
+
+
+async def test_without_a_probe_nothing_is_taken_for_healthy(harness: Harness) -> None:
+    await harness.integration("acme")
+    await contain(harness, "acme", seconds=HOUR)
+
+    harness.clock.move(HOUR)
+
+    await last(harness, EventType.CONTAINMENT_EXPIRED)
+    assert not harness.engine.catalogue.find("acme").sends
+
+
+@pytest.mark.parametrize(("seconds", "warned_at"), [(4 * HOUR, 3.75 * HOUR), (60.0, 45.0)])
+async def test_its_owner_is_warned_once_before_it_ends(
+    harness: Harness, prober: Prober, seconds: float, warned_at: float
+) -> None:
+    await harness.integration("acme")
+    await contain(harness, "acme", seconds=seconds, owner="ada")
+    until = harness.clock.now() + timedelta(seconds=seconds)
+
+    harness.clock.move(warned_at - 0.001)
+    await harness.engine.expiry.look_after()
+    assert told(harness, ContainmentExpiring) == []
+    harness.clock.move(0.001)
+    for _ in range(5):
+        await harness.engine.expiry.look_after()
+
+    assert told(harness, ContainmentExpiring) == [ContainmentExpiring("acme", "ada", until)]
+    assert prober.asked == []
+
+
+async def test_one_that_was_extended_does_not_end_and_warns_again(harness: Harness, prober: Prober) -> None:
+    await harness.integration("acme")
+    await contain(harness, "acme", seconds=HOUR)
+    harness.clock.move(HOUR - 60)
+    await harness.engine.expiry.look_after()
+    await contain(harness, "acme", seconds=HOUR)
+
+    harness.clock.move(61.0)
+    await harness.engine.expiry.look_after()
+    assert prober.asked == []
+    harness.clock.move(HOUR - 62)
+    await eventually(lambda: when(len(told(harness, ContainmentExpiring)) == 2))
+
+
+async def test_whoever_has_not_the_duty_probes_nothing(
+    harness: Harness, prober: Prober, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def is_elected(_duty: str, _owner: int) -> bool:
+        return False
+
+    monkeypatch.setattr(harness.store, "is_elected", is_elected)
+    await harness.integration("acme")
+    await contain(harness, "acme", seconds=HOUR)
+    harness.clock.move(2 * HOUR)
+
+    await harness.engine.expiry.look_after()
+
+    assert prober.asked == []
+
+
+async def test_a_person_who_was_faster_than_the_probe_is_right(harness: Harness, prober: Prober) -> None:
+    await harness.integration("acme")
+    await contain(harness, "acme", seconds=HOUR)
+
+    async def extend(integration: Integration) -> Finding:
+        prober.asked.append(integration.integration_id)
+        await contain(harness, "acme", seconds=HOUR, reason="not yet")
+        return Finding(is_healthy=True, detail="it answered 200")
+
+    harness.engine.expiry.probe = extend
+    harness.clock.move(HOUR)
+    await eventually(lambda: when(bool(prober.asked)))
+    await harness.engine.expiry.look_after()
+
+    found = harness.engine.catalogue.find("acme").traffic.containment
+    assert found is not None
+    assert found.reason == "not yet"
+    assert await events(harness, EventType.RELEASED) == []
+
+
+async def test_a_release_is_forgotten_once_what_waited_is_sent(harness: Harness, prober: Prober) -> None:
+    await harness.integration("acme")
+    await contain(harness, "acme")
+    [recovery_id] = await harness.deliver("acme")
+    await release(harness, "acme", 1.0)
+
+    await harness.engine.expiry.look_after()
+    assert harness.engine.catalogue.find("acme").traffic.release is not None
+    await harness.in_time(lambda: harness.reached("acme", recovery_id, Status.SUCCEEDED))
+
+    await harness.in_time(lambda: when(harness.engine.catalogue.find("acme").traffic.release is None))
+    assert told(harness, ReleaseDrained) == [ReleaseDrained("acme")]
+
+
+async def test_one_probe_that_fails_keeps_no_other_from_its_turn(harness: Harness) -> None:
+    for name in ("acme", "other"):
+        await harness.integration(name)
+        await contain(harness, name, seconds=HOUR)
+
+    async def probe(integration: Integration) -> Finding:
+        if integration.integration_id == "acme":
+            raise RuntimeError("a bug")
+        return Finding(is_healthy=True, detail="it answered 200")
+
+    harness.engine.expiry.probe = probe
+    harness.clock.move(HOUR)
+
+    await eventually(lambda: when(harness.engine.catalogue.find("other").sends))
+    assert not harness.engine.catalogue.find("acme").sends
+    assert told(harness, LoopFailed)
