@@ -7,6 +7,8 @@ from redrive import __version__
 from redrive.domain.item import Finish, Status
 from redrive.telemetry.bus import Bus
 from redrive.telemetry.events import (
+    AlertFailed,
+    AlertTold,
     AuditWritten,
     AuthenticationFailed,
     DeliveriesAccepted,
@@ -112,6 +114,12 @@ def test_a_caller_cannot_make_a_series_for_a_method_of_its_own() -> None:
         (AuthenticationFailed("unknown"), named("authentication_failures_total"), 1),
         (IdentityProviderFailed("it is away"), named("identity_provider_failures_total"), 1),
         (StoreFailed("accept", "disk full"), named("store_failures_total"), 1),
+        (
+            AlertTold("dlq_growth", "acme", is_over=True),
+            named("alerts_total", kind="dlq_growth", state="resolved"),
+            1,
+        ),
+        (AlertFailed("ops", "it is retired"), named("alert_failures_total"), 1),
         (LoopFailed("worker", ValueError()), named("loop_failures_total", loop="worker"), 1),
     ],
 )

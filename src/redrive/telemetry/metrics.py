@@ -23,6 +23,7 @@ from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
 from redrive import __version__
+from redrive.domain.alerting import Kind
 from redrive.telemetry import events
 from redrive.telemetry.bus import Bus
 
@@ -58,7 +59,7 @@ class Metrics:
         self._request_seconds: defaultdict[str, _Histogram] = defaultdict(lambda: _Histogram(_REQUEST_BOUNDS))
         self._unauthenticated = 0
         self._identity_provider_failures = 0
-        self._alerts: defaultdict[tuple[str, str], int] = defaultdict(int)
+        self._alerts = {(kind.value, state): 0 for kind in Kind for state in ("raised", "resolved")}
         self._alert_failures = 0
         self._store_failures = 0
         self._loop_failures: defaultdict[str, int] = defaultdict(int)
