@@ -15,6 +15,7 @@ from redrive.client.bodies import write_batch, write_delivery
 from tests.client.peer import Canned, Peer
 
 ROOT = "/platform/integrations"
+NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
 
 CALLS: list[tuple[Callable[[Client], Answer], str, Any]] = [
@@ -62,6 +63,30 @@ CALLS: list[tuple[Callable[[Client], Answer], str, Any]] = [
         lambda c: c.import_delivery("b", {"event_type": "t", "payload": 1, "status": "dlq"}),
         f"POST {ROOT}/b/recovery/queue",
         {"event_type": "t", "payload": 1, "status": "dlq"},
+    ),
+    (lambda c: c.containment("b"), f"GET {ROOT}/b/containment", None),
+    (lambda c: c.contain("b", "why"), f"POST {ROOT}/b/containment", {"reason": "why"}),
+    (
+        lambda c: c.contain("b", "why", mode="reject", owner="ada", until=NOON, incident="4711"),
+        f"POST {ROOT}/b/containment",
+        {
+            "reason": "why",
+            "mode": "reject",
+            "owner": "ada",
+            "until": "2026-03-01T12:00:00.000Z",
+            "incident": "4711",
+        },
+    ),
+    (
+        lambda c: c.contain("b", "why", for_seconds=60),
+        f"POST {ROOT}/b/containment",
+        {"reason": "why", "for_seconds": 60},
+    ),
+    (lambda c: c.release("b", "why"), f"POST {ROOT}/b/containment/release", {"reason": "why"}),
+    (
+        lambda c: c.release("b", "why", rate_per_second=5.0, dry_run=True),
+        f"POST {ROOT}/b/containment/release",
+        {"reason": "why", "rate_per_second": 5.0, "dry_run": True},
     ),
     (lambda c: c.audit_events(request_id="r"), "GET /platform/audit/events?request_id=r", None),
     (lambda c: c.health(), "GET /healthz", None),
