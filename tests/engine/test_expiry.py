@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 
 import pytest
+from msgspec.structs import replace
 
 from redrive.audit.record import AuditEvent, EventType
 from redrive.domain.integration import Integration
@@ -220,6 +221,31 @@ async def test_a_person_who_was_faster_than_the_probe_is_right(harness: Harness,
     assert found is not None
     assert found.reason == "not yet"
     assert await events(harness, EventType.RELEASED) == []
+
+
+@pytest.mark.parametrize("is_healthy", [True, False])
+async def test_what_else_changed_of_its_traffic_meanwhile_does_not_keep_it_from_ending(
+    harness: Harness,
+    is_healthy: bool,  # noqa: FBT001 - pytest names it
+) -> None:
+    asked = []
+    await harness.integration("acme")
+    await contain(harness, "acme", seconds=HOUR)
+
+    async def probe(integration: Integration) -> Finding:
+        asked.append(integration.integration_id)
+        noted = replace(integration.traffic, version=integration.traffic.version + 1)
+        assert await harness.engine.catalogue.steer(integration, noted, [])
+        return Finding(is_healthy, "it answered")
+
+    harness.engine.expiry.probe = probe
+    harness.clock.move(HOUR)
+
+    await eventually(
+        lambda: when(bool(told(harness, ContainmentEnded if is_healthy else ContainmentExpired)))
+    )
+    assert asked == ["acme"]
+    assert harness.engine.catalogue.find("acme").sends == is_healthy
 
 
 async def test_a_release_is_forgotten_once_what_waited_is_sent(harness: Harness, prober: Prober) -> None:

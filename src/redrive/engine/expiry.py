@@ -32,6 +32,7 @@ from redrive.telemetry.events import (
 )
 
 DUTY: Final = "containment"
+TURNS: Final = 10
 REASON: Final = "the containment ran out and the receiver was found healthy"
 
 
@@ -91,34 +92,40 @@ class Expiry:
         if not await self.store.is_elected(DUTY, self.worker.owner):
             return
         finding = await self.probe(integration)
-        if finding.is_healthy:
-            await self._release(integration, containment, finding)
-        else:
-            await self._go_on(integration, containment, finding)
+        for _ in range(TURNS):
+            latest = self.catalogue.numbered(integration.number)
+            if latest.traffic.containment != containment:
+                return  # a person was faster, and is right
+            ends = self._release if finding.is_healthy else self._go_on
+            if await ends(latest, containment, finding):
+                return
+            await self.catalogue.refresh()  # the probe was noted there, or the breaker moved
 
-    async def _release(self, integration: Integration, containment: Containment, finding: Finding) -> None:
-        now = self.clock.now()
+    async def _release(self, integration: Integration, containment: Containment, finding: Finding) -> bool:
         rate = cautious_rate(integration.rate_per_second)
-        release = Release(rate, now, SYSTEM.id, REASON)
+        release = Release(rate, self.clock.now(), SYSTEM.id, REASON)
         traffic = replace(_with(integration, None), release=release)
-        if await self._written(integration, traffic, EventType.RELEASED, finding):
-            self.announce(ContainmentEnded(integration.integration_id, containment.owner, rate))
+        if not await self._written(integration, traffic, EventType.RELEASED, finding):
+            return False
+        self.announce(ContainmentEnded(integration.integration_id, containment.owner, rate))
+        return True
 
-    async def _go_on(self, integration: Integration, containment: Containment, finding: Finding) -> None:
-        goes_on = after_probe(containment, self.clock.now())
-        traffic = _with(integration, goes_on)
+    async def _go_on(self, integration: Integration, containment: Containment, finding: Finding) -> bool:
+        now = self.clock.now()
+        goes_on = after_probe(containment, now)
         kind = None if containment.probes else EventType.CONTAINMENT_EXPIRED  # told once
-        if await self._written(integration, traffic, kind, finding):
-            assert goes_on.probe_at is not None  # noqa: S101 - what `after_probe` is for
-            self.announce(
-                ContainmentExpired(
-                    integration.integration_id,
-                    containment.owner,
-                    goes_on.probes,
-                    finding.detail,
-                    goes_on.probe_at,
-                )
+        if not await self._written(integration, _with(integration, goes_on), kind, finding):
+            return False
+        self.announce(
+            ContainmentExpired(
+                integration.integration_id,
+                containment.owner,
+                goes_on.probes,
+                finding.detail,
+                goes_on.probe_at or now,
             )
+        )
+        return True
 
     async def _forget(self, integration: Integration, release: Release) -> None:
         """A lane finds by itself that its part is gone; here it is for all lanes, and those to come."""
@@ -131,7 +138,7 @@ class Expiry:
     async def _written(
         self, integration: Integration, traffic: Traffic, kind: EventType | None, finding: Finding
     ) -> bool:
-        """Unless a person was faster."""
+        """Unless its traffic has changed since it was read."""
         events = []
         if kind is not None:
             events.append(
