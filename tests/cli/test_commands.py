@@ -36,7 +36,8 @@ def test_these_are_the_commands() -> None:
         "integration rotate-secret", "key new", "key list", "key rotate",
         "group list", "group show", "group acknowledge", "group resolve", "group reopen", "group mute",
         "group comment", "queue list", "queue show", "queue replay", "queue import", "queue erase",
-        "queue edit",
+        "queue edit", "queue resolve", "replay plan", "replay run", "replay list", "replay show",
+        "replay items", "replay watch", "replay pause", "replay resume", "replay cancel", "replay rate",
     }  # fmt: skip
 
 

@@ -205,6 +205,33 @@ def erase(
     return ExitCode.OK
 
 
+@app.command(
+    help_epilogue='Example: redrive queue resolve billing rec_0e7xk2m4q9v1c --reason "order cancelled"'
+)
+def resolve(
+    integration_id: IntegrationId,
+    recovery_id: RecoveryId,
+    /,
+    *,
+    reason: Annotated[str, Parameter(help="Why; it is kept in the audit trail.")],
+    idempotency_key: Annotated[str | None, Parameter(help="Makes it safe to run this twice.")] = None,
+    correlation: Correlation = UNCORRELATED,
+    service: Service = HERE,
+    output: Output = "table",
+) -> int:
+    """Close a failed or dlq item for good: it is not sent again, and no longer waits for anyone."""
+    with calling(service) as client:
+        answer = client.resolve(
+            integration_id, recovery_id, reason, idempotency_key=idempotency_key, **correlation.ids()
+        )
+    if output != "table":
+        print_answer(answer, output)
+    else:
+        facts = {"recovery_id": recovery_id, "resolved": True, "reason": answer["reason"]}
+        print_facts({**facts, "request_id": answer["request_id"]})
+    return ExitCode.OK
+
+
 def is_outcome_unknown(stop: Stop) -> bool:
     """Whether a call may have had its effect, although it was not answered."""
     from redrive.client import ProblemError, ServiceUnreachable
