@@ -48,6 +48,7 @@ class Receiver:
         self.script = script
         self.ledger: list[Sent] = []
         self.closing = threading.Event()
+        self.health: Callable[[], int] = lambda: 200  # what a GET is answered
         self._server = _Server(("127.0.0.1", port), _Handler)
         self._server.receiver = self
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05})
@@ -132,6 +133,14 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header(name, value)
         self.end_headers()
         self.wfile.write(b"ok")
+
+    def do_GET(self) -> None:
+        """Somebody asks how it is."""
+        server: socketserver.BaseServer = self.server
+        assert isinstance(server, _Server)
+        self.send_response(server.receiver.health())
+        self.send_header("Content-Length", "0")
+        self.end_headers()
 
     def _written_down(self, receiver: Receiver) -> Sent:
         headers = {name.lower(): value for name, value in self.headers.items()}
