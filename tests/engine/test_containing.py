@@ -20,6 +20,7 @@ from redrive.engine.acting import Order
 from redrive.engine.containing import Released, Terms
 from redrive.engine.once import Key, Told
 from redrive.store.port import EventFilter, StoreUnavailable
+from redrive.store.sqlite import SqliteStore
 from redrive.telemetry.events import Operated, SendingSuspended
 from tests.engine.conftest import TRACE, Harness, answered, eventually, in_silence
 from tests.factories import NOW
@@ -382,6 +383,32 @@ async def test_what_waited_is_sent_at_the_rate_of_the_release_and_then_as_fast_a
     await harness.in_time(lambda: when(harness.engine.catalogue.find("acme").traffic.release is None))
     await harness.deliver("acme", 3)
     await eventually(lambda: when(harness.deliverer.sent("/acme") == 6))
+
+
+async def test_the_lanes_of_an_integration_share_the_rate_of_its_release(harness: Harness) -> None:
+    await harness.integration("acme", shards=4)
+    await contain(harness, "acme")
+    await harness.deliver("acme", 3)
+
+    await release(harness, "acme", 10.0)
+
+    worker, number = harness.engine.worker, harness.number("acme")
+    rates = [worker.lanes.pace(lane).rate_per_second for lane in worker.owned.lanes_of(number)]
+    assert sum(rate for rate in rates if rate is not None) == 10.0
+    assert len(rates) == (1 if isinstance(harness.store, SqliteStore) else 4)
+
+
+async def test_a_process_that_takes_lanes_over_keeps_to_the_rate_of_their_release(harness: Harness) -> None:
+    await harness.integration("acme")
+    await contain(harness, "acme")
+    await harness.deliver("acme", 3)
+    await release(harness, "acme", 1.0)
+    owned, lane = harness.engine.worker.owned, whole(harness.number("acme"))
+
+    owned.follow(frozenset())
+    owned.follow(frozenset({lane}))
+
+    assert harness.engine.worker.lanes.pace(lane).rate_per_second == 1.0
 
 
 async def test_a_release_that_drains_takes_another_rate(harness: Harness) -> None:

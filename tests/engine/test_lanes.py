@@ -295,7 +295,7 @@ def a_draining_lane(own_rate: float | None = None) -> Pace:
     """Released at NOW, to send its backlog at 10 a second."""
     lane = Pace(whole(1))
     lane.configure(8, own_rate, sends=False)
-    lane.configure(8, own_rate, sends=True, draining=Draining(NOW, 10.0))
+    lane.configure(8, own_rate, sends=True, release=Draining(NOW, 10.0))
     return lane
 
 
@@ -324,7 +324,7 @@ def test_a_release_ends_when_nothing_is_left_and_does_not_come_back() -> None:
     lane = a_draining_lane()
 
     lane.left(None)
-    lane.configure(8, None, sends=True, draining=Draining(NOW, 10.0))
+    lane.configure(8, None, sends=True, release=Draining(NOW, 10.0))
 
     assert lane.rate_per_second is None
 
@@ -333,7 +333,7 @@ def test_another_release_of_a_drained_lane_holds_again() -> None:
     lane = a_draining_lane()
     lane.left(None)
 
-    lane.configure(8, None, sends=True, draining=Draining(NOW + timedelta(hours=1), 5.0))
+    lane.configure(8, None, sends=True, release=Draining(NOW + timedelta(hours=1), 5.0))
 
     assert lane.rate_per_second == 5.0
 
@@ -345,6 +345,16 @@ def test_a_lane_that_was_anothers_meanwhile_keeps_to_the_release_until_it_has_lo
     lane.forget()
 
     assert lane.rate_per_second == 10.0
+
+
+def test_a_release_that_is_over_does_not_come_back_with_the_lane() -> None:
+    lane = a_draining_lane()
+    lane.left(None)
+    lane.configure(8, None, sends=True)
+
+    lane.forget()
+
+    assert lane.rate_per_second is None
 
 
 def test_a_release_that_was_forgotten_holds_no_more() -> None:

@@ -38,8 +38,8 @@ class Pace:
     next_due: datetime | None = field(default=None)
     is_behind: bool = False  # the last claim left something that was due
     own_rate: float | None = None
-    draining: Draining | None = None  # the release that it is held to, until its backlog is gone
-    drained: Draining | None = None  # the one whose backlog was gone
+    release: Draining | None = None  # it is held to that rate, until its backlog is gone
+    drained: Draining | None = None  # the release whose backlog was gone
 
     def configure(
         self,
@@ -47,7 +47,7 @@ class Pace:
         rate_per_second: float | None,
         *,
         sends: bool,
-        draining: Draining | None = None,
+        release: Draining | None = None,
     ) -> None:
         """Take over what the integration says now; one that starts to send again ramps up from one.
 
@@ -58,13 +58,13 @@ class Pace:
         elif self.window >= self.concurrency or concurrency < self.window:
             self.window = concurrency
         self.concurrency, self.sends = concurrency, sends
-        self.own_rate, self.draining = rate_per_second, None if draining == self.drained else draining
+        self.own_rate, self.release = rate_per_second, release
         self._keep_to_rate()
 
     def left(self, next_due: datetime | None) -> None:
         """The earliest that is left is due at *next_due*: a release ends with what was due when it began."""
-        if self.draining is not None and (next_due is None or next_due > self.draining.since):
-            self.drained, self.draining = self.draining, None
+        if self.release is not None and (next_due is None or next_due > self.release.since):
+            self.drained = self.release
             self._keep_to_rate()
 
     def room(self, elapsed: float) -> int:
@@ -99,12 +99,13 @@ class Pace:
     def forget(self) -> None:
         """Nothing is saved up, and no backlog is known to be gone: others may have been here."""
         self.tokens = self.refilled_at = 0.0
-        self.draining, self.drained = self.draining or self.drained, None
+        self.drained = None
         self._keep_to_rate()
 
     def _keep_to_rate(self) -> None:
-        rates = [self.own_rate, None if self.draining is None else self.draining.rate_per_second]
-        rate = min((rate for rate in rates if rate is not None), default=None)
+        rate = self.own_rate
+        if self.release is not None and self.release != self.drained:
+            rate = self.release.rate_per_second if rate is None else min(rate, self.release.rate_per_second)
         if rate != self.rate_per_second:
             self.rate_per_second = rate
             self.tokens = self.refilled_at = 0.0

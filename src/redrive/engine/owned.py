@@ -87,7 +87,7 @@ class Owned:
                 lane.of_count(concurrency),
                 None if rate is None else lane.of_rate(rate),
                 sends=integration.sends,
-                draining=(
+                release=(
                     None
                     if release is None
                     else Draining(release.since, lane.of_rate(release.rate_per_second))
