@@ -124,7 +124,6 @@ def test_a_release_is_answered_with_what_it_means(partner: Partner) -> None:
         "request_id": REQUEST_ID,
     }
     assert told["simulation"]["backlog"] == 1
-    assert {type(one["drain_seconds"]) for one in told["simulation"]["rates"]} == {float}
     until(lambda: len(partner.received) == 1)
 
 
