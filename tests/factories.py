@@ -215,7 +215,7 @@ def an_edit(item: Item, **fields: Any) -> Edit:
         "copy": copy,
         "of": item.edit_of or of.id,
         "events": (
-            an_event(EventType.EDITED, target_id=item.recovery_id),
+            an_event(EventType.EDITED, target_id=item.recovery_id, previous=item.head),
             an_event(EventType.EDITED, target_id=recovery_id(copy.id)),
         ),
     }

@@ -41,6 +41,11 @@ async def found(store: StoreUnderTest, number: int, item_id: ItemId) -> Item:
     return item
 
 
+async def place(store: StoreUnderTest, number: int, item: Item) -> Item:
+    """The item as it stands, whatever was written of it in the audit log since."""
+    return replace(await found(store, number, item.delivery.id), head=item.head)
+
+
 async def a_dead(store: StoreUnderTest, owner: int, number: int) -> Item:
     return await found(store, number, (await a_dead_item(store, owner, number)).id)
 
@@ -75,7 +80,7 @@ async def test_a_copy_is_an_item_of_its_own_that_is_due_and_the_original_keeps_i
     copy = await found(store, number, edit.copy.id)
     assert copy.delivery == edit.copy
     assert (copy.status, copy.cycle, copy.attempt_count) == (Status.PENDING, 1, 0)
-    assert await found(store, number, item.delivery.id) == replace(item, edited_as=edit.copy.id)
+    assert await place(store, number, item) == replace(item, edited_as=edit.copy.id)
     assert sorted(await events_of(store, EventFilter(event_type=EventType.EDITED)), key=lambda e: e.id) == [
         *edit.events
     ]
@@ -91,7 +96,7 @@ async def test_when_the_copy_succeeds_the_original_is_superseded_and_told_so(
 
     assert await end(store, await claimed(store, owner, number))
 
-    after = await found(store, number, item.delivery.id)
+    after = await place(store, number, item)
     assert after == replace(item, superseded_by=copy)
     assert after.is_done
     [event] = await events_of(store, EventFilter(event_type=EventType.SUPERSEDED))
@@ -107,7 +112,7 @@ async def test_what_is_superseded_is_not_sent_again(store: StoreUnderTest, numbe
     await end(store, await claimed(store, owner, number))
 
     assert not await store.replay(a_replay(item.delivery), None)
-    assert not await store.edit(an_edit(item), None)
+    assert not await store.edit(an_edit(await found(store, number, item.delivery.id)), None)
     done = await store.queue(number, QueueFilter(status=Status.DLQ, done=False), limit=10, below=None)
     assert done.rows == []
 
@@ -120,10 +125,10 @@ async def test_after_a_copy_that_failed_everything_may_be_sent_again(
     copy = await edited(store, item)
     await end(store, await claimed(store, owner, number), step)
 
-    assert await found(store, number, item.delivery.id) == item
+    assert await place(store, number, item) == item
     assert await events_of(store, EventFilter(event_type=EventType.SUPERSEDED)) == []
     assert (await found(store, number, copy)).status is step.status
-    assert await store.edit(an_edit(item), None)
+    assert await store.edit(an_edit(await found(store, number, item.delivery.id)), None)
 
 
 async def test_a_copy_that_is_to_be_retried_keeps_the_place(
@@ -134,7 +139,7 @@ async def test_a_copy_that_is_to_be_retried_keeps_the_place(
 
     await end(store, await claimed(store, owner, number), later())
 
-    assert await found(store, number, item.delivery.id) == replace(item, edited_as=copy)
+    assert await place(store, number, item) == replace(item, edited_as=copy)
 
 
 async def test_while_a_copy_is_under_way_nothing_else_is(
@@ -144,7 +149,10 @@ async def test_while_a_copy_is_under_way_nothing_else_is(
     await edited(store, item)
     before = await found(store, number, item.delivery.id)
 
-    sent = [await store.replay(a_replay(item.delivery), a_once()), await store.edit(an_edit(item), a_once())]
+    sent = [
+        await store.replay(a_replay(item.delivery), a_once()),
+        await store.edit(an_edit(before), a_once()),
+    ]
 
     assert sent == [False, False]
     assert await found(store, number, item.delivery.id) == before
@@ -197,7 +205,7 @@ async def test_a_replay_of_a_copy_that_has_moved_on_takes_no_place(
     assert not await store.replay(a_replay(failed.delivery, cycle=2, edit_of=item.delivery.id), None)
     assert not await store.edit(an_edit(failed, cycle=2), None)
 
-    assert await found(store, number, item.delivery.id) == item
+    assert await place(store, number, item) == item
 
 
 async def test_one_success_supersedes_the_original_and_every_copy_that_failed(
@@ -228,7 +236,7 @@ async def test_a_claim_that_was_lost_supersedes_nothing(
 
     assert not await end(store, late)
 
-    assert await found(store, number, item.delivery.id) == replace(item, edited_as=copy)
+    assert await place(store, number, item) == replace(item, edited_as=copy)
     assert await events_of(store, EventFilter(event_type=EventType.SUPERSEDED)) == []
 
 
@@ -239,8 +247,9 @@ async def test_the_event_stands_behind_what_was_written_of_the_original_before(
     await edited(store, item)
     claim = await claimed(store, owner, number)
     ahead = EventId(store.ids.next(store.clock.now()) + (1 << 40))
-    resolved = an_event(EventType.RESOLVED, id=ahead, target_id=item.recovery_id)
-    await store.resolve(item, Resolution(NOW, "ops", "by phone"), resolved, None)
+    item = await found(store, number, item.delivery.id)
+    resolved = an_event(EventType.RESOLVED, id=ahead, target_id=item.recovery_id, previous=item.head)
+    assert await store.resolve(item, Resolution(NOW, "ops", "by phone"), resolved, None)
 
     assert await end(store, claim)
 
@@ -284,7 +293,22 @@ async def test_what_is_closed_for_good_is_not_corrected(
     else:
         await store.erase(item, Erasure(NOW, "dpo", "request 4711"), an_event(), None)
 
+    assert not await store.edit(an_edit(await found(store, number, item.delivery.id)), None)
+
+
+async def test_a_correction_whose_event_does_not_follow_the_last_of_its_item_changes_nothing(
+    store: StoreUnderTest, number: int, owner: int
+) -> None:
+    item = await a_dead(store, owner, number)
+    await store.note([an_event(target_id=item.recovery_id)])
+
     assert not await store.edit(an_edit(item), None)
+    assert await found(store, number, item.delivery.id) == replace(item, head=await head_of(store, item))
+
+
+async def head_of(store: StoreUnderTest, item: Item) -> str:
+    [event, *_] = await events_of(store, EventFilter(target_id=item.recovery_id))
+    return digest_of(record_of(event)).hex()
 
 
 async def test_nothing_is_corrected_through_another_integration(
@@ -345,10 +369,11 @@ async def test_of_a_replay_of_a_failed_copy_and_a_new_correction_at_once_one_hap
         copy = await edited(store, item)
         await end(store, await claimed(store, owner, number), EXHAUSTED)
         failed = await found(store, number, copy)
+        original = await found(store, number, item.delivery.id)
 
         done = await asyncio.gather(
             store.replay(a_replay(failed.delivery, edit_of=item.delivery.id), None),
-            store.edit(an_edit(item), None),
+            store.edit(an_edit(original), None),
             store.edit(an_edit(failed), None),
             store.replay(a_replay(item.delivery), None),
         )

@@ -8,7 +8,7 @@ from redrive.store.port import Edit, Replay
 from redrive.store.postgres import operate
 from redrive.store.postgres.connection import Connection
 from redrive.store.postgres.read import items
-from redrive.store.postgres.work import SQL, write_last_events
+from redrive.store.postgres.work import SQL, follows, write_last_events
 from redrive.store.rows import delivery_row
 from redrive.store.superseding import Ended, Ids, superseded
 
@@ -20,6 +20,8 @@ async def edit(connection: Connection, edit: Edit) -> bool:
         return False
     judged = (edit.id, copy.integration, edit.status.value, edit.cycle)
     if not await connection.fetch(SQL["is_correctable"], *judged):
+        return False
+    if not await follows(connection, edit.events[0]):
         return False
     await connection.execute(SQL["take_place"], copy.integration, edit.of, copy.id)
     await connection.execute(SQL["insert_copy"], *delivery_row(copy), edit.of)
@@ -66,6 +68,7 @@ async def _supersede(connection: Connection, copy: Ended, ids: Ids) -> None:
     numbers = await family(connection, copy.integration, copy.of)
     for item in await items(connection, copy.integration, numbers, whole=False):
         event = superseded(copy, item, ids)
-        [event] = chained(event, after=await connection.fetchval(SQL["head_of"], event.target_id))
+        head: bytes | None = await connection.fetchval(SQL["head"], event.target_id)
+        [event] = chained(event, after=None if head is None else head.hex())
         await write_last_events(connection, [event])
         await connection.execute(SQL["supersede"], copy.integration, item.delivery.id, copy.id)

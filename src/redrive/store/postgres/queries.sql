@@ -779,10 +779,6 @@ SELECT id FROM dead WHERE integration = $1 AND superseded_by IS NULL
    AND id IN (SELECT $2::bigint UNION ALL SELECT item FROM edit WHERE integration = $1 AND original = $2)
  ORDER BY id FOR UPDATE
 
--- name: head_of
-SELECT encode(digest, 'hex') FROM audit WHERE (target_id, id) >= ($1, 0) AND (target_id, id) < ($1, 9223372036854775807)
- ORDER BY target_id DESC, id DESC LIMIT 1
-
 -- name: supersede
 UPDATE dead SET superseded_by = $3, edited_as = NULL WHERE integration = $1 AND id = $2
 
