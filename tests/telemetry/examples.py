@@ -68,6 +68,7 @@ ONE_OF_EACH: tuple[events.Event, ...] = (
     events.ContainmentExpired("acme", "ada", 1, "it answered 503", NOON),
     events.ContainmentEnded("acme", "ada", 5.0),
     events.ReleaseDrained("acme"),
+    events.ChainBroken("acme", "rec_1", "altered", "evt_1 was altered"),
     events.AuditWritten("platform.integration.created"),
     events.Operated("platform.integration.created", "ada", "acme", "acme", "req-1"),
     A_REQUEST,

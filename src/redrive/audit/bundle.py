@@ -184,9 +184,14 @@ class Reader:
         self._parts: dict[str, Part] = {}
         self._expected = 1
         self._gaps: set[int] = set()
-        self._has_ended = False
+        self.has_ended = False
         self._forgotten_before = 0
         self._group: _Group | None = None
+
+    @property
+    def lines(self) -> int:
+        """How many were read, but for the manifest."""
+        return self._whole.lines
 
     def take(self, raw: bytes) -> Iterator[Finding]:
         """The next line, with its break; NoBundle when the first is not that of an evidence file."""
@@ -198,7 +203,7 @@ class Reader:
             yield from self._close(line, raw)
             return
         self._whole.take(raw)
-        if self._has_ended:
+        if self.has_ended:
             yield _of_line(Wrong.FORKED, number, f"line {number} was added behind the manifest")
         if line is None:
             yield _of_line(Wrong.ALTERED, number, f"line {number} was altered: it cannot be read")
@@ -216,7 +221,7 @@ class Reader:
     def end(self) -> Iterator[Finding]:
         """What shows only when there are no more lines."""
         yield from self._end_group()
-        if not self._has_ended:
+        if not self.has_ended:
             detail = "the file ends before its manifest: lines are missing at its end"
             yield _of_line(Wrong.MISSING, self._whole.lines + 1, detail)
         for number in sorted(self._gaps):
@@ -267,7 +272,7 @@ class Reader:
         self._group = None
 
     def _close(self, line: _Line, raw: bytes) -> Iterator[Finding]:
-        self._has_ended = True
+        self.has_ended = True
         found = {kind: part.told() for kind, part in self._parts.items()}
         self._gaps.update(range(self._expected, min(line.line, self._expected + _MOST_GAPS)))
         if {"lines": line.lines, "digest": line.digest} != self._whole.told():

@@ -179,9 +179,9 @@ class Chain:
         )
 
     def _keep(self, record: Record, told: Told | None) -> None:
-        if told is not None and record.digest is not None:
+        if told is not None and record.digest is not None and self._is_chained:
             self._followers.setdefault(told.names, record.event_id)
-        if record.digest is not None:
+        if record.digest is not None and self._is_chained:
             self._names.setdefault(record.digest.hex(), record.event_id)
         self.last, self.told = record, told
         self.length += 1

@@ -50,6 +50,7 @@ class EventType(StrEnum):
     REPLAY_CANCELLED = "platform.integration.replay_job.cancelled"
     REPLAY_COMPLETED = "platform.integration.replay_job.completed"
     EVIDENCE_EXPORTED = "platform.integration.evidence_exported"
+    CHAIN_BROKEN = "platform.integration.chain_broken"
     ACCESS_DENIED = "platform.integration.access_denied"
 
 
@@ -86,6 +87,7 @@ WHEN: dict[EventType, str] = {
     EventType.REPLAY_CANCELLED: "a person cancelled a job: what was replayed stays so",
     EventType.REPLAY_COMPLETED: "every item of a job has its outcome",
     EventType.EVIDENCE_EXPORTED: "an evidence file was handed out: of an item, or of a cut of this log",
+    EventType.CHAIN_BROKEN: "an item's audit records were found altered, missing or out of order",
     EventType.ACCESS_DENIED: "a call was refused with 403",
 }
 

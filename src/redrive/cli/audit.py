@@ -17,6 +17,31 @@ if TYPE_CHECKING:
     from redrive.client.client import EventQuery
 
 app = App(name="audit", help_epilogue="Each command has its own --help, with an example.")
+app.command(
+    "redrive.cli.evidence:export",
+    help=(
+        "Make an evidence file: items with their attempts, audit records, and what concerned them.\n\n"
+        "Of what an incident, an integration or a call touched, or of one item. It is verified while it is "
+        "written, and can be verified again anywhere. docs/guides/evidence.md describes the file.\n\n"
+        "Exit 6: something is wrong with the records in it; it is told which."
+    ),
+    help_epilogue=(
+        "Example: redrive audit export --incident INC-42 --out inc-42.jsonl\n"
+        "Example: redrive audit export --integration billing --recovery-id rec_… --out rec.jsonl"
+    ),
+)
+app.command(
+    "redrive.cli.evidence:verify",
+    help=(
+        "Find audit records that were altered, are missing or out of order.\n\n"
+        "In an evidence file, which needs no database; or, with --live, in the database itself, also while "
+        "the service runs. Exit 6: something was found."
+    ),
+    help_epilogue=(
+        "Example: redrive audit verify inc-42.jsonl\n"
+        "Example: redrive audit verify --live --database sqlite:////var/lib/redrive/redrive.db"
+    ),
+)
 _COMMON = "platform.integration."
 
 

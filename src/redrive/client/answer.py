@@ -40,6 +40,11 @@ def read(reply: Reply) -> Answer:
     return Answer(value, reply)
 
 
+def refusal(reply: Reply) -> ProblemError:
+    """The error that an answer other than a 2xx stands for."""
+    return _problem(reply, _parse(reply.body))
+
+
 def _parse(body: bytes) -> Any:
     try:
         return json.loads(body)

@@ -7,7 +7,7 @@ from types import TracebackType
 from typing import Any, Final, Self, TypedDict, Unpack
 from urllib.parse import quote, urlencode
 
-from redrive.client.answer import Answer, read
+from redrive.client.answer import Answer, read, refusal
 from redrive.client.bodies import Delivery, instant, write, write_batch, write_delivery, write_object
 from redrive.client.errors import BadArgument, ServiceUnreachable
 from redrive.client.transport import Transport
@@ -599,6 +599,34 @@ class Client:
         """Every audit event that matches, newest first, page by page; `limit` is the size of a page."""
         return self._each("/platform/audit/events", "events", query, {})
 
+    # evidence
+
+    def evidence(
+        self, integration_id: str, recovery_id: str, **correlation: Unpack[Correlation]
+    ) -> Iterator[bytes]:
+        """The evidence file of one item, in pieces. Without its last line, a manifest, it is not whole."""
+        path = _under(integration_id, "recovery", "queue", recovery_id, "evidence")
+        return self._stream(path, {}, correlation)
+
+    def audit_export(
+        self,
+        *,
+        incident: str | None = None,
+        integration_id: str | None = None,
+        request_id: str | None = None,
+        since: datetime | str | None = None,
+        until: datetime | str | None = None,
+    ) -> Iterator[bytes]:
+        """The evidence file of an incident, an integration or a call (one of them), in pieces."""
+        query = {
+            "incident": incident,
+            "integration_id": integration_id,
+            "request_id": request_id,
+            "since": since,
+            "until": until,
+        }
+        return self._stream("/platform/audit/export", query, {})
+
     # the service itself
 
     def health(self) -> Answer:
@@ -613,6 +641,11 @@ class Client:
         asked = urlencode({name: _word(value) for name, value in query.items() if value is not None})
         target = f"{path}?{asked}" if asked else path
         return self._call("GET", target, None, _correlate(correlation), repeatable=True)
+
+    def _stream(self, path: str, query: Mapping[str, Any], correlation: Correlation) -> Iterator[bytes]:
+        asked = urlencode({name: _word(value) for name, value in query.items() if value is not None})
+        target = f"{path}?{asked}" if asked else path
+        return self._transport.stream(target, self._headers(_correlate(correlation)), refusal)
 
     def _each(
         self, path: str, rows: str, query: Mapping[str, Any], correlation: Correlation
@@ -643,20 +676,21 @@ class Client:
         *,
         repeatable: bool = False,
     ) -> Answer:
-        headers |= self._authorization | {
-            "Accept": "application/json",
-            "User-Agent": "redrive-client",
-        }
         if body is not None:
             headers["Content-Type"] = "application/json"
-        for name, value in headers.items():
-            if not _HEADER_VALUE.fullmatch(value):
-                raise BadArgument(f"{_ARGUMENTS.get(name, name)} must be visible ASCII characters")
+        headers = self._headers(headers | {"Accept": "application/json"})
         try:
             return read(self._transport.exchange(method, path, headers, body, repeatable=repeatable))
         except ServiceUnreachable as error:
             error.maybe_sent &= method != "GET"  # a read has no effect to look for
             raise
+
+    def _headers(self, headers: dict[str, str]) -> dict[str, str]:
+        headers |= self._authorization | {"User-Agent": "redrive-client"}
+        for name, value in headers.items():
+            if not _HEADER_VALUE.fullmatch(value):
+                raise BadArgument(f"{_ARGUMENTS.get(name, name)} must be visible ASCII characters")
+        return headers
 
 
 _ARGUMENTS = {

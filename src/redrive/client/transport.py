@@ -7,13 +7,14 @@ when the first was lost. A timeout is never followed by a second sending: the se
 import http.client
 import select
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from urllib.parse import urlsplit
 
 from redrive.client.answer import Reply
 from redrive.client.errors import BadArgument, ServiceUnreachable
 
+_PIECE = 64 * 1024  # bytes
 _LOST = (ConnectionError, http.client.IncompleteRead)
 
 
@@ -59,6 +60,30 @@ class Transport:
         except ServiceUnreachable as error:
             error.maybe_sent = True  # the first sending may have arrived
             raise
+
+    def stream(
+        self, path: str, headers: Mapping[str, str], refused: Callable[[Reply], Exception]
+    ) -> Iterator[bytes]:
+        """The answer to a GET in pieces, as they come; ServiceUnreachable when it breaks off.
+
+        What is not a 200 is read whole, and raised as what *refused* makes of it.
+        """
+        connection = self._connect()
+        try:
+            connection.request("GET", self._prefix + path, headers=dict(headers))
+            response = connection.getresponse()
+            if response.status != 200:
+                received = {name.lower(): value for name, value in response.getheaders()}
+                raise refused(Reply(response.status, received, response.read()))
+            while piece := response.read(_PIECE):
+                yield piece
+        except http.client.IncompleteRead as error:
+            broken = ConnectionError(0, "the answer broke off in the middle")
+            raise self._unreachable(broken, maybe_sent=False) from error
+        except (OSError, http.client.HTTPException) as error:
+            raise self._unreachable(error, maybe_sent=False) from error
+        finally:
+            connection.close()
 
     def close(self) -> None:
         """Close the connections that are not in use."""

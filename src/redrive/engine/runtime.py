@@ -25,6 +25,7 @@ from redrive.engine.provider import Provider
 from redrive.engine.replays import Replays
 from redrive.engine.stepping import Stepper
 from redrive.engine.tools import Tools
+from redrive.engine.verifying import SpotCheck
 from redrive.engine.worker import Worker
 from redrive.store.port import StoreOwned, StoreUnavailable
 from redrive.telemetry.events import DrainStarted, LoopFailed
@@ -34,6 +35,7 @@ RENEWALS = 7  # in the time a lease lasts, at least
 WATCH_SECONDS = 0.5
 BALANCE_SECONDS = 1.0
 PRUNE_SECONDS = 600.0
+CHAINS_SECONDS = 60.0
 ALERT_SECONDS = 5.0
 CONTAINMENT_SECONDS = 1.0
 KEYS_KEPT = timedelta(days=7)
@@ -89,6 +91,7 @@ class Engine:
         self.operate = Operate(tools, self.catalogue, self.ingest, self.worker)
         self.editing = Editing(tools, self.catalogue, self.worker)
         self.look = Look(tools, self.catalogue)
+        self.spot_check = SpotCheck(tools, self.worker)
         self.evidence = Evidence(tools, self.catalogue, self.look)
         self.containing = Containing(tools, self.catalogue, self.membership)
         self.expiry = Expiry(tools, self.catalogue, self.worker)
@@ -116,6 +119,7 @@ class Engine:
             self._every(WATCH_SECONDS, "watch", self.membership.watch),
             self._every(BALANCE_SECONDS, "balance", self.membership.balance),
             self._every(PRUNE_SECONDS, "prune", self._prune),
+            self._every(CHAINS_SECONDS, "chains", self.spot_check.look),
             self._every(CONTAINMENT_SECONDS, "containment", self.expiry.look_after),
             self.stepper.run(),
             self._every(ALERT_SECONDS, "alerts", self.alerts.look),

@@ -116,6 +116,18 @@ class ReleaseDrained(Struct, frozen=True):
     integration_id: str
 
 
+class ChainBroken(Struct, frozen=True):
+    """The audit records of an item were altered, are missing or out of order; the first of what was found.
+
+    No `integration_id`: none of its records can be read.
+    """
+
+    integration_id: str | None
+    target_id: str
+    finding: str
+    detail: str
+
+
 class AuditWritten(Struct, frozen=True):
     """An audit event became durable."""
 
@@ -221,6 +233,7 @@ Event = (
     | ContainmentExpired
     | ContainmentEnded
     | ReleaseDrained
+    | ChainBroken
     | AuditWritten
     | Operated
     | RequestHandled

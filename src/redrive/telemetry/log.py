@@ -147,6 +147,15 @@ def _release_drained(event: events.ReleaseDrained) -> Fields:
     return {"integration_id": event.integration_id}
 
 
+def _chain_broken(event: events.ChainBroken) -> Fields:
+    return {
+        "integration_id": event.integration_id,
+        "target_id": event.target_id,
+        "finding": event.finding,
+        "detail": event.detail,
+    }
+
+
 def _audit_written(event: events.AuditWritten) -> Fields:
     return {"event_type": str(event.event_type)}
 
@@ -243,6 +252,7 @@ LINES: Final[dict[type, Line]] = {
     events.ContainmentExpired: Line(ERROR, _containment_expired),
     events.ContainmentEnded: Line(WARNING, _containment_ended),
     events.ReleaseDrained: Line(INFO, _release_drained),
+    events.ChainBroken: Line(ERROR, _chain_broken),
     events.AuditWritten: Line(DEBUG, _audit_written),
     events.Operated: Line(INFO, _operated),
     events.RequestHandled: Line(_request_level, _request_handled),

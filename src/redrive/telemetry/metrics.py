@@ -54,6 +54,7 @@ class Metrics:
         self._leases_lost = 0
         self._suspensions = 0
         self._blocked = 0
+        self._chains_broken = 0
         self._audit: defaultdict[str, int] = defaultdict(int)
         self._requests: defaultdict[tuple[str, str, int], int] = defaultdict(int)
         self._request_seconds: defaultdict[str, _Histogram] = defaultdict(lambda: _Histogram(_REQUEST_BOUNDS))
@@ -72,6 +73,7 @@ class Metrics:
         bus.subscribe(events.LeasesLost, self._on_leases_lost)
         bus.subscribe(events.SendingSuspended, self._on_suspended)
         bus.subscribe(events.TargetBlocked, self._on_blocked)
+        bus.subscribe(events.ChainBroken, self._on_chain_broken)
         bus.subscribe(events.AuditWritten, self._on_audit)
         bus.subscribe(events.RequestHandled, self._on_request)
         bus.subscribe(events.AuthenticationFailed, self._on_unauthenticated)
@@ -102,6 +104,9 @@ class Metrics:
 
     def _on_blocked(self, _event: events.TargetBlocked) -> None:
         self._blocked += 1
+
+    def _on_chain_broken(self, _event: events.ChainBroken) -> None:
+        self._chains_broken += 1
 
     def _on_audit(self, event: events.AuditWritten) -> None:
         self._audit[event.event_type] += 1
@@ -136,6 +141,9 @@ class Metrics:
         attempts = [((result,), count) for result, count in self._attempts.items()]
         yield _counts("attempts", "Finished attempts, by what they led to.", ["outcome"], attempts)
         yield _seconds("attempt_duration", "How long attempts took.", [], [((), self._attempt_seconds)])
+        yield _count(
+            "chains_broken", "Items whose audit records were found altered or missing.", self._chains_broken
+        )
         yield _count("leases_lost", "Claims taken over from dead processes.", self._leases_lost)
         waits = "Times a fault of our own made an integration wait."
         yield _count("sending_suspended", waits, self._suspensions)
