@@ -42,7 +42,7 @@ from redrive.domain.replay_pace import (
     decide,
     refill,
 )
-from redrive.domain.replay_plan import Candidate, Drafting, Skip, estimate_seconds, judge
+from redrive.domain.replay_plan import Candidate, Drafting, Kin, Skip, estimate_seconds, judge
 from tests.factories import NOW
 
 STATES = st.sampled_from(ItemState)
@@ -194,6 +194,7 @@ def test_nobody_tells_an_eta_from_a_few_outcomes() -> None:
         ({"is_open": True, "cycle": 0}, Skip.UNFINISHED),
         ({"cycle": 0, "died_at": None}, Skip.SUCCEEDED_SINCE),
         ({"is_resolved": True}, Skip.RESOLVED),
+        *[({"kin": kin}, Skip(kin)) for kin in Kin],
         ({"cycle": 3}, None),
         ({"cycle": 4}, Skip.LOOPED),
         ({"died_at": NOW + timedelta(milliseconds=1)}, Skip.DIED_SINCE),

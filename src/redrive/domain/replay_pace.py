@@ -97,7 +97,8 @@ def _decide_canary(job: Job, figures: Figures, *, room: int) -> Decision:
             ReplayState.HALTED,
             f"{failed} of {size} items of the canary failed; {must} had to succeed",
         )
-    if missing := min(size - len(tried), room if figures.sends else 0):
+    missing = min(size - len(tried), room if figures.sends else 0)
+    if missing > 0:
         return Release(missing, tuple(left[:missing]))
     if len(tried) >= size and all(one.is_told for one in tried):
         return Become(ReplayState.RUNNING, f"{size - failed} of {size} items of the canary succeeded")

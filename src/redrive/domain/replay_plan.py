@@ -23,13 +23,23 @@ class Skip(StrEnum):
     SUCCEEDED_SINCE = "succeeded_since"
     UNFINISHED = "unfinished"  # it is still, or again, being retried
     RESOLVED = "resolved"
-    EDITED = "edited"  # a corrected copy stands in for it, or it is one itself: those are replayed one by one
+    SUPERSEDED = "superseded"  # a corrected copy of it succeeded
+    CORRECTED = "corrected"  # a corrected copy of it is under way
+    COPY = "corrected_copy"  # it is one itself, which is replayed by itself
     LOOPED = "looped"
     DIED_SINCE = "died_since"  # after the moment that was planned for
     IN_ANOTHER_JOB = "in_another_job"
     CONTAINED = "contained"  # its integration does not send
     REPLAYED_SINCE = "replayed_since"
     SAME_REQUEST = "same_request_id"  # this call's request id opened an earlier cycle of it
+
+
+class Kin(StrEnum):
+    """How an item stands to a corrected copy."""
+
+    SUPERSEDED = "superseded"
+    CORRECTED = "corrected"
+    COPY = "corrected_copy"
 
 
 class Candidate(Struct, frozen=True, gc=False):
@@ -45,7 +55,7 @@ class Candidate(Struct, frozen=True, gc=False):
     size: int
     is_erased: bool = False
     is_open: bool = False
-    is_edited: bool = False
+    kin: Kin | None = None
 
 
 def judge(one: Candidate, *, as_of: datetime, sends: bool) -> Skip | None:
@@ -60,8 +70,8 @@ def judge(one: Candidate, *, as_of: datetime, sends: bool) -> Skip | None:
         return Skip.SUCCEEDED_SINCE
     if one.is_resolved:
         return Skip.RESOLVED
-    if one.is_edited:
-        return Skip.EDITED
+    if one.kin is not None:
+        return Skip(one.kin)
     if one.cycle >= LOOPED_CYCLE:
         return Skip.LOOPED
     if one.died_at is None or one.died_at > as_of:

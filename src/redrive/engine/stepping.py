@@ -267,8 +267,8 @@ def _skip(one: Waiting) -> Skip | None:
         return Skip.REPLAYED_SINCE
     if one.is_resolved:
         return Skip.RESOLVED
-    if one.is_edited:
-        return Skip.EDITED
+    if one.kin is not None:
+        return Skip(one.kin)
     return Skip.SAME_REQUEST if one.same_request else None
 
 

@@ -1,6 +1,6 @@
 """Jobs between values and rows: what is a column stands there, everything else in `config` as JSON."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -10,13 +10,11 @@ from redrive.domain.ids import EventId, ItemId, recovery_id
 from redrive.domain.item import Status
 from redrive.domain.replay import ItemState, Job, Progress, ReplayState
 from redrive.domain.replay_pace import Tried
-from redrive.domain.replay_plan import Candidate
+from redrive.domain.replay_plan import Candidate, Kin
 from redrive.store.port import StoreInconsistent
 from redrive.store.replays import ItemRow, Waiting
 from redrive.store.rows import Row, from_ms, to_choice
 
-_RESOLVED: Final = 1  # why a dead item is not replayed, as queries say it
-_EDITED: Final = 2
 _encoder: Final = msgspec.json.Encoder()
 _jobs: Final = msgspec.json.Decoder(Job)
 
@@ -41,19 +39,31 @@ def to_job(row: Row) -> Job:
 
 def to_candidate(row: Row) -> Candidate:
     """From the columns of `replay_candidates`."""
-    number, cycle, risk, died_at, closed, busy, event_type, size, erased, is_open = row
+    (
+        number,
+        cycle,
+        risk,
+        died_at,
+        resolved,
+        busy,
+        event_type,
+        size,
+        erased,
+        is_open,
+        *kin,
+    ) = row
     return Candidate(
         id=ItemId(number),
         cycle=cycle,
         risk=risk,
         died_at=from_ms(died_at) if cycle else None,
-        is_resolved=closed == _RESOLVED,
-        is_edited=closed == _EDITED,
+        is_resolved=bool(resolved),
         is_busy=bool(busy),
         event_type=event_type,
         size=size,
         is_erased=bool(erased),
         is_open=bool(is_open),
+        kin=_kin(kin),
     )
 
 
@@ -79,7 +89,7 @@ def to_tried(row: Row) -> Tried:
 
 def to_waiting(row: Row, heads: Mapping[str, tuple[Any, ...]]) -> Waiting:
     """From the columns of `next_waiting`; *heads*: the last event of each name, and its digest."""
-    (item, planned, status, cycle, attempt, code, closed, is_open, erased, request_id, same) = row
+    (item, planned, status, cycle, attempt, code, resolved, is_open, erased, request_id, same, *kin) = row
     head, digest = heads.get(recovery_id(item), (None, None))
     return Waiting(
         item=ItemId(item),
@@ -88,12 +98,18 @@ def to_waiting(row: Row, heads: Mapping[str, tuple[Any, ...]]) -> Waiting:
         cycle=cycle,
         attempt=attempt,
         failure_code=code,
-        is_resolved=closed == _RESOLVED,
-        is_edited=closed == _EDITED,
+        is_resolved=bool(resolved),
         is_open=bool(is_open),
         is_erased=bool(erased),
         request_id=request_id,
         same_request=bool(same),
+        kin=_kin(kin),
         head=None if head is None else EventId(head),
         head_digest=None if digest is None else bytes(digest).hex(),
     )
+
+
+def _kin(columns: Sequence[Any]) -> Kin | None:
+    """From whether it is superseded, corrected, and a copy itself."""
+    kinds = (Kin.SUPERSEDED, Kin.CORRECTED, Kin.COPY)
+    return next((kind for kind, holds in zip(kinds, columns, strict=True) if holds), None)

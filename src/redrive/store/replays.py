@@ -11,7 +11,7 @@ from redrive.domain.ids import EventId, ItemId, JobId
 from redrive.domain.item import Status
 from redrive.domain.replay import ItemState, Job, Order, Progress, Wanted
 from redrive.domain.replay_pace import Figures
-from redrive.domain.replay_plan import Candidate, Frozen
+from redrive.domain.replay_plan import Candidate, Frozen, Kin
 from redrive.store.port import Once
 
 
@@ -29,11 +29,11 @@ class Waiting(Struct, frozen=True):
     attempt: int
     failure_code: str | None
     is_resolved: bool
-    is_edited: bool  # something stands in for it, or it is a corrected copy
     is_open: bool
     is_erased: bool
     request_id: str | None  # of the delivery; None: there is no such item any more
     same_request: bool
+    kin: Kin | None
     head: EventId | None
     head_digest: str | None
 

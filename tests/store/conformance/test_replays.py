@@ -25,7 +25,7 @@ from redrive.domain.replay import (
     Run,
     Wanted,
 )
-from redrive.domain.replay_plan import Candidate, Frozen, Skip, judge
+from redrive.domain.replay_plan import Candidate, Frozen, Kin, Skip, judge
 from redrive.store.port import AlreadyAnswered, EventFilter
 from redrive.store.replays import Batch, Next
 from tests.factories import (
@@ -89,10 +89,9 @@ async def planned(store: StoreUnderTest, number: int, deliveries: Sequence[Deliv
     return job
 
 
-async def running(store: StoreUnderTest, number: int, deliveries: Sequence[Delivery]) -> Job:
-    """A job on these that runs without a canary."""
-    job = await planned(store, number, deliveries)
-    job = a_change(
+def run(job: Job) -> Job:
+    """The plan, run without a canary."""
+    return a_change(
         job,
         state=ReplayState.RUNNING,
         run=RUN,
@@ -100,6 +99,11 @@ async def running(store: StoreUnderTest, number: int, deliveries: Sequence[Deliv
         canary_passed=True,
         watched_from=NOW,
     )
+
+
+async def running(store: StoreUnderTest, number: int, deliveries: Sequence[Delivery]) -> Job:
+    """A job on these that runs without a canary."""
+    job = run(await planned(store, number, deliveries))
     assert await store.replays.change_job(job, [])
     return job
 
@@ -168,7 +172,7 @@ async def test_candidates_go_on_above_the_last_that_was_seen(
     [
         {"event_type": "order.paid"},
         {"failure_code": "HTTP_503"},
-        {"duplicate_risk": 3},
+        {"duplicate_risk": 2},
         {"cycle": 1},
         {"since": NOW - timedelta(days=2)},
         {"until": NOW},
@@ -473,8 +477,10 @@ async def test_what_a_person_replayed_meanwhile_is_not_released(
     store: StoreUnderTest, owner: int, number: int
 ) -> None:
     items = await dead(store, owner, number, 2)
-    batch = await a_batch(store, await planned_to_run(store, number, items))
+    job = run(await planned(store, number, items))
+    batch = await a_batch(store, job)
     await _replay_once(store, items[0])
+    assert await store.replays.change_job(job, [])
 
     released = await store.replays.release(owner, batch)
 
@@ -487,9 +493,10 @@ async def test_what_was_replayed_and_died_again_is_another_cycle(
     store: StoreUnderTest, owner: int, number: int
 ) -> None:
     [item] = await dead(store, owner, number, 1)
-    job = await planned_to_run(store, number, [item])
+    job = run(await planned(store, number, [item]))
     batch = await a_batch(store, job)
     await _replay_once(store, item)
+    assert await store.replays.change_job(job, [])
     [claim] = await claim_all(store, owner, number)
     await finish(store, claim, EXHAUSTED)
 
@@ -587,6 +594,43 @@ async def test_a_plan_tells_what_of_it_moved_on(store: StoreUnderTest, owner: in
     assert moved == {"replayed_since": 1, "resolved": 1, "in_another_job": 1}
 
 
+@pytest.mark.parametrize("state", [ReplayState.RUNNING, ReplayState.PAUSED, ReplayState.CANARY])
+async def test_what_waits_in_a_job_that_runs_is_replayed_by_nobody_else(
+    store: StoreUnderTest, owner: int, number: int, state: ReplayState
+) -> None:
+    [item] = await dead(store, owner, number, 1)
+    job = await running(store, number, [item])
+    assert await store.replays.change_job(a_change(job, state=state), [])
+
+    assert not await store.replay(a_replay(item), None)
+
+    assert await statuses(store, number, [item.id]) == [Status.DLQ]
+
+
+async def test_what_a_corrected_copy_stands_for_is_not_released(
+    store: StoreUnderTest, owner: int, number: int
+) -> None:
+    items = await dead(store, owner, number, 3)
+    job = await running(store, number, items)
+    batch = await a_batch(store, job)
+    await store.meddle("UPDATE dead SET edited_as = 1 WHERE id = ?", items[0].id)
+    await store.meddle("UPDATE dead SET superseded_by = 1 WHERE id = ?", items[1].id)
+    await store.meddle(
+        "INSERT INTO edit (integration, item, original) VALUES (?, ?, ?)", number, items[2].id, items[0].id
+    )
+
+    assert await store.replays.release(owner, batch) == frozenset()
+
+    found = await store.replays.next_waiting(job, "oldest", None, 10)
+    assert [one.kin for one in found] == [Kin.CORRECTED, Kin.SUPERSEDED, Kin.COPY]
+    assert [one.kin for one in await store.replays.named(number, [item.id for item in items])] == [
+        Kin.CORRECTED,
+        Kin.SUPERSEDED,
+        Kin.COPY,
+    ]
+    assert [one.kin for one in await candidates(store, number)] == [Kin.CORRECTED, Kin.SUPERSEDED, Kin.COPY]
+
+
 # after the end
 
 
@@ -639,11 +683,6 @@ async def test_a_job_that_is_young_is_not_forgotten(store: StoreUnderTest, numbe
     assert len(await store.replays.jobs(number, limit=10, below=None)) == 1
 
 
-async def planned_to_run(store: StoreUnderTest, number: int, items: Sequence[Delivery]) -> Job:
-    """One that is running since its items could still be replayed by a person."""
-    return await running(store, number, items)
-
-
 async def _replay_once(store: StoreUnderTest, item: Delivery, **fields: Any) -> None:
     event = an_event(EventType.REPLAYED, target_id=recovery_id(item.id))
     assert await store.replay(a_replay(item, event=event, **fields), None)
@@ -681,10 +720,10 @@ async def test_what_a_corrected_copy_stands_in_for_is_skipped_and_so_is_the_copy
 
     assert done.edit_of == original.id
     assert found == {
-        original.id: Skip.EDITED,
+        original.id: Skip.SUPERSEDED,
         corrected.id: None,
         plain.id: None,
-        failed.delivery.id: Skip.EDITED,
+        failed.delivery.id: Skip.COPY,
     }
 
 
@@ -700,6 +739,6 @@ async def test_a_job_does_not_replay_what_was_corrected_after_it_was_planned(
 
     await store.replays.release(owner, batch)
 
-    waiting = {one.item: one.is_edited for one in await store.replays.next_waiting(job, "oldest", None, 10)}
+    waiting = {one.item: one.kin for one in await store.replays.next_waiting(job, "oldest", None, 10)}
     assert await statuses(store, number, [one.id for one in items]) == [Status.DLQ, Status.REPLAYED]
-    assert waiting == {items[0].id: True}
+    assert waiting == {items[0].id: Kin.CORRECTED}

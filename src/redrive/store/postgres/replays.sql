@@ -2,15 +2,14 @@
 
 -- name: replay_candidates
 -- Dead items of one status, by id, along the index whose columns are told in the place of {along}.
-SELECT x.id, x.cycle, x.risk, x.died_at,
-       CASE WHEN x.resolved_at IS NOT NULL THEN 1
-            WHEN coalesce(x.edited_as, x.superseded_by) IS NOT NULL
-              OR EXISTS (SELECT FROM edit c WHERE c.integration = x.integration AND c.item = x.id) THEN 2 ELSE 0 END,
+SELECT x.id, x.cycle, x.risk, x.died_at, x.resolved_at IS NOT NULL,
        EXISTS (SELECT FROM replay_job WHERE NOT settled AND integration = $1 AND state IN ('canary', 'running', 'paused'))
        AND EXISTS (SELECT FROM replay_item r JOIN replay_job j ON j.integration = r.integration AND j.id = ANY (ARRAY[r.job])
                     WHERE r.integration = x.integration AND r.item = x.id AND r.state = 'waiting'
                       AND j.state IN ('canary', 'running', 'paused')),
-       d.event_type, length(d.payload), EXISTS (SELECT FROM erased e WHERE e.integration = x.integration AND e.item = x.id), false
+       d.event_type, length(d.payload), EXISTS (SELECT FROM erased e WHERE e.integration = x.integration AND e.item = x.id), false,
+       x.superseded_by IS NOT NULL, x.edited_as IS NOT NULL,
+       EXISTS (SELECT FROM edit t WHERE t.integration = x.integration AND t.item = x.id)
   FROM (SELECT * FROM dead x
          WHERE x.integration = $1 AND x.status = $2 AND {along}
            AND x.died_at <= $3 AND ($6::bigint IS NULL OR x.id < $6)
@@ -22,16 +21,15 @@ SELECT x.id, x.cycle, x.risk, x.died_at,
   JOIN delivery d ON d.integration = ANY (ARRAY[x.integration]) AND d.id = ANY (ARRAY[x.id])
 
 -- name: replay_named
-SELECT g.id, coalesce(x.cycle, 0), coalesce(x.risk, 0), coalesce(x.died_at, 0),
-       CASE WHEN x.resolved_at IS NOT NULL THEN 1
-            WHEN coalesce(x.edited_as, x.superseded_by) IS NOT NULL
-              OR EXISTS (SELECT FROM edit c WHERE c.integration = x.integration AND c.item = x.id) THEN 2 ELSE 0 END,
+SELECT g.id, coalesce(x.cycle, 0), coalesce(x.risk, 0), coalesce(x.died_at, 0), x.resolved_at IS NOT NULL,
        x.id IS NOT NULL AND EXISTS (
            SELECT FROM replay_item r JOIN replay_job j ON j.integration = r.integration AND j.id = ANY (ARRAY[r.job])
             WHERE r.integration = $1 AND r.item = g.id AND r.state = 'waiting'
               AND j.state IN ('canary', 'running', 'paused')),
        d.event_type, coalesce(length(d.payload), 0),
-       EXISTS (SELECT FROM erased e WHERE e.integration = $1 AND e.item = g.id), l.id IS NOT NULL
+       EXISTS (SELECT FROM erased e WHERE e.integration = $1 AND e.item = g.id), l.id IS NOT NULL,
+       x.superseded_by IS NOT NULL, x.edited_as IS NOT NULL,
+       EXISTS (SELECT FROM edit t WHERE t.integration = $1 AND t.item = g.id)
   FROM unnest($2::bigint[]) WITH ORDINALITY AS g (id, at)
   LEFT JOIN delivery d ON d.integration = $1 AND d.id = ANY (ARRAY[g.id])
   LEFT JOIN dead x ON x.integration = $1 AND x.id = ANY (ARRAY[g.id])
@@ -91,10 +89,11 @@ SELECT item, cycle, risk, state, reason, told_at, stumbled FROM replay_item
  WHERE integration = $1 AND job = $2 AND (state, item) > ($4, $3) AND state = $4 ORDER BY state, item LIMIT $5
 
 -- name: moved_on
--- What a plan holds and is dead no more, in another cycle, closed or corrected, or spoken for by a job that runs.
+-- What a plan holds and is dead no more, in another cycle, closed, or spoken for by a job that runs.
 SELECT count(*) FILTER (WHERE x.id IS NULL OR x.cycle <> r.cycle),
-       count(*) FILTER (WHERE coalesce(x.resolved_at, x.edited_as, x.superseded_by) IS NOT NULL AND x.cycle = r.cycle),
-       count(*) FILTER (WHERE coalesce(x.resolved_at, x.edited_as, x.superseded_by) IS NULL AND x.cycle = r.cycle AND EXISTS (
+       count(*) FILTER (WHERE x.resolved_at IS NOT NULL AND x.cycle = r.cycle),
+       count(*) FILTER (WHERE x.resolved_at IS NULL AND coalesce(x.edited_as, x.superseded_by) IS NOT NULL AND x.cycle = r.cycle),
+       count(*) FILTER (WHERE x.resolved_at IS NULL AND coalesce(x.edited_as, x.superseded_by) IS NULL AND x.cycle = r.cycle AND EXISTS (
            SELECT FROM replay_item o JOIN replay_job j ON j.integration = o.integration AND j.id = ANY (ARRAY[o.job])
             WHERE o.integration = r.integration AND o.item = r.item AND o.state = 'waiting' AND o.job <> r.job
               AND j.state IN ('canary', 'running', 'paused')))
@@ -125,11 +124,10 @@ SELECT r.item, r.state, r.told_at IS NOT NULL, r.stumbled FROM unnest($3::bigint
 -- name: next_waiting
 -- In the order that is told in the place of {order}. OFFSET 0 has the items come first, and then what is known of each.
 SELECT r.item, r.cycle, x.status, coalesce(x.cycle, 0), coalesce(x.attempt, 0), x.failure_code,
-       CASE WHEN x.resolved_at IS NOT NULL THEN 1
-            WHEN coalesce(x.edited_as, x.superseded_by) IS NOT NULL
-              OR EXISTS (SELECT FROM edit c WHERE c.integration = x.integration AND c.item = x.id) THEN 2 ELSE 0 END,
-       l.id IS NOT NULL, e.item IS NOT NULL, d.request_id,
-       d.request_id = $3 OR EXISTS (SELECT FROM cycle c WHERE c.integration = $1 AND c.item = r.item AND c.request_id = $3)
+       x.resolved_at IS NOT NULL, l.id IS NOT NULL, e.item IS NOT NULL, d.request_id,
+       d.request_id = $3 OR EXISTS (SELECT FROM cycle c WHERE c.integration = $1 AND c.item = r.item AND c.request_id = $3),
+       x.superseded_by IS NOT NULL, x.edited_as IS NOT NULL,
+       EXISTS (SELECT FROM edit t WHERE t.integration = r.integration AND t.item = r.item)
   FROM (SELECT integration, item, cycle FROM replay_item
          WHERE integration = $1 AND job = $2 AND state = 'waiting' AND ($5::bigint[] IS NULL OR item = ANY ($5))
          ORDER BY {order} LIMIT $4 OFFSET 0) r
@@ -166,7 +164,7 @@ exhumed AS MATERIALIZED (
     DELETE FROM dead x USING given g
      WHERE x.integration = ANY (ARRAY[$2::int]) AND x.id = ANY (ARRAY[g.item]) AND x.status = g.status AND x.cycle = g.cycle
        AND x.resolved_at IS NULL AND x.edited_as IS NULL AND x.superseded_by IS NULL
-       AND NOT EXISTS (SELECT FROM edit c WHERE c.integration = $2 AND c.item = g.item)
+       AND NOT EXISTS (SELECT FROM edit t WHERE t.integration = $2 AND t.item = g.item)
     RETURNING g.*, x.risk),
 l AS (
     INSERT INTO live (id, integration, status, cycle, attempt, max_attempts, due_at, risk)

@@ -157,7 +157,7 @@ class SqliteReplays:
     async def moved_on(self, job: Job) -> Mapping[str, int]:
         """How many are no longer as they were planned."""
         [counts] = await self._read(lambda c: ask(c, SQL["moved_on"], (job.integration, job.id)))
-        reasons = (Skip.REPLAYED_SINCE, Skip.RESOLVED, Skip.IN_ANOTHER_JOB)
+        reasons = (Skip.REPLAYED_SINCE, Skip.RESOLVED, Skip.CORRECTED, Skip.IN_ANOTHER_JOB)
         return {reason.value: count for reason, count in zip(reasons, counts, strict=True) if count}
 
     async def waits_in(self, integration: int, item: ItemId) -> JobId | None:

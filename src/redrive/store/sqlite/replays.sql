@@ -2,31 +2,29 @@
 
 -- name: replay_candidates
 -- Along the index that is told in the place of {along}, with its condition.
-SELECT x.id, x.cycle, x.risk, x.died_at,
-       CASE WHEN x.resolved_at IS NOT NULL THEN 1
-            WHEN coalesce(x.edited_as, x.superseded_by) IS NOT NULL
-              OR EXISTS (SELECT 1 FROM edit c WHERE c.integration = x.integration AND c.item = x.id) THEN 2 ELSE 0 END,
+SELECT x.id, x.cycle, x.risk, x.died_at, x.resolved_at IS NOT NULL,
        EXISTS (SELECT 1 FROM replay_job WHERE NOT settled AND integration = :integration
                                           AND state IN ('canary', 'running', 'paused'))
        AND EXISTS (SELECT 1 FROM replay_item r INDEXED BY replay_item_of JOIN replay_job j ON j.integration = r.integration AND j.id = r.job
                     WHERE r.integration = x.integration AND r.item = x.id AND r.state = 'waiting'
                       AND j.state IN ('canary', 'running', 'paused')),
-       d.event_type, length(d.payload), EXISTS (SELECT 1 FROM erased e WHERE e.item = x.id), 0
+       d.event_type, length(d.payload), EXISTS (SELECT 1 FROM erased e WHERE e.item = x.id), 0,
+       x.superseded_by IS NOT NULL, x.edited_as IS NOT NULL,
+       EXISTS (SELECT 1 FROM edit WHERE integration = x.integration AND item = x.id)
   FROM dead x INDEXED BY {along} CROSS JOIN delivery d ON d.id = x.id
  WHERE x.integration = :integration AND +x.status = :status AND x.id > :after AND x.died_at <= :as_of
    AND (:event_type IS NULL OR d.event_type = :event_type)
  ORDER BY x.id LIMIT :most
 
 -- name: replay_named
-SELECT given.value, coalesce(x.cycle, 0), coalesce(x.risk, 0), coalesce(x.died_at, 0),
-       CASE WHEN x.resolved_at IS NOT NULL THEN 1
-            WHEN coalesce(x.edited_as, x.superseded_by) IS NOT NULL
-              OR EXISTS (SELECT 1 FROM edit c WHERE c.integration = x.integration AND c.item = x.id) THEN 2 ELSE 0 END,
+SELECT given.value, coalesce(x.cycle, 0), coalesce(x.risk, 0), coalesce(x.died_at, 0), x.resolved_at IS NOT NULL,
        x.id IS NOT NULL AND EXISTS (
            SELECT 1 FROM replay_item r INDEXED BY replay_item_of JOIN replay_job j ON j.integration = r.integration AND j.id = r.job
             WHERE r.integration = :integration AND r.item = x.id AND r.state = 'waiting'
               AND j.state IN ('canary', 'running', 'paused')),
-       d.event_type, coalesce(length(d.payload), 0), EXISTS (SELECT 1 FROM erased e WHERE e.item = d.id), l.id IS NOT NULL
+       d.event_type, coalesce(length(d.payload), 0), EXISTS (SELECT 1 FROM erased e WHERE e.item = d.id), l.id IS NOT NULL,
+       x.superseded_by IS NOT NULL, x.edited_as IS NOT NULL,
+       EXISTS (SELECT 1 FROM edit WHERE integration = :integration AND item = d.id)
   FROM json_each(:items) AS given
   LEFT JOIN delivery d ON d.id = given.value AND d.integration = :integration
   LEFT JOIN dead x ON x.id = d.id LEFT JOIN live l ON l.id = d.id
@@ -84,9 +82,10 @@ SELECT item, cycle, risk, state, reason, told_at, stumbled FROM replay_item INDE
  WHERE integration = ? AND job = ? AND item > ? AND state = ? ORDER BY item LIMIT ?
 
 -- name: moved_on
--- What a plan holds and is dead no more, in another cycle, closed or corrected, or spoken for by a job that runs.
-SELECT sum(x.id IS NULL OR x.cycle <> r.cycle), sum(coalesce(x.resolved_at, x.edited_as, x.superseded_by) IS NOT NULL AND x.cycle = r.cycle),
-       sum(coalesce(x.resolved_at, x.edited_as, x.superseded_by) IS NULL AND x.cycle = r.cycle AND EXISTS (
+-- What a plan holds and is dead no more, in another cycle, closed, or spoken for by a job that runs.
+SELECT sum(x.id IS NULL OR x.cycle <> r.cycle), sum(x.resolved_at IS NOT NULL AND x.cycle = r.cycle),
+       sum(x.resolved_at IS NULL AND coalesce(x.edited_as, x.superseded_by) IS NOT NULL AND x.cycle = r.cycle),
+       sum(x.resolved_at IS NULL AND coalesce(x.edited_as, x.superseded_by) IS NULL AND x.cycle = r.cycle AND EXISTS (
            SELECT 1 FROM replay_item o INDEXED BY replay_item_of JOIN replay_job j ON j.integration = o.integration AND j.id = o.job
             WHERE o.integration = r.integration AND o.item = r.item AND o.state = 'waiting' AND o.job <> r.job
               AND j.state IN ('canary', 'running', 'paused')))
@@ -120,12 +119,11 @@ SELECT r.item, r.state, r.told_at IS NOT NULL, r.stumbled
 -- name: next_waiting
 -- In the order told in the place of {order}, from what is told in the place of {among}.
 SELECT r.item, r.cycle, x.status, coalesce(x.cycle, 0), coalesce(x.attempt, 0), x.failure_code,
-       CASE WHEN x.resolved_at IS NOT NULL THEN 1
-            WHEN coalesce(x.edited_as, x.superseded_by) IS NOT NULL
-              OR EXISTS (SELECT 1 FROM edit c WHERE c.integration = x.integration AND c.item = x.id) THEN 2 ELSE 0 END,
-       l.id IS NOT NULL, e.item IS NOT NULL, d.request_id,
+       x.resolved_at IS NOT NULL, l.id IS NOT NULL, e.item IS NOT NULL, d.request_id,
        d.request_id = :request_id OR EXISTS (
-           SELECT 1 FROM cycle c WHERE c.item = r.item AND c.request_id = :request_id)
+           SELECT 1 FROM cycle c WHERE c.item = r.item AND c.request_id = :request_id),
+       x.superseded_by IS NOT NULL, x.edited_as IS NOT NULL,
+       EXISTS (SELECT 1 FROM edit WHERE integration = r.integration AND item = r.item)
   FROM replay_item r INDEXED BY replay_item_next
   LEFT JOIN dead x ON x.id = r.item LEFT JOIN live l ON l.id = r.item
   LEFT JOIN delivery d ON d.id = r.item LEFT JOIN erased e ON e.item = r.item
@@ -155,7 +153,7 @@ SELECT x.id, x.risk FROM json_each(:rows) AS given
  CROSS JOIN dead x ON x.id = r.item
  WHERE r.state = 'waiting' AND x.status = given.value ->> 1 AND x.cycle = given.value ->> 2 AND x.resolved_at IS NULL
    AND x.edited_as IS NULL AND x.superseded_by IS NULL
-   AND NOT EXISTS (SELECT 1 FROM edit c WHERE c.integration = x.integration AND c.item = x.id)
+   AND NOT EXISTS (SELECT 1 FROM edit WHERE integration = x.integration AND item = x.id)
    AND (SELECT max(id) FROM audit WHERE target_id = given.value ->> 3) IS given.value ->> 4
 
 -- name: exhume_items
