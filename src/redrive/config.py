@@ -264,6 +264,17 @@ class Settings:
     retryable_network_codes: Annotated[
         tuple[str, ...], _CODES, "Network failures that are worth another attempt."
     ] = _BUILT_IN.retryable_network_codes
+    breaker_failure_share: Annotated[
+        float,
+        _number(0, 1),
+        "The share of recent attempts that must fail for an integration's breaker to open; 0: it never does.",
+    ] = _BUILT_IN.breaker_failure_share
+    breaker_minimum: Annotated[
+        int, _integer(1, 10_000), "How many attempts must have ended for a breaker to open."
+    ] = _BUILT_IN.breaker_minimum
+    breaker_window_seconds: Annotated[
+        float, _number(5, 3600), "Seconds for which an attempt that ended counts as recent for a breaker."
+    ] = _BUILT_IN.breaker_window_seconds
     slots: Annotated[int, _integer(1, 100_000), "How many attempts may be in flight in one process."] = 1024
     drain_seconds: Annotated[
         float,

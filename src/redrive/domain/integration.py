@@ -7,6 +7,7 @@ from typing import Any, Final, Literal
 
 from msgspec import Struct
 
+from redrive.domain.breaker import CLOSED, Breaker, Watch
 from redrive.domain.errors import Fault, InvalidPayload
 from redrive.domain.headers import check_headers
 from redrive.domain.ids import MOST_SHARDS
@@ -82,6 +83,7 @@ class Integration(Struct, frozen=True):
     retryable_network_codes: tuple[str, ...] | None = None
     concurrency: int | None = None
     rate_per_second: float | None = None
+    breaker_failure_share: float | None = None
     health_url: str | None = None
     shards: int = 1  # lanes side by side, each with its part of the limits: more than one process may send
     redact_pointers: tuple[str, ...] = ()  # of payloads and answers, what is not shown
@@ -113,6 +115,9 @@ class Defaults(Struct, frozen=True):
     jitter: float = 0.2
     retryable_network_codes: tuple[str, ...] = RETRYABLE_NETWORK_CODES
     concurrency: int = 16
+    breaker_failure_share: float = Watch().failure_share
+    breaker_minimum: int = Watch().minimum
+    breaker_window_seconds: float = Watch().window_seconds
 
     def policy(self, integration: Integration) -> RetryPolicy:
         """The retry policy in force for *integration* now."""
@@ -123,6 +128,16 @@ class Defaults(Struct, frozen=True):
             jitter=self.of(integration, "jitter"),
             network_codes=frozenset(self.of(integration, "retryable_network_codes")),
         )
+
+    def watch(self, integration: Integration) -> Watch:
+        """What opens the breaker of *integration* now."""
+        return Watch(
+            self.of(integration, "breaker_failure_share"), self.breaker_minimum, self.breaker_window_seconds
+        )
+
+    def breaker(self, integration: Integration) -> Breaker:
+        """The breaker that is in force: closed where nothing opens one."""
+        return integration.traffic.breaker if self.watch(integration).failure_share else CLOSED
 
     def of(self, integration: Integration, field: str) -> Any:
         """*field* as it is in force: the integration's own value, else the default."""
@@ -185,5 +200,6 @@ RANGES: Final = {
     "jitter": (0.0, 1.0),
     "concurrency": (1, 10_000),
     "rate_per_second": (0.001, 100_000.0),
+    "breaker_failure_share": (0.0, 1.0),
     "shards": (1, MOST_SHARDS),
 }

@@ -1,4 +1,4 @@
-"""What stands beside an integration's configuration and says what may be sent now: contained, released."""
+"""What stands beside an integration's configuration and says what may be sent now, and how."""
 
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -7,7 +7,9 @@ from typing import Any, Final
 from msgspec import Struct
 from msgspec.structs import replace
 
+from redrive.domain.breaker import CLOSED, Breaker
 from redrive.domain.delivery import rfc3339
+from redrive.domain.health import Probe
 
 DEFAULT_CONTAINMENT: Final = timedelta(hours=4)
 LONGEST_CONTAINMENT: Final = timedelta(days=30)
@@ -80,6 +82,10 @@ class Traffic(Struct, frozen=True, omit_defaults=True):
 
     containment: Containment | None = None
     release: Release | None = None
+    breaker: Breaker = CLOSED
+    throttled_until: datetime | None = None  # its receiver asked to be left alone
+    gone_at: datetime | None = None  # its receiver answered 410
+    probe: Probe | None = None  # the last one
     version: int = 0
 
     def state(self) -> dict[str, Any]:
@@ -87,6 +93,7 @@ class Traffic(Struct, frozen=True, omit_defaults=True):
         return {
             "containment": None if self.containment is None else self.containment.state(),
             "release": None if self.release is None else self.release.state(),
+            "breaker": self.breaker.state_shown(),
         }
 
 
