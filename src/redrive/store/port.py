@@ -16,8 +16,10 @@ from redrive.audit.record import AuditEvent, EventType
 from redrive.clock import Clock
 from redrive.domain.access import Permission
 from redrive.domain.delivery import Attempt, Claim, Delivery, Erasure, Evidence, Item, Resolution
+from redrive.domain.draining import Arrivals
 from redrive.domain.failure_group import Comment, DeadItem, FailureGroup, GroupState
 from redrive.domain.grouping import Cause
+from redrive.domain.health import Tallies
 from redrive.domain.ids import EventId, IdSequence, ItemId
 from redrive.domain.integration import Integration, Lifecycle
 from redrive.domain.item import Status, Step
@@ -166,6 +168,7 @@ class Replay(Struct, frozen=True):
     reason: str
     opened_at: datetime
     event: AuditEvent
+    is_trial: bool = False  # then the integration may be contained
     edit_of: ItemId | None = None  # then also provided that nothing else stands in for that item
 
 
@@ -474,6 +477,28 @@ class Store(Protocol):
 
     async def is_elected(self, duty: str, owner: int) -> bool:
         """Whether *owner* has a *duty* that one process does for all; it has it while it lives."""
+        ...
+
+    # health and probes
+
+    async def take(self, owner: int, item: Item, replay: Replay | None, once: Once | None) -> Claim | None:
+        """Claim one item, whether or not anything is held: an open one that waits, a dead one with *replay*.
+
+        That opens the next cycle, as `replay` does, with its first attempt counted. None: it moved on, or
+        *owner* is no more. Its integration must be active; it may be contained.
+        """
+        ...
+
+    async def tallies(self, integration: int, since: datetime) -> Tallies:
+        """What came of attempts, by the minute from *since* on; and the last minutes, however long ago."""
+        ...
+
+    async def arrivals(self, integration: int, since: datetime) -> Arrivals:
+        """How many deliveries were accepted from *since* on; of a great many, the last of them."""
+        ...
+
+    async def forget_tallies(self, before: datetime) -> int:
+        """Forget what came of attempts in minutes before *before*; how many rows went."""
         ...
 
     # questions

@@ -1,5 +1,6 @@
 """Between values and rows: instants as milliseconds, headers and records as JSON text."""
 
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any, TypeVar
@@ -11,6 +12,7 @@ from redrive.audit.chain import Record, Whereabouts
 from redrive.audit.record import AuditEvent, digest_of, record_of
 from redrive.domain.access import Permission
 from redrive.domain.delivery import Attempt, Delivery, Erasure, Evidence, Headers
+from redrive.domain.draining import Arrivals
 from redrive.domain.failure_group import (
     COUNTED_AT_MOST,
     Comment,
@@ -20,6 +22,7 @@ from redrive.domain.failure_group import (
     Judgement,
 )
 from redrive.domain.grouping import Cause
+from redrive.domain.health import Tallies, Tally
 from redrive.domain.ids import EventId, ItemId, instant_of, recovery_id
 from redrive.domain.integration import Integration
 from redrive.domain.item import Status
@@ -32,6 +35,8 @@ Value = TypeVar("Value")
 Choice = TypeVar("Choice", bound=StrEnum)
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MILLISECOND = timedelta(milliseconds=1)
+MINUTE = timedelta(minutes=1)
+ARRIVALS_COUNTED = 10_000
 _encoder = msgspec.json.Encoder()
 _headers = msgspec.json.Decoder(tuple[tuple[str, str], ...])
 _integration = msgspec.json.Decoder(Integration)
@@ -318,6 +323,26 @@ def to_token(row: Row) -> Token:
         revoked_at=None if revoked is None else from_ms(revoked),
         tenant=tenant,
     )
+
+
+def minute_of(instant: datetime) -> int:
+    """The minute since 1970 that *instant* is in."""
+    return (instant - EPOCH) // MINUTE
+
+
+def to_tallies(rows: Iterable[Row], last: Row) -> Tallies:
+    """From minute, succeeded, failed and microseconds; and the minutes of the last success and failure."""
+    minutes = [
+        Tally(EPOCH + minute * MINUTE, succeeded, failed, timedelta(microseconds=duration_us))
+        for minute, succeeded, failed, duration_us in rows
+    ]
+    success, failure = (None if minute is None else EPOCH + minute * MINUTE for minute in last)
+    return Tallies(minutes, success, failure)
+
+
+def to_arrivals(count: int, first: int | None, since: datetime, most: int) -> Arrivals:
+    """From how many were counted, *most* at most, and the least of their ids."""
+    return Arrivals(count, since if first is None or count < most else instant_of(first))
 
 
 def _outcome(

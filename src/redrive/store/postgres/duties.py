@@ -44,6 +44,12 @@ class Duties:
             return 0
         return await self._database.again(partial(forget_events, before=before_id))
 
+    async def forget_tallies(self, owner: int, *, before: int) -> int:
+        """Forget what came of attempts before a minute."""
+        return (
+            await self._delete_all("forget_tallies", before) if await self.is_elected("prune", owner) else 0
+        )
+
     async def is_elected(self, duty: str, owner: int) -> bool:
         """Whether *owner* has a *duty*, from now on if nobody had it."""
         return bool(await self._database.again(lambda c: c.fetch(SQL["take_duty"], duty, owner, DUTY_MS)))

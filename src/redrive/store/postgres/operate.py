@@ -56,7 +56,7 @@ async def replay(connection: Connection, replay: Replay) -> bool:
         connection, "replay",
         replay.id, replay.integration, replay.status.value, replay.cycle, replay.max_attempts,
         to_ms(replay.opened_at), replay.request_id, replay.traceparent, replay.opened_by, replay.reason,
-        *event_row(replay.event), replay.edit_of, previous_of(replay.event),
+        *event_row(replay.event), replay.edit_of, previous_of(replay.event), replay.is_trial,
     )  # fmt: skip
 
 

@@ -359,7 +359,7 @@ exhumed AS (
     DELETE FROM dead WHERE id = $1 AND integration = $2 AND status = $3 AND cycle = $4 AND resolved_at IS NULL
        AND edited_as IS NULL AND superseded_by IS NULL
        AND (SELECT original FROM edit WHERE integration = $2 AND item = $1) IS NOT DISTINCT FROM $19::bigint
-       AND EXISTS (SELECT FROM integration WHERE number = $2 AND lifecycle = 'active' AND containment IS NULL)
+       AND EXISTS (SELECT FROM integration WHERE number = $2 AND lifecycle = 'active' AND (containment IS NULL OR $21))
        AND NOT EXISTS ( -- what waits in a job that runs is replayed by that
            SELECT FROM replay_item r JOIN replay_job j ON j.integration = r.integration AND j.id = ANY (ARRAY[r.job])
             WHERE r.integration = $2 AND r.item = $1 AND r.state = 'waiting' AND j.state IN ('canary', 'running', 'paused'))
@@ -837,3 +837,37 @@ SELECT job, state, reason, told_at FROM replay_item WHERE integration = $1 AND i
 -- name: note_forgotten
 INSERT INTO secret_of_database AS s (name, value) VALUES ('audit_forgotten', int8send($1))
 ON CONFLICT (name) DO UPDATE SET value = greatest(s.value, excluded.value)
+
+-- health and probes
+
+-- name: take
+WITH alive AS MATERIALIZED (SELECT id FROM incarnation WHERE id = $1 FOR KEY SHARE)
+UPDATE live l SET claimed_by = $1, claimed_at = $2::bigint, attempt = l.attempt + 1
+  FROM alive, integration i
+ WHERE l.integration = ANY (ARRAY[$3::int]) AND l.id = ANY (ARRAY[$4::bigint]) AND l.claimed_by IS NULL
+   AND l.cycle = $5 AND l.attempt = $6 AND i.number = $3::int AND i.lifecycle = 'active'
+RETURNING l.integration, l.id, l.due_at, l.cycle, l.attempt, l.max_attempts, l.risk, NULL::bigint
+
+-- name: taken
+-- What `take` got at $4, by its row as a claim gives it.
+SELECT integration, id, due_at, cycle, attempt, max_attempts, risk, NULL::bigint FROM live
+ WHERE integration = ANY (ARRAY[$1::int]) AND id = ANY (ARRAY[$2::bigint]) AND claimed_by = $3 AND claimed_at = $4
+
+-- name: tallies
+SELECT minute, sum(succeeded)::bigint, sum(failed)::bigint, sum(duration_us)::bigint FROM tally
+ WHERE integration = $1 AND minute >= $2 GROUP BY minute ORDER BY minute
+
+-- name: last_minutes
+SELECT (SELECT minute FROM tally WHERE integration = $1 AND succeeded > 0 ORDER BY integration DESC, minute DESC LIMIT 1),
+       (SELECT minute FROM tally WHERE integration = $1 AND failed > 0 ORDER BY integration DESC, minute DESC LIMIT 1)
+
+-- name: arrivals
+SELECT count(*), min(id) FROM (
+    SELECT id FROM delivery WHERE integration = $1 AND id >= $2 ORDER BY id DESC LIMIT $3) AS newest
+
+-- name: forget_tallies
+-- Down the key of each integration, never over the whole table.
+DELETE FROM tally WHERE ctid = ANY (ARRAY(
+    SELECT old.ctid FROM integration i CROSS JOIN LATERAL (
+        SELECT t.ctid FROM tally t WHERE t.integration = i.number AND t.minute < $1
+         ORDER BY t.integration, t.minute LIMIT $2) old LIMIT $2))

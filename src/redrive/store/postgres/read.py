@@ -7,6 +7,8 @@ from typing import Any, Literal
 from redrive.audit.chain import Record
 from redrive.audit.record import AuditEvent
 from redrive.domain.delivery import Attempt, Item
+from redrive.domain.draining import Arrivals
+from redrive.domain.health import Tallies
 from redrive.domain.ids import EventId, ItemId, first_id_at, parse_recovery_id, recovery_id
 from redrive.domain.integration import Integration
 from redrive.domain.item import DEAD, OPEN
@@ -14,7 +16,18 @@ from redrive.store.assemble import Found, assemble
 from redrive.store.port import EventFilter, Page, QueueFilter, Stood, StoreInconsistent
 from redrive.store.postgres.connection import Connection
 from redrive.store.postgres.work import SQL
-from redrive.store.rows import Row, from_ms, to_attempt, to_event, to_integration, to_record, to_stood
+from redrive.store.rows import (
+    ARRIVALS_COUNTED,
+    Row,
+    from_ms,
+    to_arrivals,
+    to_attempt,
+    to_event,
+    to_integration,
+    to_record,
+    to_stood,
+    to_tallies,
+)
 
 Order = Literal["ASC", "DESC"]
 MOST_SCANNED = 5_000  # items a page looks at before it ends short
@@ -226,3 +239,16 @@ def _bounds(wanted: QueueFilter | EventFilter, below: int | None) -> tuple[int, 
 def instant(milliseconds: int | None) -> datetime | None:
     """An instant, if there is one."""
     return None if milliseconds is None else from_ms(milliseconds)
+
+
+async def tallies(connection: Connection, integration: int, since_minute: int) -> Tallies:
+    """What came of attempts."""
+    last = await connection.fetchrow(SQL["last_minutes"], integration)
+    return to_tallies(await connection.fetch(SQL["tallies"], integration, since_minute), last)
+
+
+async def arrivals(connection: Connection, integration: int, since: datetime) -> Arrivals:
+    """How much was accepted."""
+    values = (integration, first_id_at(since), ARRIVALS_COUNTED)
+    count, first = await connection.fetchrow(SQL["arrivals"], *values)
+    return to_arrivals(count, first, since, ARRIVALS_COUNTED)

@@ -4,6 +4,7 @@ import os
 import socket
 from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, Self, TypeVar
 
@@ -12,7 +13,9 @@ from redrive.audit.record import AuditEvent
 from redrive.clock import Clock, FollowedClock
 from redrive.config import without_secrets
 from redrive.domain.delivery import Attempt, Claim, Erasure, Item, Resolution
+from redrive.domain.draining import Arrivals
 from redrive.domain.failure_group import Comment, DeadItem, FailureGroup, GroupState
+from redrive.domain.health import Tallies
 from redrive.domain.ids import EventId, IdSequence, ItemId, first_id_at
 from redrive.domain.integration import MAX_TIMEOUT_SECONDS, Integration
 from redrive.domain.item import RetryAt
@@ -37,6 +40,7 @@ from redrive.store.port import (
     Replay,
     Result,
     Stood,
+    StoreInconsistent,
     Token,
     Verdict,
 )
@@ -58,7 +62,7 @@ from redrive.store.postgres.untold import Untold
 from redrive.store.postgres.work import SQL
 from redrive.store.replays import Replays
 from redrive.store.results import FORGOTTEN, Numbers, OutOfOrder, numbers_of, one_each, which_are
-from redrive.store.rows import from_ms, to_ms, to_part, to_record, to_token
+from redrive.store.rows import Row, from_ms, minute_of, to_ms, to_part, to_record, to_token
 from redrive.store.superseding import Ended, Ids, IdsMissing, ended_copies
 
 Done = TypeVar("Done")
@@ -507,6 +511,64 @@ class PostgresStore:
         """Whether a duty is *owner*'s."""
         return await self._duties.is_elected(duty, owner)
 
+    # health and probes
+
+    async def take(self, owner: int, item: Item, replay: Replay | None, once: Once | None) -> Claim | None:
+        """Claim one item."""
+        stamp = self._stamp()
+        number, integration = item.delivery.id, item.delivery.integration
+
+        async def take(connection: Connection) -> Row | None:
+            async with connection.transaction():
+                cycle, attempt = item.cycle, item.attempt_count
+                if replay is not None:
+                    if not await _replay(connection, replay):
+                        return None
+                    cycle, attempt = replay.cycle + 1, 0
+                row = await work.take(connection, owner, item, cycle=cycle, attempt=attempt, claimed_at=stamp)
+                if row is None and replay is not None:
+                    raise _Fenced
+                if row is not None:
+                    await operate.remember(connection, once)
+                return row
+
+        async def look_up(connection: Connection) -> Row | None:
+            return await work.taken(connection, owner, item, stamp)
+
+        async def undo(connection: Connection) -> None:
+            await work.give_back(connection, owner, [(integration, number, stamp)])
+
+        async def read_claim(connection: Connection, row: Row) -> Claim:
+            claimed, last_id = await work.read_claims(connection, owner, [row], stamp)
+            self.ids.follow(last_id)
+            if claimed.set_aside:
+                raise StoreInconsistent(claimed.set_aside[0])
+            return claimed.claims[0]
+
+        try:
+            with self._untold.watched(undo, {integration}):
+                row = await self._database.write(take, look_up)
+                return None if row is None else await self._database.again(partial(read_claim, row=row))
+        except OutOfOrder as error:
+            self.ids.follow(error.last_event)
+            return None
+        except _Fenced:
+            return None
+
+    async def tallies(self, integration: int, since: datetime) -> Tallies:
+        """What came of attempts."""
+        return await self._database.run(
+            lambda connection: read.tallies(connection, integration, minute_of(since))
+        )
+
+    async def arrivals(self, integration: int, since: datetime) -> Arrivals:
+        """How much was accepted."""
+        return await self._database.run(lambda connection: read.arrivals(connection, integration, since))
+
+    async def forget_tallies(self, before: datetime) -> int:
+        """Forget what came of attempts long ago."""
+        return await self._duties.forget_tallies(self._owner, before=minute_of(before))
+
     # questions
 
     async def count_dead(self, since: datetime, *, most: int) -> Mapping[int, int]:
@@ -760,6 +822,10 @@ async def prepare(url: str, clock: Clock, *, is_pooled: bool = False) -> list[st
         return await database.run(migrate)
     finally:
         await database.close()
+
+
+class _Fenced(Exception):
+    """What was replayed could not be claimed: nothing of it is to be written."""
 
 
 async def _replay(connection: Connection, replay: Replay) -> bool:

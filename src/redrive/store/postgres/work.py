@@ -7,7 +7,7 @@ from typing import Any, Final, NamedTuple
 from msgspec import structs
 
 from redrive.audit.record import AuditEvent
-from redrive.domain.delivery import Claim
+from redrive.domain.delivery import Claim, Item
 from redrive.domain.ids import ItemId, parse_recovery_id, recovery_id
 from redrive.domain.integration import Lifecycle
 from redrive.domain.item import Finish, RetryAt, Status
@@ -148,6 +148,23 @@ async def read_claims(
             set_aside.append(str(error))
     last_id = max((row[-1] or row[0] for row in found.values()), default=0)
     return Claimed(claims, {}, set_aside, orphans), last_id
+
+
+async def take(
+    connection: Connection, owner: int, item: Item, *, cycle: int, attempt: int, claimed_at: int
+) -> Row | None:
+    """Claim one item that waits for the attempt after *attempt* of *cycle*."""
+    row: Row | None = await connection.fetchrow(
+        SQL["take"], owner, claimed_at, item.delivery.integration, item.delivery.id, cycle, attempt
+    )
+    return row
+
+
+async def taken(connection: Connection, owner: int, item: Item, claimed_at: int) -> Row | None:
+    """What `take` got at *claimed_at*."""
+    values = (item.delivery.integration, item.delivery.id, owner, claimed_at)
+    row: Row | None = await connection.fetchrow(SQL["taken"], *values)
+    return row
 
 
 async def next_due(

@@ -54,7 +54,8 @@ def steer(connection: apsw.Connection, integration: Integration, traffic: Traffi
 
 def replay(connection: apsw.Connection, replay: Replay) -> bool:
     """From the dead to the living, next cycle, due now; only while its integration sends."""
-    if not door(connection, replay.integration).sends:
+    to = door(connection, replay.integration)
+    if not (to.is_active if replay.is_trial else to.sends):
         return False
     of = replay.edit_of
     if of is not None and not is_place_free(connection, replay.integration, of):

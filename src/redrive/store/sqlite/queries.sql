@@ -516,3 +516,25 @@ SELECT job, state, reason, told_at FROM replay_item INDEXED BY replay_item_of
 -- name: note_forgotten
 INSERT INTO secret_of_database (name, value) VALUES ('audit_forgotten', ?)
 ON CONFLICT DO UPDATE SET value = max(value, excluded.value)
+
+-- health and probes
+
+-- name: take
+UPDATE live SET claimed_by = ?, attempt = attempt + 1
+ WHERE id = ? AND integration = ? AND claimed_by IS NULL AND cycle = ? AND attempt = ? RETURNING id
+
+-- name: tallies
+SELECT minute, sum(succeeded), sum(failed), sum(duration_us) FROM tally
+ WHERE integration = ? AND minute >= ? GROUP BY minute ORDER BY minute
+
+-- name: last_minutes
+SELECT (SELECT minute FROM tally WHERE integration = :number AND succeeded > 0 ORDER BY minute DESC LIMIT 1),
+       (SELECT minute FROM tally WHERE integration = :number AND failed > 0 ORDER BY minute DESC LIMIT 1)
+
+-- name: arrivals
+SELECT count(*), min(id) FROM (
+    SELECT id FROM delivery WHERE integration = ? AND id >= ? ORDER BY id DESC LIMIT ?)
+
+-- name: forget_tallies
+-- By the key, which begins with the integration.
+DELETE FROM tally WHERE integration IN (SELECT number FROM integration) AND minute < ?

@@ -10,6 +10,8 @@ import msgspec
 from redrive.audit.chain import Record
 from redrive.audit.record import AuditEvent
 from redrive.domain.delivery import Attempt, Item
+from redrive.domain.draining import Arrivals
+from redrive.domain.health import Tallies
 from redrive.domain.ids import EventId, ItemId, first_id_at, recovery_id
 from redrive.domain.integration import Integration
 from redrive.domain.item import DEAD, OPEN
@@ -18,13 +20,16 @@ from redrive.domain.traffic import Standing
 from redrive.store.assemble import Found, assemble
 from redrive.store.port import EventFilter, Page, QueueFilter, Stood, StoreInconsistent
 from redrive.store.rows import (
+    ARRIVALS_COUNTED,
     Row,
     from_ms,
+    to_arrivals,
     to_attempt,
     to_event,
     to_integration,
     to_record,
     to_stood,
+    to_tallies,
 )
 from redrive.store.sqlite.connection import ask
 from redrive.store.sqlite.work import SQL
@@ -141,6 +146,19 @@ def standing(connection: apsw.Connection, integration: int) -> Standing:
 def has_backlog(connection: apsw.Connection, integration: int, until_ms: int) -> bool:
     """Whether something unclaimed was due by then."""
     return bool(ask(connection, SQL["has_backlog"], (integration, until_ms)))
+
+
+def tallies(connection: apsw.Connection, integration: int, since_minute: int) -> Tallies:
+    """What came of attempts."""
+    [last] = ask(connection, SQL["last_minutes"], {"number": integration})
+    return to_tallies(ask(connection, SQL["tallies"], (integration, since_minute)), last)
+
+
+def arrivals(connection: apsw.Connection, integration: int, since: datetime) -> Arrivals:
+    """How much was accepted."""
+    values = (integration, first_id_at(since), ARRIVALS_COUNTED)
+    [(count, first)] = ask(connection, SQL["arrivals"], values)
+    return to_arrivals(count, first, since, ARRIVALS_COUNTED)
 
 
 def _candidates(

@@ -17,7 +17,9 @@ from redrive.audit.chain import Record
 from redrive.audit.record import AuditEvent
 from redrive.clock import Clock
 from redrive.domain.delivery import Attempt, Claim, Erasure, Item, Resolution
+from redrive.domain.draining import Arrivals
 from redrive.domain.failure_group import Comment, DeadItem, FailureGroup, GroupState
+from redrive.domain.health import Tallies
 from redrive.domain.ids import EventId, IdSequence, ItemId, first_id_at
 from redrive.domain.integration import Integration
 from redrive.domain.sharing import Lane
@@ -47,7 +49,7 @@ from redrive.store.port import (
 )
 from redrive.store.replays import Replays
 from redrive.store.results import FORGOTTEN, OutOfOrder
-from redrive.store.rows import from_ms, to_ms, to_part, to_token
+from redrive.store.rows import from_ms, minute_of, to_ms, to_part, to_token
 from redrive.store.sqlite import copies, groups, operate, read, retention, work
 from redrive.store.sqlite.connection import ask, connect_to_read, translated
 from redrive.store.sqlite.file import identity, located, sign, take_lock
@@ -290,6 +292,47 @@ class SqliteStore:
         values = {"since": to_ms(since), "now": to_ms(self.clock.now()), "most": most}
         rows = await self._read(lambda c: ask(c, SQL["count_dead"], values))
         return {number: count for number, count in rows if count}
+
+    # health and probes
+
+    async def take(self, owner: int, item: Item, replay: Replay | None, once: Once | None) -> Claim | None:
+        """Claim one item."""
+        now = self.clock.now()
+
+        def take(connection: apsw.Connection) -> Claim | None:
+            cycle, attempt = item.cycle, item.attempt_count
+            if replay is not None:
+                if not (
+                    work.is_alive(connection, owner)
+                    and work.follows(connection, replay.event)
+                    and operate.replay(connection, replay)
+                ):
+                    return None
+                work.write_events(connection, [replay.event])  # first: the claim tells the last one
+                cycle, attempt = replay.cycle + 1, 0
+            claim = work.take(connection, owner, item, cycle=cycle, attempt=attempt, now=now)
+            if claim is not None:
+                operate.remember(connection, once)
+            return claim
+
+        return await self._write(take)
+
+    async def tallies(self, integration: int, since: datetime) -> Tallies:
+        """What came of attempts."""
+        return await self._read(read.tallies, integration, minute_of(since))
+
+    async def arrivals(self, integration: int, since: datetime) -> Arrivals:
+        """How much was accepted."""
+        return await self._read(read.arrivals, integration, since)
+
+    async def forget_tallies(self, before: datetime) -> int:
+        """Forget what came of attempts long ago."""
+
+        def forget(connection: apsw.Connection) -> int:
+            connection.execute(SQL["forget_tallies"], (minute_of(before),))
+            return connection.changes()
+
+        return await self._write(forget)
 
     async def integrations(self) -> Sequence[Integration]:
         """Every integration."""

@@ -8,7 +8,7 @@ import apsw
 import msgspec
 
 from redrive.audit.record import AuditEvent
-from redrive.domain.delivery import Claim
+from redrive.domain.delivery import Claim, Item
 from redrive.domain.ids import ItemId, parse_recovery_id, recovery_id
 from redrive.domain.integration import ACCEPTING, Lifecycle
 from redrive.domain.item import Finish, RetryAt, Status
@@ -54,9 +54,14 @@ class Door(NamedTuple):
     containment: Mode | None
 
     @property
+    def is_active(self) -> bool:
+        """Whether single items may be sent, contained or not."""
+        return self.lifecycle is Lifecycle.ACTIVE
+
+    @property
     def sends(self) -> bool:
         """Whether items may be claimed and replayed."""
-        return self.lifecycle is Lifecycle.ACTIVE and self.containment is None
+        return self.is_active and self.containment is None
 
     @property
     def is_open(self) -> bool:
@@ -189,6 +194,21 @@ def follows(connection: apsw.Connection, event: AuditEvent) -> bool:
         return True
     rows = ask(connection, SQL["head"], (event.target_id,))
     return (rows[0][0] if rows else None) == previous_of(event)
+
+
+def take(
+    connection: apsw.Connection, owner: int, item: Item, *, cycle: int, attempt: int, now: datetime
+) -> Claim | None:
+    """Claim one item that waits for the attempt after *attempt* of *cycle*."""
+    number, integration = item.delivery.id, item.delivery.integration
+    if not is_alive(connection, owner) or not door(connection, integration).is_active:
+        return None
+    if not ask(connection, SQL["take"], (owner, number, integration, cycle, attempt)):
+        return None
+    claims, set_aside = _claims(connection, owner, [number], now)
+    if set_aside:
+        raise StoreInconsistent(set_aside[0])  # and nothing of it is written
+    return claims[0]
 
 
 def write_events(connection: apsw.Connection, events: Sequence[AuditEvent]) -> None:
