@@ -43,7 +43,8 @@ def scrape(metrics: Metrics) -> Callable[[Asked], Awaitable[Reply]]:
         Query(asked.query_string, ()).done()
         engine = asked.engine
         contained = sum(one.traffic.containment is not None for one in engine.catalogue)
-        polled = Polled(in_flight=engine.worker.lanes.in_flight, contained=contained)
+        lanes = engine.worker.lanes
+        polled = Polled(in_flight=lanes.in_flight, contained=contained, breakers_open=lanes.shut)
         try:
             backlog = await engine.store.backlog()
         except StoreUnavailable:

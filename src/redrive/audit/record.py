@@ -51,6 +51,10 @@ class EventType(StrEnum):
     REPLAY_COMPLETED = "platform.integration.replay_job.completed"
     EVIDENCE_EXPORTED = "platform.integration.evidence_exported"
     CHAIN_BROKEN = "platform.integration.chain_broken"
+    BREAKER_OPENED = "platform.integration.breaker_opened"
+    BREAKER_CLOSED = "platform.integration.breaker_closed"
+    PROBED = "platform.integration.probed"
+    CONTAINMENT_PROPOSED = "platform.integration.containment_proposed"
     ACCESS_DENIED = "platform.integration.access_denied"
 
 
@@ -88,6 +92,10 @@ WHEN: dict[EventType, str] = {
     EventType.REPLAY_COMPLETED: "every item of a job has its outcome",
     EventType.EVIDENCE_EXPORTED: "an evidence file was handed out: of an item, or of a cut of this log",
     EventType.CHAIN_BROKEN: "an item's audit records were found altered, missing or out of order",
+    EventType.BREAKER_OPENED: "too many attempts failed, or a trial did: the integration waits",
+    EventType.BREAKER_CLOSED: "a trial or a probe succeeded: sending begins again",
+    EventType.PROBED: "the health URL was asked, or one item was sent as a trial",
+    EventType.CONTAINMENT_PROPOSED: "the receiver answered 410 (Gone); told once an hour at most",
     EventType.ACCESS_DENIED: "a call was refused with 403",
 }
 

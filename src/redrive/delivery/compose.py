@@ -76,6 +76,21 @@ def compose(
     )
 
 
+def health_request(
+    integration: Integration,
+    target: Target,
+    *,
+    timeout_seconds: float,
+    traceparent: str,
+    request_id: str | None,
+) -> Request:
+    """A GET of the health URL: it shows no credentials and no signature, for it may be anybody's."""
+    headers = [("Accept", "*/*"), ("traceparent", traceparent), _USER_AGENT]
+    if request_id is not None:
+        headers.append(("X-Request-Id", request_id))
+    return Request("GET", target, tuple(headers), b"", timeout_seconds, integration.integration_id)
+
+
 def _shown(integration: Integration, proof: Proof) -> Headers:
     """The header that credentials are shown in; OwnFault when what must be shown is not there."""
     mode = integration.auth_mode

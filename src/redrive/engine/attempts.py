@@ -7,9 +7,10 @@ from msgspec import Struct
 
 from redrive.delivery.port import Deliverer, OwnFault
 from redrive.domain.delivery import Claim
-from redrive.domain.outcome import Failed, Outcome
+from redrive.domain.outcome import Outcome
 from redrive.domain.sharing import Lane
 from redrive.engine.blocked import BlockedTargets
+from redrive.engine.breaking import Breakers
 from redrive.engine.catalogue import Catalogue
 from redrive.engine.health import Health
 from redrive.engine.lanes import Pace
@@ -21,7 +22,6 @@ from redrive.store.port import StoreUnavailable
 from redrive.telemetry.events import LoopFailed, SendingSuspended
 
 SUSPENDED_SECONDS = 5.0
-TIMEOUTS = frozenset({"RESPONSE_TIMEOUT", "ETIMEDOUT"})
 DIED = "the process that made this attempt died, and nobody knows whether it was received"
 
 
@@ -38,6 +38,8 @@ class UnderWay(Struct, eq=False):
     has_place: bool = True  # it counts toward what its receiver may have at once
     has_begun: bool = False
     goes_back: bool = False  # it was called back, and gives itself back
+    is_trial: bool = False  # of a breaker that is not closed
+    is_probe: bool = False  # a person sends it although its integration may be held
 
 
 class Attempts:
@@ -52,6 +54,7 @@ class Attempts:
         *,
         owned: Owned,
         recorder: Recorder,
+        breakers: Breakers,
     ) -> None:
         self.store = tools.store
         self.sending = Sending(tools, deliverer, catalogue)
@@ -64,9 +67,10 @@ class Attempts:
         self.owned = owned
         self.lanes = owned.lanes
         self.recorder = recorder
+        self.breakers = breakers
         self.cut_off: list[UnderWay] = []
         self._in_doubt: set[Lane] = set()  # besides those: where a place was held until we were told to stop
-        self._under_way: dict[asyncio.Task[None], UnderWay] = {}
+        self._under_way: dict[asyncio.Task[Outcome | None], UnderWay] = {}
         self._holding: dict[asyncio.Task[None], Pace] = {}  # the places of orphans
 
     # what is in our hands
@@ -83,11 +87,12 @@ class Attempts:
             {one.pace.lane for one in begun} | {pace.lane for pace in self._holding.values()} | self._in_doubt
         )
 
-    def begin(self, begun: UnderWay) -> None:
+    def begin(self, begun: UnderWay) -> "asyncio.Task[Outcome | None]":
         """Make an attempt, or record it if it is an orphan. Its place and its slot are taken already."""
         task = asyncio.create_task(self._attempt(begun) if begun.is_unsent else self._rescue(begun))
         self._under_way[task] = begun
         task.add_done_callback(self._ended)
+        return task
 
     def cut(self) -> None:
         """Cut off what is in flight: our right to it may have ended."""
@@ -138,8 +143,8 @@ class Attempts:
 
     # an attempt
 
-    async def _attempt(self, begun: UnderWay) -> None:
-        """Send, decide, record, announce."""
+    async def _attempt(self, begun: UnderWay) -> Outcome | None:
+        """Send, decide, record, announce; what came of it, or None when it was given back."""
         claim = begun.claim
         span_id = self.unique_bytes(8)
         await self.clock.sleep(0)  # whoever handed this over is answered first: they wait for nothing but us
@@ -149,23 +154,22 @@ class Attempts:
             outcome = await self._send(begun, started_at, span_id)
         except Held:
             await self._let_wait(begun)
-            return
+            return None
         except asyncio.CancelledError:
             if not _was_called_back(begun):
                 raise
             await self._let_wait(begun)
-            return
+            return None
         except OwnFault as fault:
             await self._suspend(begun, str(fault))
-            return
+            return None
         self._leave_place(begun)
+        ended = self.clock.elapsed()
+        self.breakers.see(claim, begun.pace, outcome, is_trial=begun.is_trial, elapsed=ended)
         self.blocked.see(self.catalogue.numbered(claim.delivery.integration).integration_id, outcome)
-        if isinstance(outcome, Failed) and outcome.code in TIMEOUTS:
-            begun.pace.narrow()
-        else:
-            begun.pace.widen()
-        duration = timedelta(seconds=self.clock.elapsed() - started)
+        duration = timedelta(seconds=ended - started)
         await self.recorder.finish(claim, outcome, started_at, duration, span_id.hex())
+        return outcome
 
     async def _send(self, begun: UnderWay, now: datetime, span_id: bytes) -> Outcome:
         """Make the exchange. What fails before a byte left is a fault of our own; after that nobody knows."""
@@ -192,7 +196,12 @@ class Attempts:
             raise Held
 
     def _is_held(self, begun: UnderWay) -> bool:
-        return not self.catalogue.numbered(begun.claim.delivery.integration).sends
+        if begun.is_probe:
+            return False
+        if not self.catalogue.numbered(begun.claim.delivery.integration).sends:
+            return True
+        shut_until = begun.pace.gate.shut_until  # 0.0 for ever where nothing ever failed
+        return bool(shut_until) and not begun.is_trial and self.clock.elapsed() < shut_until
 
     async def _suspend(self, begun: UnderWay, reason: str) -> None:
         begun.pace.suspended_until = self.clock.elapsed() + SUSPENDED_SECONDS
@@ -203,6 +212,8 @@ class Attempts:
     async def _let_wait(self, begun: UnderWay) -> None:
         """As if it had not been claimed."""
         begun.goes_back = True
+        if begun.is_trial:
+            self.breakers.untried(begun.pace)
         await self._give_back(begun.claim)
         delivery = begun.claim.delivery
         self.recorder.due(delivery.integration, delivery.id, self.clock.now())
@@ -219,7 +230,7 @@ class Attempts:
 
     # an orphan
 
-    async def _rescue(self, begun: UnderWay) -> None:
+    async def _rescue(self, begun: UnderWay) -> Outcome | None:
         """Record an orphan, and leave its place taken while its receiver may still be at it."""
         claim = begun.claim
         await self.record_orphan(claim)
@@ -228,6 +239,7 @@ class Attempts:
             holding = asyncio.create_task(self._hold(begun, claim.orphaned_at))
             self._holding[holding] = begun.pace
             holding.add_done_callback(self._holding.pop)
+        return None
 
     async def record_orphan(self, claim: Claim) -> None:
         """With when it began, if that is known, and a span that no receiver has seen: its own is lost."""
@@ -248,7 +260,7 @@ class Attempts:
 
     # its end
 
-    def _ended(self, task: asyncio.Task[None]) -> None:
+    def _ended(self, task: "asyncio.Task[Outcome | None]") -> None:
         ended = self._under_way.pop(task)
         self._leave_place(ended)
         self.lanes.recorded()

@@ -238,6 +238,7 @@ def _fields(integration: Integration) -> dict[str, Any]:
         "retryable_network_codes": integration.retryable_network_codes,
         "concurrency": integration.concurrency,
         "rate_per_second": integration.rate_per_second,
+        "breaker_failure_share": integration.breaker_failure_share,
         "shards": integration.shards,
         "message_signature": integration.message_signature,
         "health_url": integration.health_url,

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from redrive.domain.sharing import Lane
+from redrive.engine.gates import Gate
 
 RAMP_FROM = 1
 
@@ -27,6 +28,7 @@ class Pace:
     """What a lane may do. `window` is what it may have in flight: its concurrency, or less on a ramp."""
 
     lane: Lane
+    gate: Gate = field(default_factory=Gate)
     concurrency: int = 1
     rate_per_second: float | None = None
     sends: bool = True
@@ -71,6 +73,8 @@ class Pace:
         """How many attempts the lane itself allows to start at *elapsed* (a monotonic second)."""
         if not self.sends or elapsed < self.suspended_until:
             return 0
+        if elapsed < self.gate.shut_until:
+            return self.gate.room(elapsed)
         room = int(self.window) - self.in_flight
         if self.rate_per_second is not None:
             self._refill(elapsed)
@@ -83,6 +87,8 @@ class Pace:
             return None
         if elapsed < self.suspended_until:
             return self.suspended_until - elapsed
+        if elapsed < self.gate.shut_until:
+            return self.gate.wait_seconds(elapsed)
         if self.rate_per_second is not None and self.in_flight < int(self.window):
             missing = 1.0 - self.tokens
             return missing / self.rate_per_second if missing > 0 else None  # else slots are missing, not time
@@ -126,6 +132,7 @@ class Lanes:
         self.slots = slots
         self.busy = 0  # claims that are not recorded yet; at most `slots`
         self._in_flight: Counter[int] = Counter()  # of an integration, all its lanes here together
+        self._gates: dict[int, Gate] = {}
         self._paces: dict[Lane, Pace] = {}
         self._ready: OrderedDict[Lane, Pace] = OrderedDict()
         self._later: list[tuple[datetime, Lane]] = []  # stale entries included: at most two a lane
@@ -134,8 +141,26 @@ class Lanes:
         """The pace of a lane, made when first asked for."""
         pace = self._paces.get(lane)
         if pace is None:
-            pace = self._paces[lane] = Pace(lane)
+            pace = self._paces[lane] = Pace(lane, self.gate(lane.integration))
         return pace
+
+    def gate(self, integration: int) -> Gate:
+        """The gate that the lanes of an integration share, made when first asked for."""
+        gate = self._gates.get(integration)
+        if gate is None:
+            gate = self._gates[integration] = Gate()
+        return gate
+
+    def ramp(self, integration: int) -> None:
+        """Have the lanes of an integration begin with one attempt each."""
+        for pace in self._paces.values():
+            if pace.lane.integration == integration:
+                pace.window = RAMP_FROM
+
+    @property
+    def shut(self) -> int:
+        """How many integrations are not sent to because their receivers fail."""
+        return sum(not gate.breaker.is_closed for gate in self._gates.values())
 
     def keep(self, owned: Collection[Lane]) -> None:
         """Start nothing for other lanes, and forget those of which nothing is in flight."""
@@ -144,6 +169,9 @@ class Lanes:
                 self.served(pace)
                 if not pace.in_flight:
                     del self._paces[lane]
+        ours = {lane.integration for lane in self._paces}
+        for integration in self._gates.keys() - ours:
+            del self._gates[integration]
 
     @property
     def is_waiting(self) -> bool:

@@ -149,7 +149,7 @@ class Operate:
             raise Conflict(
                 f"request id {call.request_id!r} opened an earlier cycle of this item; replay under a new one"
             )
-        after = _next_cycle(item, call, on.now, self.catalogue.defaults.of(integration, "max_attempts"))
+        after = next_cycle(item, call, on.now, self.catalogue.defaults.of(integration, "max_attempts"))
 
         async def write(event: AuditEvent, once: Once | None) -> bool:
             job = await self.store.replays.waits_in(integration.number, item.delivery.id)
@@ -225,7 +225,8 @@ def erased(item: Item, erasure: Erasure) -> Item:
     )
 
 
-def _next_cycle(item: Item, call: Call, now: datetime, max_attempts: int) -> Item:
+def next_cycle(item: Item, call: Call, now: datetime, max_attempts: int) -> Item:
+    """A dead item as its replay makes it."""
     return replace(
         item,
         status=Status.REPLAYED,

@@ -82,7 +82,8 @@ class Owned:
         """Let the lanes of an integration follow it."""
         concurrency: int = self.catalogue.defaults.of(integration, "concurrency")
         rate, release = integration.rate_per_second, integration.traffic.release
-        for lane in self.lanes_of(integration.number):
+        lanes = self.lanes_of(integration.number)
+        for lane in lanes:
             self.lanes.pace(lane).configure(
                 lane.of_count(concurrency),
                 None if rate is None else lane.of_rate(rate),
@@ -93,6 +94,8 @@ class Owned:
                     else Draining(release.since, lane.of_rate(release.rate_per_second))
                 ),
             )
+        if lanes:
+            self._follow_breaker(integration)
         self.wake.set()
 
     def due(self, lane: Lane, at: datetime) -> None:
@@ -119,6 +122,19 @@ class Owned:
         """A place or a slot is free again: look whether a lane waits for one."""
         if self.lanes.is_waiting:
             self.wake.set()
+
+    def _follow_breaker(self, integration: Integration) -> None:
+        """What other processes turned it to; one that closed has the lanes begin with one attempt."""
+        gate, defaults = self.lanes.gate(integration.number), self.catalogue.defaults
+        gate.heed(defaults.watch(integration))
+        has_closed = gate.follow(
+            defaults.breaker(integration),
+            integration.traffic.throttled_until,
+            self.clock.now(),
+            self.clock.elapsed(),
+        )
+        if has_closed:
+            self.lanes.ramp(integration.number)
 
     def _all_lanes(self) -> frozenset[Lane]:
         if self._owned is not None:

@@ -17,10 +17,12 @@ from redrive.engine.expiry import Expiry
 from redrive.engine.groups import Groups
 from redrive.engine.health import Health
 from redrive.engine.ingest import Ingest
+from redrive.engine.judging import Judging
 from redrive.engine.look import Look
 from redrive.engine.membership import Membership
 from redrive.engine.operate import Operate
 from redrive.engine.placing import Judge
+from redrive.engine.probing import Probing
 from redrive.engine.provider import Provider
 from redrive.engine.replays import Replays
 from redrive.engine.stepping import Stepper
@@ -39,6 +41,7 @@ CHAINS_SECONDS = 60.0
 ALERT_SECONDS = 5.0
 CONTAINMENT_SECONDS = 1.0
 KEYS_KEPT = timedelta(days=7)
+TALLIES_KEPT = timedelta(days=8)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,11 +97,14 @@ class Engine:
         self.spot_check = SpotCheck(tools, self.worker)
         self.evidence = Evidence(tools, self.catalogue, self.look)
         self.containing = Containing(tools, self.catalogue, self.membership)
-        self.expiry = Expiry(tools, self.catalogue, self.worker)
         self.groups = Groups(tools, self.catalogue)
         self.stepper = Stepper(tools, self.catalogue, self.worker, self.health)
         self.replays = Replays(tools, self.catalogue, self.stepper.wake)
         self.alerts = Alerts(tools, self.catalogue, self.ingest, self.worker, alerting)
+        self.judging = Judging(tools, self.catalogue)
+        self.probing = Probing(tools, deliverer, self.catalogue, self.worker)
+        self.containing.simulate = self.judging.simulate
+        self.expiry = Expiry(tools, self.catalogue, self.worker, self.probing.find)
         self.is_stopping = True  # or not started yet
         self.lost = asyncio.Event()  # set when the process must stop
         self.why_lost = ""
@@ -139,7 +145,9 @@ class Engine:
         self.membership.is_leaving = True  # what is idle goes to others while we wait for the rest
         await self.worker.stop_claiming()
         await self.ingest.idle()  # what it was storing as ours is in flight now
-        return await self.worker.drain(0 if at_once else self.limits.drain_seconds)
+        aborted = await self.worker.drain(0 if at_once else self.limits.drain_seconds)
+        await self.probing.idle()
+        return aborted
 
     async def close(self) -> None:
         """Leave the store, however far the start came; what was not drained is cut off.
@@ -159,6 +167,7 @@ class Engine:
     async def _prune(self) -> None:
         now = self.clock.now()
         await self.store.prune(now - KEYS_KEPT)
+        await self.store.forget_tallies(now - TALLIES_KEPT)
         if days := self.limits.history_days:
             resolved = now - timedelta(days=self.limits.resolved_days or days)
             await self.store.forget_deliveries(now - timedelta(days=days), resolved_before=resolved)

@@ -10,7 +10,9 @@ from redrive.delivery.port import Deliverer
 from redrive.domain.delivery import Claim
 from redrive.domain.sharing import Lane, lane_of
 from redrive.engine.attempts import Attempts, UnderWay
+from redrive.engine.breaking import Breakers
 from redrive.engine.catalogue import Catalogue
+from redrive.engine.gates import Trial
 from redrive.engine.health import Health
 from redrive.engine.lanes import Pace
 from redrive.engine.owned import Owned
@@ -43,8 +45,15 @@ class Worker:
         self.owned = Owned(tools.clock, catalogue, slots=slots)
         self.lanes = self.owned.lanes
         self.recorder = Recorder(tools, catalogue, health, self.due)
+        self.breakers = Breakers(tools, catalogue, health, self.owned)
         self.attempts = Attempts(
-            tools, deliverer, catalogue, health, owned=self.owned, recorder=self.recorder
+            tools,
+            deliverer,
+            catalogue,
+            health,
+            owned=self.owned,
+            recorder=self.recorder,
+            breakers=self.breakers,
         )
         self.stopping = True
         self._arriving: Counter[Lane] = Counter()  # places that were reserved for what is being accepted
@@ -82,7 +91,8 @@ class Worker:
         pace = self.lanes.pace(lane)
         if pace.is_behind or (pace.next_due is not None and pace.next_due <= self.clock.now()):
             return None  # older work first
-        if not self.lanes.allowance(pace, self.clock.elapsed()):
+        elapsed = self.clock.elapsed()
+        if elapsed < pace.gate.shut_until or not self.lanes.allowance(pace, elapsed):
             return None
         self.lanes.take(pace)
         self._arriving[lane] += 1
@@ -173,6 +183,7 @@ class Worker:
         await self.attempts.all_let_go()
         alarm.cancel()
         await self.recorder.batcher.close(RECORDING_SECONDS)
+        await self.breakers.close(RECORDING_SECONDS)
         await self.attempts.give_back_unsent()
         return len(self.attempts.cut_off)
 
@@ -210,8 +221,13 @@ class Worker:
         if self.stopping or self.owned.has_lapsed:
             return
         for pace in self.lanes.collect(self.clock.now()):
+            is_shut = elapsed < pace.gate.shut_until
+            if is_shut and pace.sends and pace.gate.wants_trial(elapsed):
+                self.breakers.ask(pace.lane.integration, pace.gate)
             if room := self.lanes.allowance(pace, elapsed):
                 wanted = _share(pace, room)
+                if is_shut:
+                    pace.gate.trial = Trial.UNDER_WAY
                 self.lanes.take(pace, wanted)
                 self.lanes.served(pace)
                 wants[pace] = wanted
@@ -229,6 +245,7 @@ class Worker:
         except BaseException:
             for pace, room in wants.items():
                 self.lanes.refund(pace, room)
+                self.breakers.untried(pace)
                 self.owned.due(pace.lane, self.clock.now())
             raise
         for begun in self._settle(wants, claimed):
@@ -252,9 +269,13 @@ class Worker:
                 number = claim.delivery.integration
                 pace = paces[lane_of(number, shards[number], claim.delivery.id)]
                 unused[pace] -= 1
-                under_way.append(UnderWay(claim, pace, is_unsent=is_unsent))
+                is_trial = is_unsent and pace.gate.trial is Trial.UNDER_WAY
+                under_way.append(UnderWay(claim, pace, is_unsent=is_unsent, is_trial=is_trial))
         for pace, count in unused.items():
             self.lanes.refund(pace, count)
+        trials = {begun.pace for begun in under_way if begun.is_trial}
+        for pace in wants.keys() - trials:
+            self.breakers.untried(pace)
         self.owned.made_room()
         for lane, at in claimed.next_due.items():
             pace = paces[lane]

@@ -128,6 +128,37 @@ class ChainBroken(Struct, frozen=True):
     detail: str
 
 
+class BreakerOpened(Struct, frozen=True):
+    """The receiver of an integration fails: for `seconds` nothing is sent, then one attempt tries it.
+
+    `trips`: how often it opened in a row.
+    """
+
+    integration_id: str
+    seconds: float
+    trips: int
+
+
+class BreakerClosed(Struct, frozen=True):
+    """The receiver is back, after `seconds`; sending begins with one attempt at a time."""
+
+    integration_id: str
+    seconds: float
+
+
+class SendingThrottled(Struct, frozen=True):
+    """A receiver answered 429 or 503 with a Retry-After: nothing is sent to it for `seconds`."""
+
+    integration_id: str
+    seconds: float
+
+
+class ReceiverGone(Struct, frozen=True):
+    """A receiver answered 410: consider to contain or to retire the integration. Once an hour."""
+
+    integration_id: str
+
+
 class AuditWritten(Struct, frozen=True):
     """An audit event became durable."""
 
@@ -234,6 +265,10 @@ Event = (
     | ContainmentEnded
     | ReleaseDrained
     | ChainBroken
+    | BreakerOpened
+    | BreakerClosed
+    | SendingThrottled
+    | ReceiverGone
     | AuditWritten
     | Operated
     | RequestHandled

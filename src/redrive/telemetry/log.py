@@ -156,6 +156,29 @@ def _chain_broken(event: events.ChainBroken) -> Fields:
     }
 
 
+def _breaker_opened(event: events.BreakerOpened) -> Fields:
+    return {
+        "integration_id": event.integration_id,
+        "seconds": round(event.seconds, 3),
+        "trips": event.trips,
+    }
+
+
+def _breaker_closed(event: events.BreakerClosed) -> Fields:
+    return {"integration_id": event.integration_id, "seconds": round(event.seconds, 3)}
+
+
+def _sending_throttled(event: events.SendingThrottled) -> Fields:
+    return {"integration_id": event.integration_id, "seconds": round(event.seconds, 3)}
+
+
+def _receiver_gone(event: events.ReceiverGone) -> Fields:
+    return {
+        "integration_id": event.integration_id,
+        "advice": "contain or retire the integration if its receiver is gone for good",
+    }
+
+
 def _audit_written(event: events.AuditWritten) -> Fields:
     return {"event_type": str(event.event_type)}
 
@@ -253,6 +276,10 @@ LINES: Final[dict[type, Line]] = {
     events.ContainmentEnded: Line(WARNING, _containment_ended),
     events.ReleaseDrained: Line(INFO, _release_drained),
     events.ChainBroken: Line(ERROR, _chain_broken),
+    events.BreakerOpened: Line(WARNING, _breaker_opened),
+    events.BreakerClosed: Line(INFO, _breaker_closed),
+    events.SendingThrottled: Line(INFO, _sending_throttled),
+    events.ReceiverGone: Line(WARNING, _receiver_gone),
     events.AuditWritten: Line(DEBUG, _audit_written),
     events.Operated: Line(INFO, _operated),
     events.RequestHandled: Line(_request_level, _request_handled),

@@ -41,6 +41,7 @@ class Polled:
     due: int | None = None
     oldest_due_seconds: float | None = None  # how long the oldest due work has been due; 0: none is
     contained: int = 0
+    breakers_open: int = 0
 
 
 class Metrics:
@@ -55,6 +56,8 @@ class Metrics:
         self._suspensions = 0
         self._blocked = 0
         self._chains_broken = 0
+        self._breakers_opened = 0
+        self._throttled = 0
         self._audit: defaultdict[str, int] = defaultdict(int)
         self._requests: defaultdict[tuple[str, str, int], int] = defaultdict(int)
         self._request_seconds: defaultdict[str, _Histogram] = defaultdict(lambda: _Histogram(_REQUEST_BOUNDS))
@@ -74,6 +77,8 @@ class Metrics:
         bus.subscribe(events.SendingSuspended, self._on_suspended)
         bus.subscribe(events.TargetBlocked, self._on_blocked)
         bus.subscribe(events.ChainBroken, self._on_chain_broken)
+        bus.subscribe(events.BreakerOpened, self._on_breaker_opened)
+        bus.subscribe(events.SendingThrottled, self._on_throttled)
         bus.subscribe(events.AuditWritten, self._on_audit)
         bus.subscribe(events.RequestHandled, self._on_request)
         bus.subscribe(events.AuthenticationFailed, self._on_unauthenticated)
@@ -107,6 +112,12 @@ class Metrics:
 
     def _on_chain_broken(self, _event: events.ChainBroken) -> None:
         self._chains_broken += 1
+
+    def _on_breaker_opened(self, _event: events.BreakerOpened) -> None:
+        self._breakers_opened += 1
+
+    def _on_throttled(self, _event: events.SendingThrottled) -> None:
+        self._throttled += 1
 
     def _on_audit(self, event: events.AuditWritten) -> None:
         self._audit[event.event_type] += 1
@@ -148,6 +159,8 @@ class Metrics:
         waits = "Times a fault of our own made an integration wait."
         yield _count("sending_suspended", waits, self._suspensions)
         yield _count("targets_blocked", "Attempts that the address guard refused.", self._blocked)
+        yield _count("breakers_opened", "Times a breaker opened, or opened again.", self._breakers_opened)
+        yield _count("sending_throttled", "Times a receiver asked to be left alone.", self._throttled)
         audit = [((event_type,), count) for event_type, count in self._audit.items()]
         yield _counts("audit_events", "Audit events that became durable.", ["event_type"], audit)
         requests = [((method, route, str(code)), n) for (method, route, code), n in self._requests.items()]
@@ -192,6 +205,7 @@ class _Scrape(Collector):
 
 def _polled(polled: Polled) -> Iterator[Metric]:
     yield _gauge("attempts_in_flight", "Attempts being made now.", polled.in_flight)
+    yield _gauge("breakers_open", "Integrations whose breaker is not closed.", polled.breakers_open)
     yield _gauge("due_backlog", "Items that are due and wait.", polled.due)
     yield _gauge("oldest_due_seconds", "How long the oldest of them has waited.", polled.oldest_due_seconds)
     yield _gauge("contained_integrations", "Integrations that are contained.", polled.contained)
