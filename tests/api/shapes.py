@@ -45,7 +45,7 @@ INTEGRATION = frozenset(
     max_attempts
     base_delay_seconds max_delay_seconds jitter retryable_network_codes concurrency rate_per_second health_url
     shards redact_pointers redact_headers message_signature containment release
-    created_at updated_at""".split()
+    breaker_failure_share breaker throttled_until created_at updated_at""".split()
 )
 ITEM = frozenset(
     """recovery_id integration_id event_type request_id traceparent idempotency_key status cycle attempt_count

@@ -36,6 +36,8 @@ CALLS = {
     "POST /platform/integrations/{integration_id}/secrets/rotate": [OPERATE],
     "GET POST /platform/integrations/{integration_id}/containment": [VIEW, OPERATE],
     "POST /platform/integrations/{integration_id}/containment/release": [OPERATE],
+    "POST /platform/integrations/{integration_id}/probe": [OPERATE],
+    "GET /platform/integrations/{integration_id}/health": [VIEW],
     "POST /platform/integrations/{integration_id}/recovery/queue/{recovery_id}/erase": [OPERATE],
     "GET /platform/integrations/{integration_id}/recovery/groups": [VIEW],
     "GET /platform/integrations/{integration_id}/recovery/groups/{group_id}": [VIEW],

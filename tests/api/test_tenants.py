@@ -32,6 +32,7 @@ BODIES: dict[str, Any] = {
     "update_integration": {"name": "Renamed"},
     "rotate_secrets": {},
     "contain": {"reason": "it is down"},
+    "probe": {},
     "release": {"reason": "it is back", "dry_run": True},
 }
 
@@ -78,7 +79,11 @@ class Scene(NamedTuple):
 @pytest.fixture(scope="module")
 def scene(service: Service) -> Scene:
     own, foreign = (
-        service.partner(integration_id=f"{name}.billing-{next(_numbers)}") for name in ("acme", "globex")
+        service.partner(
+            integration_id=f"{name}.billing-{next(_numbers)}",
+            health_url=f"http://127.0.0.1:{service.receiver.port}/health",
+        )
+        for name in ("acme", "globex")
     )
     members = {permission: service.caller(permission, tenant="acme") for permission in Permission}
     operations = [call.operation for call in CALLS if "{group_id}" in call.path]
@@ -134,7 +139,8 @@ def test_every_call_on_an_integration_is_covered_here() -> None:
     named = {call.operation for call in CALLS}
 
     assert named - BODIES.keys() == {
-        "show_integration", "list_queue", "show_item", "show_containment", "list_groups", "show_group",
+        "show_integration", "list_queue", "show_item", "show_containment", "show_health", "list_groups",
+        "show_group",
     }  # fmt: skip
     assert BODIES.keys() <= named
 

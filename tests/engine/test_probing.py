@@ -16,7 +16,7 @@ from redrive.domain.health import Verdict
 from redrive.domain.item import Status
 from redrive.domain.outcome import Outcome
 from redrive.engine import acting
-from redrive.engine.containing import Order
+from redrive.engine.containing import Terms
 from redrive.engine.once import Key, Told
 from redrive.engine.probing import Probed
 from redrive.store.port import EventFilter
@@ -46,7 +46,7 @@ async def asked(harness: Harness, name: str, **more: Any) -> dict[str, Any]:
 
 
 async def contained(harness: Harness, name: str) -> None:
-    order = Order("an outage", until=harness.clock.now() + timedelta(hours=1))
+    order = Terms("an outage", until=harness.clock.now() + timedelta(hours=1))
     containing = asyncio.create_task(
         harness.engine.containing.contain(harness.call(), name, order, render=in_silence)
     )

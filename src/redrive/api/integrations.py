@@ -37,6 +37,7 @@ class Policy(msgspec.Struct, omit_defaults=True):
     retryable_network_codes: list[str] | UnsetType | None = UNSET
     concurrency: int | UnsetType | None = UNSET
     rate_per_second: float | UnsetType | None = UNSET
+    breaker_failure_share: float | UnsetType | None = UNSET
     shards: int | UnsetType = UNSET
     message_signature: bool | UnsetType = UNSET
     health_url: str | UnsetType | None = UNSET

@@ -46,6 +46,7 @@ class Operation:
     later: int | None = None
 
 
+_PROBE_REFUSED = (errors.RecoveryNotFound, errors.ReplayConflict, errors.Conflict)
 OPERATIONS = {
     "deliver": Operation(
         202,
@@ -104,6 +105,8 @@ OPERATIONS = {
     "show_containment": Operation(200, "Containment"),
     "contain": Operation(200, "Containment", "NewContainment", key="call", later=202),
     "release": Operation(200, "Released", "NewRelease", key="call", refusals=(errors.Conflict,)),
+    "probe": Operation(200, "Probed", "NewProbe", key="call", refusals=_PROBE_REFUSED),
+    "show_health": Operation(200, "Health"),
     "list_events": Operation(200, "AuditEvents", query=audit.FILTERS),
     "show_evidence": Operation(200, "Evidence", media_type="application/jsonl"),
     "export_audit": Operation(200, "Evidence", query=evidence.FILTERS, media_type="application/jsonl"),

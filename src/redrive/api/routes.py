@@ -9,6 +9,7 @@ from redrive.api import (
     groups,
     integrations,
     openapi,
+    probes,
     queue,
     replays,
     system,
@@ -74,6 +75,10 @@ def routes(metrics: Metrics) -> list[Route]:
         Route("GET", f"{_ONE}/containment", VIEW, containment.show_containment, "Show how it is contained"),
         Route("POST", f"{_ONE}/containment", OPERATE, containment.contain, "Stop all that goes to it"),
         Route("POST", f"{_ONE}/containment/release", OPERATE, containment.release, "Let it send again"),
+        Route(
+            "POST", f"{_ONE}/probe", OPERATE, probes.probe, "Ask its receiver, or send one item as a trial"
+        ),
+        Route("GET", f"{_ONE}/health", VIEW, probes.show_health, "Show how its receiver is"),
         Route("GET", "/platform/audit/events", VIEW, audit.list_events, "List audit events"),
         Route("GET", "/platform/audit/export", VIEW, evidence.export_audit, "Export an evidence file"),
         Route("GET", "/healthz", None, system.healthz, "Whether the process lives"),

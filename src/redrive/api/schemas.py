@@ -11,15 +11,18 @@ from redrive.api.containment import MOST_NAME, MOST_REASON, NewContainment, NewR
 from redrive.api.deliveries import MOST_BATCH
 from redrive.api.groups import Acknowledgement, Muting, NewComment
 from redrive.api.integrations import MOST_OVERLAP, Changes, NewIntegration, NewSecret
+from redrive.api.probes import NewProbe
 from redrive.api.queue import FAILURE_CODES, Reason, Snapshot
 from redrive.api.replays import MOST_CYCLE, NewRate, ReplayPlan, ReplayRun
 from redrive.audit.record import DOMAIN, AuditEvent, EventType
 from redrive.delivery.credentials import KINDS
 from redrive.delivery.signing import Scheme
 from redrive.domain import errors
+from redrive.domain.breaker import BreakerState
 from redrive.domain.failure_group import LONGEST_COMMENT, GroupState
 from redrive.domain.grouping import FailureClass
 from redrive.domain.headers import HEADER_NAME, HEADER_VALUE, MAX_HEADERS
+from redrive.domain.health import SHOWN_MINUTES, Verdict
 from redrive.domain.ids import ALPHABET, GROUP_ID, RECOVERY_ID, REPLAY_PREFIX
 from redrive.domain.integration import (
     INTEGRATION_ID,
@@ -130,6 +133,7 @@ def _asked() -> dict[str, Schema]:
             Snapshot,
             NewContainment,
             NewRelease,
+            NewProbe,
             Acknowledgement,
             Muting,
             NewComment,
@@ -155,6 +159,9 @@ def _asked() -> dict[str, Schema]:
     found[Muting.__name__]["properties"]["until"] |= or_null(INSTANT)
     found[NewComment.__name__]["properties"]["text"] = _COMMENT
     _bound_replays(found)
+    probe = found[NewProbe.__name__]["properties"]
+    probe["recovery_id"]["anyOf"][0] |= _RECOVERY_ID
+    probe["reason"]["anyOf"][0] |= line(256)
     event_type, headers = line(128), _SENT_HEADERS
     forms = {
         "JsonDelivery": ({"event_type": event_type, "payload": _PAYLOAD}, {"headers": headers}),
@@ -315,15 +322,46 @@ def _values() -> dict[str, Schema]:
         "Simulation": obj(
             {
                 "backlog": COUNT,
+                "arrivals_per_second": NUMBER,
+                "healthy_per_second": or_null(NUMBER)
+                | {"description": "The most that the receiver took over a minute of the last week."},
+                "ceiling_per_second": or_null(NUMBER)
+                | {"description": "What concurrency, rate and the receiver's usual answering time allow."},
                 "rates": array(
                     obj(
                         {
                             "rate_per_second": NUMBER,
-                            "drain_seconds": NUMBER,
+                            "sends_per_second": NUMBER,
+                            "drain_seconds": or_null(NUMBER)
+                            | {"description": "null: never, as much arrives as is sent."},
                             "new_traffic_delay_seconds": NUMBER,
+                            "is_proven": BOOLEAN | {"description": "The receiver took as much before."},
                         }
                     )
                 ),
+            }
+        ),
+        "Breaker": obj(
+            {
+                "state": words(BreakerState),
+                "changed_at": or_null(INSTANT),
+                "until": or_null(INSTANT | {"description": "No trial begins before."}),
+                "opened_at": or_null(INSTANT | {"description": "When it opened first in a row of times."}),
+                "trips": COUNT | {"description": "How often it opened in a row."},
+            }
+        ),
+        "Probe": obj(
+            {
+                "kind": words(("health_url", "item")),
+                "at": INSTANT,
+                "by": STRING,
+                "reason": or_null(STRING),
+                "recovery_id": or_null(_RECOVERY_ID),
+                "outcome": words(("succeeded", "failed", "unknown")),
+                "http_status": or_null(HTTP_STATUS),
+                "failure_code": or_null(_FAILURE_CODE),
+                "failure_detail": or_null(STRING),
+                "duration_ms": NUMBER,
             }
         ),
         "Item": obj(_ITEM),
@@ -357,6 +395,12 @@ def _values() -> dict[str, Schema]:
     }
 
 
+_TALLY: dict[str, Schema] = {
+    "succeeded": COUNT,
+    "failed": COUNT,
+    "failure_share": or_null(NUMBER),
+    "average_ms": or_null(NUMBER | {"description": "How long an attempt took."}),
+}
 _STATE: Schema = {"type": "object", "minProperties": 1}
 _INTEGRATION: dict[str, Schema] = {
     "integration_id": _INTEGRATION_ID,
@@ -384,6 +428,7 @@ _INTEGRATION: dict[str, Schema] = {
     "retryable_network_codes": array(words(RETRYABLE_NETWORK_CODES)),
     "concurrency": COUNT,
     "rate_per_second": or_null(NUMBER),
+    "breaker_failure_share": NUMBER | {"description": "From which its breaker opens; 0: it never does."},
     "shards": COUNT | {"description": "Lanes that several processes may send from side by side."},
     "message_signature": BOOLEAN | {"description": "Whether calls also carry an RFC 9421 signature."},
     "health_url": or_null(STRING),
@@ -391,6 +436,8 @@ _INTEGRATION: dict[str, Schema] = {
     "redact_headers": array(STRING),
     "containment": or_null(ref("HowContained")),
     "release": or_null(ref("HowReleased")),
+    "breaker": ref("Breaker"),
+    "throttled_until": or_null(INSTANT | {"description": "Its receiver asked to be left alone until then."}),
     "created_at": INSTANT,
     "updated_at": INSTANT,
 }
@@ -645,6 +692,27 @@ def _replies() -> dict[str, Schema]:
                 "containment": or_null(ref("HowContained")),
                 "release": or_null(ref("HowReleased")),
                 "reason": STRING,
+            }
+        ),
+        "Probed": _reply({"integration_id": _INTEGRATION_ID, "probe": ref("Probe")}),
+        "Health": _reply(
+            {
+                "integration_id": _INTEGRATION_ID,
+                "verdict": words(Verdict),
+                "reasons": array(STRING),
+                "outcomes": array(obj({"minutes": COUNT} | _TALLY)),
+                "last_success_at": or_null(INSTANT | {"description": "The minute of it."}),
+                "last_failure_at": or_null(INSTANT | {"description": "The minute of it."}),
+                "breaker": ref("Breaker"),
+                "throttled_until": or_null(INSTANT),
+                "gone_at": or_null(INSTANT | {"description": "It answered 410, and took nothing since."}),
+                "containment": or_null(ref("HowContained")),
+                "probe": or_null(ref("Probe")),
+                "minutes": array(
+                    obj({"at": INSTANT} | _TALLY),
+                    maxItems=SHOWN_MINUTES + 1,
+                    description="Those of the last hour in which an attempt ended, the oldest first.",
+                ),
             }
         ),
         "AuditEvents": _reply(

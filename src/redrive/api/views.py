@@ -1,7 +1,7 @@
 """Values as the JSON documents of the contract."""
 
 import base64
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import msgspec
@@ -10,6 +10,7 @@ from redrive.audit.record import Actor, AuditEvent
 from redrive.domain.delivery import Attempt, Erasure, Item, Resolution, rfc3339
 from redrive.domain.failure_group import Comment, FailureGroup, GroupState
 from redrive.domain.grouping import why_grouped
+from redrive.domain.health import WINDOWS, Diagnosis, Tally
 from redrive.domain.ids import ItemId, group_id, instant_of, recovery_id
 from redrive.domain.integration import Defaults, Integration
 from redrive.domain.item import Status
@@ -19,7 +20,7 @@ from redrive.domain.redaction import REDACTED, is_json, redacted_json
 RISKS = tuple(each.name.lower() for each in Risk if each is not Risk.NONE)
 _POLICY = (
     "timeout_seconds", "max_attempts", "base_delay_seconds", "max_delay_seconds", "jitter",
-    "retryable_network_codes", "concurrency",
+    "retryable_network_codes", "concurrency", "breaker_failure_share",
 )  # fmt: skip
 
 
@@ -50,6 +51,8 @@ def integration(found: Integration, defaults: Defaults, *, now: datetime) -> dic
         "redact_pointers": list(found.redact_pointers),
         "redact_headers": list(found.redact_headers),
         "containment": containment(found),
+        "breaker": defaults.breaker(found).state_shown(),
+        "throttled_until": throttled_until(found, now),
         "release": release(found),
         "created_at": rfc3339(found.created_at),
         "updated_at": rfc3339(found.updated_at),
@@ -65,6 +68,43 @@ def containment(found: Integration) -> dict[str, Any] | None:
 def release(found: Integration) -> dict[str, Any] | None:
     """How what waited when it was released is sent, until that is done."""
     return None if found.traffic.release is None else found.traffic.release.state()
+
+
+def throttled_until(found: Integration, now: datetime) -> str | None:
+    """Until when the receiver asked to be left alone, if that is still to come."""
+    until = found.traffic.throttled_until
+    return rfc3339(until) if until is not None and until > now else None
+
+
+def diagnosis(found: Diagnosis) -> dict[str, Any]:
+    """The verdict on a receiver, why, and the figures: of some times, and of each minute that has any."""
+    facts = found.facts
+    return {
+        "verdict": found.verdict.value,
+        "reasons": list(found.reasons),
+        "outcomes": [
+            {"minutes": minutes} | _tally(facts.tallies.of_last(minutes, facts.now)) for minutes in WINDOWS
+        ],
+        "last_success_at": instant(facts.tallies.last_success),
+        "last_failure_at": instant(facts.tallies.last_failure),
+        "breaker": facts.breaker.state_shown(),
+        "throttled_until": rfc3339(facts.throttled_until)
+        if facts.is_throttled and facts.throttled_until is not None
+        else None,
+        "gone_at": instant(facts.gone_at) if facts.is_gone else None,
+        "probe": None if facts.probe is None else facts.probe.state(),
+        "minutes": [{"at": rfc3339(tally.at)} | _tally(tally) for tally in facts.tallies.minutes],
+    }
+
+
+def _tally(found: Tally) -> dict[str, Any]:
+    share, average = found.failure_share, found.average
+    return {
+        "succeeded": found.succeeded,
+        "failed": found.failed,
+        "failure_share": None if share is None else round(share, 4),
+        "average_ms": None if average is None else round(average / timedelta(milliseconds=1), 1),
+    }
 
 
 def item(found: Item, integration: Integration, *, bodies: bool) -> dict[str, Any]:

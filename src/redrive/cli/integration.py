@@ -17,6 +17,26 @@ if TYPE_CHECKING:
     from redrive.client import Answer
 
 app = App(name="integration", help_epilogue="Each command has its own --help, with an example.")
+app.command(
+    "redrive.cli.probes:probe",
+    help=(
+        "Make one request to an integration's health URL, or send one item as a trial.\n\n"
+        "Also while it is contained, or its breaker is open: that is what it is for. A dead item is sent in "
+        "a new cycle of one attempt, an open one with its next attempt. Exit 6: it did not succeed."
+    ),
+    help_epilogue=(
+        "Example: redrive integration probe billing\n"
+        'Example: redrive integration probe billing --recovery-id rec_… --reason "is the vendor back?"'
+    ),
+)
+app.command(
+    "redrive.cli.probes:health",
+    help=(
+        "Show how an integration's receiver is: a verdict, and the facts behind it.\n\n"
+        "It comes from what is recorded; nothing is sent."
+    ),
+    help_epilogue="Example: redrive integration health billing",
+)
 REDACTED = "[REDACTED]"
 Unsettable = Literal[
     "timeout_seconds",
@@ -27,6 +47,7 @@ Unsettable = Literal[
     "retryable_network_codes",
     "concurrency",
     "rate_per_second",
+    "breaker_failure_share",
     "health_url",
     "redact_pointers",
     "redact_headers",
@@ -35,6 +56,7 @@ _COLUMNS = [
     column("INTEGRATION", "integration_id"),
     column("LIFECYCLE", "lifecycle_status"),
     Column("CONTAINED", lambda row: (row.get("containment") or {}).get("mode"), worth=3),
+    Column("BREAKER", lambda row: (row.get("breaker") or {}).get("state"), worth=3),
     column("METHOD", "method", worth=1),
     column("URL", "url", fit=Fit.CUT),
     column("AUTH", "auth_mode", worth=2),
@@ -43,7 +65,7 @@ _COLUMNS = [
 
 _SIMULATED = [
     column("AT RATE", "rate_per_second", is_number=True),
-    Column("DRAINED IN (S)", lambda row: round(row["drain_seconds"]), is_number=True),
+    Column("DRAINED IN (S)", lambda row: _drained_in(row["drain_seconds"]), is_number=True),
     Column("NEW TRAFFIC WAITS (S)", lambda row: round(row["new_traffic_delay_seconds"]), is_number=True),
 ]
 
@@ -95,6 +117,10 @@ class Fields:
     ] = None
     concurrency: Annotated[int | None, Parameter(help="Attempts in flight at once.")] = None
     rate_per_second: Annotated[float | None, Parameter(help="Attempts a second, at most.")] = None
+    breaker_failure_share: Annotated[
+        float | None,
+        Parameter(help="The share of recent attempts that must fail for its breaker to open; 0: none."),
+    ] = None
     shards: Annotated[
         int | None, Parameter(help="Lanes that several processes may send from (PostgreSQL). [default: 1]")
     ] = None
@@ -389,6 +415,10 @@ def _print_containment(answer: "Answer", output: Output) -> None:
     if answer["release"] is not None:
         facts["released_at_rate"] = answer["release"]["rate_per_second"]
     print_facts(facts | {name: answer[name] for name in ("waiting", "in_flight")})
+
+
+def _drained_in(seconds: float | None) -> object:
+    return "never" if seconds is None else round(seconds)
 
 
 def _text(given: str) -> str:

@@ -205,6 +205,29 @@ class Client:
         path = _under(integration_id, "containment", "release")
         return self._post(path, write(fields), idempotency_key, correlation)
 
+    # how a receiver is
+
+    def integration_health(self, integration_id: str, **correlation: Unpack[Correlation]) -> Answer:
+        """A verdict on an integration's receiver, with the facts behind it; nothing is sent."""
+        return self._get(_under(integration_id, "health"), {}, correlation)
+
+    def probe(
+        self,
+        integration_id: str,
+        *,
+        recovery_id: str | None = None,
+        reason: str | None = None,
+        idempotency_key: str | None = None,
+        **correlation: Unpack[Correlation],
+    ) -> Answer:
+        """Make one request to the health URL, or send one item as a trial (with a *reason*).
+
+        It answers when that has ended: whether it succeeded is in the answer's `probe`.
+        """
+        given = {"recovery_id": recovery_id, "reason": reason}
+        fields = {name: value for name, value in given.items() if value is not None}
+        return self._post(_under(integration_id, "probe"), write(fields), idempotency_key, correlation)
+
     # deliveries
 
     def deliver(
