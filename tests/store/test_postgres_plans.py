@@ -229,9 +229,9 @@ async def comment(process: Process) -> None:
     await process.store.comments(DOWN, A_GROUP, limit=50, below=None)
 
 
-async def close_items(process: Process) -> None:
+async def close_items(process: Process, at_once: int = 10) -> None:
     far = NOW + timedelta(days=10_000)
-    items = await process.store.unresolved(DOWN, A_GROUP, died_by=far, after=0, limit=100)
+    items = await process.store.unresolved(DOWN, A_GROUP, died_by=far, after=0, limit=at_once)
     given = [Closed(item, an_event(target_id=f"rec_{item.id}")) for item in items]
     assert await process.store.close_items(DOWN, given, Resolution(NOW, "ops", "done")) == len(items)
 
@@ -400,6 +400,16 @@ async def test_what_waits_in_a_group_is_found_by_the_index_of_what_waits(
             plans = await process.plans_of(verb)
 
             assert {name for plan in plans for name in plan.indexes("dead")} == {"dead_open"}
+
+
+@pytest.mark.parametrize("size", [size for size in SIZES if size])
+async def test_closing_items_reads_those_alone(filled: Mapping[int, str], size: int) -> None:
+    async with a_process(filled[size]) as process:
+        await process.store.group(DOWN, A_GROUP)  # asyncpg asks for its types once
+
+        plans = await process.plans_of(close_items(process, at_once=20))
+
+    assert max(plan.rows_read("dead") for plan in plans) == 20
 
 
 @pytest.mark.parametrize("size", [size for size in SIZES if size])

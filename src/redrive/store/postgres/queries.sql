@@ -650,7 +650,8 @@ SELECT id FROM dead WHERE integration = $1 AND (failure_group, id) >= ($5, $2) A
 
 -- name: groups
 -- One that failed again after it was resolved is open. When it failed last is in no index, so that a failure stays on
--- the page of its group (HOT): all groups of the integration are read. Items are counted of those that are listed.
+-- the page of its group (HOT): all groups of the integration are read. Items are counted of those that are listed,
+-- in an order that only indexes by group have.
 SELECT g.*, i.items FROM (
     SELECT integration, number, fingerprint, failure_class, failure_code, detail, failures, first_seen_at, last_seen_at,
            sample, state, state_at, state_by, muted_until
@@ -661,16 +662,20 @@ SELECT g.*, i.items FROM (
      ORDER BY last_seen_at DESC, number DESC LIMIT $5) g
  CROSS JOIN LATERAL (
     SELECT count(*) AS items FROM (
-        SELECT FROM dead x WHERE x.integration = g.integration AND x.failure_group = ANY (ARRAY[g.number])
-           AND x.resolved_at IS NULL AND x.superseded_by IS NULL LIMIT $6) found) i
+        SELECT FROM dead x
+         WHERE x.integration = g.integration AND (x.failure_group, x.id) >= (g.number, 0)
+           AND (x.failure_group, x.id) <= (g.number, 9223372036854775807)
+           AND x.resolved_at IS NULL AND x.superseded_by IS NULL ORDER BY x.failure_group, x.id LIMIT $6) found) i
  ORDER BY g.last_seen_at DESC, g.number DESC
 
 -- name: group
 SELECT integration, number, fingerprint, failure_class, failure_code, detail, failures, first_seen_at, last_seen_at,
        sample, state, state_at, state_by, muted_until,
        (SELECT count(*) FROM (
-            SELECT FROM dead x WHERE x.integration = g.integration AND x.failure_group = ANY (ARRAY[g.number])
-               AND x.resolved_at IS NULL AND x.superseded_by IS NULL LIMIT $3) found)
+            SELECT FROM dead x
+             WHERE x.integration = g.integration AND (x.failure_group, x.id) >= (g.number, 0)
+               AND (x.failure_group, x.id) <= (g.number, 9223372036854775807)
+               AND x.resolved_at IS NULL AND x.superseded_by IS NULL ORDER BY x.failure_group, x.id LIMIT $3) found)
   FROM failure_group g WHERE integration = $1 AND number = $2
 
 -- name: hold_group
@@ -701,22 +706,24 @@ SELECT x.id, x.status, x.cycle, x.attempt, x.failure_code, d.request_id
  ORDER BY x.id
 
 -- name: close_items
--- Each with its event, in the way of `resolve`: of what moved on, neither is written.
+-- Each with its event, in the way of `resolve`: of what moved on, neither is written. The coalesce keeps the server
+-- from the index of what is not resolved, all of which it would walk.
 WITH given AS MATERIALIZED (
-    SELECT g.* FROM unnest($5::bigint[], $6::text[], $7::int[], $8::bigint[], $9::text[], $10::text[], $11::text[],
-                           $12::text[], $13::text[], $14::text[], $15::bytea[])
-      AS g (item, status, cycle, id, event_type, request_id, integration_id, target_id, actor, record, digest)),
+    SELECT $1::int AS integration, g.*
+      FROM unnest($5::bigint[], $6::text[], $7::int[], $8::bigint[], $9::text[], $10::text[], $11::text[], $12::text[],
+                  $13::text[], $14::text[], $15::bytea[])
+        AS g (item, status, cycle, id, event_type, request_id, integration_id, target_id, actor, record, digest)),
 later AS MATERIALIZED (
     SELECT a.id FROM given g CROSS JOIN LATERAL (
         SELECT id FROM audit WHERE target_id = g.target_id AND id > g.id ORDER BY target_id DESC, id DESC LIMIT 1) a),
 closed AS (
     UPDATE dead x SET resolved_at = $2, resolved_by = $3, resolved_reason = $4 FROM given g
-     WHERE x.integration = $1 AND x.id = ANY (ARRAY[g.item]) AND x.status = g.status AND x.cycle = g.cycle
-       AND x.resolved_at IS NULL AND x.superseded_by IS NULL AND NOT EXISTS (SELECT FROM later)
+     WHERE x.integration = ANY (ARRAY[g.integration]) AND x.id = ANY (ARRAY[g.item]) AND x.status = g.status
+       AND x.cycle = g.cycle AND coalesce(x.resolved_at, x.superseded_by) IS NULL AND NOT EXISTS (SELECT FROM later)
     RETURNING g.*),
 e AS (
     INSERT INTO audit (integration, id, event_type, request_id, integration_id, target_id, actor, record, digest)
-    SELECT $1, id, event_type, request_id, integration_id, target_id, actor, record, digest FROM closed)
+    SELECT integration, id, event_type, request_id, integration_id, target_id, actor, record, digest FROM closed)
 SELECT (SELECT count(*) FROM closed), (SELECT max(id) FROM later)
 
 -- name: closed_items
@@ -739,7 +746,8 @@ UPDATE failure_group g SET detail = '[ERASED]' FROM (
 -- Not seen since, and nothing waits in them.
 WITH old AS (
     DELETE FROM failure_group g WHERE last_seen_at < $1
-       AND NOT EXISTS (SELECT FROM dead x WHERE x.integration = g.integration AND x.failure_group = g.number)
+       AND NOT EXISTS (SELECT FROM dead x
+                        WHERE x.integration = ANY (ARRAY[g.integration]) AND x.failure_group = ANY (ARRAY[g.number]))
     RETURNING integration, number)
 DELETE FROM group_comment c USING old
  WHERE c.integration = ANY (ARRAY[old.integration]) AND c.failure_group = ANY (ARRAY[old.number])
