@@ -132,8 +132,8 @@ def test_the_risk_is_that_of_the_worst_attempt_and_ends_with_success(partner: Pa
     assert third["group_id"] is None
 
 
-def test_what_rules_hide_is_in_no_group_that_attempts_make(partner: Partner) -> None:
-    partner.change(redact_pointers=["/error/who"])
+def test_what_rules_hide_is_in_no_group_that_attempts_make(service: Service) -> None:
+    partner = service.partner(redact_pointers=["/error/who"])
     partner.answers(Answer(400, b'{"error":{"who":"secret","code":"gone"}}', JSON_BODY))
     partner.becomes(partner.deliver(), "failed")
     partner.answers(Answer(400, b"secret words", ()))
@@ -148,13 +148,29 @@ def test_what_rules_hide_is_in_no_group_that_attempts_make(partner: Partner) -> 
     ]
 
 
-def test_what_rules_hide_is_in_no_group(quiet: Partner) -> None:
-    quiet.change(redact_pointers=["/error/code"])
+def test_a_rule_that_is_added_hides_what_a_group_said_before(quiet: Partner) -> None:
+    body = '{"error":{"code":"gone","who":"x"},"note":"secret"}'
+    quiet.hand_over(failure_code="HTTP_400", response_snapshot={"status": 400, "body": '{"note":"secret"}'})
+    quiet.hand_over(failure_code="ECONNRESET", failure_detail="it broke")
+    assert "secret" in str(groups_of(quiet))
+
+    quiet.change(redact_pointers=["/note"])
+    quiet.hand_over(failure_code="HTTP_410", response_snapshot={"status": 410, "body": body})
+
+    groups = groups_of(quiet)
+    assert "secret" not in str(groups)
+    assert [group["detail"] for group in groups][1:] == ["it broke", "[REDACTED]"]
+    assert "[REDACTED]" in groups[2]["why_grouped"]
+    assert show(quiet, groups[2]["group_id"])["detail"] == "[REDACTED]"
+
+
+def test_what_rules_hide_is_in_no_group(service: Service) -> None:
+    partner = service.partner(redact_pointers=["/error/code"])
     body = '{"error":{"code":"secret","type":"declined"}}'
 
-    quiet.hand_over(failure_code="HTTP_400", response_snapshot={"status": 400, "body": body})
+    partner.hand_over(failure_code="HTTP_400", response_snapshot={"status": 400, "body": body})
 
-    [group] = groups_of(quiet)
+    [group] = groups_of(partner)
     assert group["detail"] == "error.type=declined"
 
 

@@ -8,6 +8,7 @@ import pytest
 from redrive.domain.errors import Conflict, InvalidPayload
 from redrive.domain.failure_group import (
     LONGEST_COMMENT,
+    RULES_FOLLOWED,
     FailureGroup,
     GroupState,
     Judgement,
@@ -16,9 +17,10 @@ from redrive.domain.failure_group import (
     muted,
     reopened,
     resolved,
+    shown,
 )
 from redrive.domain.ids import ItemId
-from tests.factories import NOW, a_cause
+from tests.factories import NOW, a_cause, an_integration
 
 SECOND = timedelta(seconds=1)
 OPEN, ACKNOWLEDGED, RESOLVED = GroupState
@@ -45,7 +47,7 @@ REGRESSED = a_group(RESOLVED, seen=SECOND)
 
 
 @pytest.mark.parametrize(
-    ("group", "shown"),
+    ("group", "told"),
     [
         (a_group(), (OPEN, False)),
         (a_group(ACKNOWLEDGED, seen=SECOND), (ACKNOWLEDGED, False)),
@@ -55,10 +57,10 @@ REGRESSED = a_group(RESOLVED, seen=SECOND)
     ],
 )
 def test_a_group_that_failed_after_it_was_resolved_is_open(
-    group: FailureGroup, shown: tuple[GroupState, bool]
+    group: FailureGroup, told: tuple[GroupState, bool]
 ) -> None:
-    assert (group.state, group.is_regressed) == shown
-    assert (group.facts()["state"], group.facts()["regressed"]) == shown
+    assert (group.state, group.is_regressed) == told
+    assert (group.facts()["state"], group.facts()["regressed"]) == told
 
 
 @pytest.mark.parametrize("group", [a_group(), REGRESSED])
@@ -109,6 +111,31 @@ def test_a_group_is_muted_whatever_its_state_and_keeps_that(group: FailureGroup)
 def test_nothing_is_muted_until_an_instant_that_is_past(until: Any) -> None:
     with pytest.raises(InvalidPayload):
         muted(a_group(), until, at=NOW)
+
+
+@pytest.mark.parametrize(
+    ("group", "fields", "is_hidden"),
+    [
+        (a_group(), {}, False),
+        (a_group(), {"redact_pointers": ("/a",)}, False),
+        (a_group(), {"redact_pointers": ("/a",), "redacts_since": NOW}, True),
+        (a_group(seen=RULES_FOLLOWED), {"redact_pointers": ("/a",), "redacts_since": NOW}, True),
+        (a_group(seen=RULES_FOLLOWED + SECOND), {"redact_pointers": ("/a",), "redacts_since": NOW}, False),
+        (a_group(), {"redact_pointers": (), "redacts_since": NOW}, False),
+        (
+            a_group(cause=a_cause(failure_class="connect")),
+            {"redact_pointers": ("/a",), "redacts_since": NOW},
+            False,
+        ),
+    ],
+)
+def test_what_was_read_before_more_was_hidden_is_not_shown(
+    group: FailureGroup, fields: dict[str, Any], *, is_hidden: bool
+) -> None:
+    found = shown(group, an_integration(**fields))
+
+    assert found.cause.detail == ("[REDACTED]" if is_hidden else group.cause.detail)
+    assert found.cause.fingerprint == group.cause.fingerprint
 
 
 @pytest.mark.parametrize("text", ["x", "two\nlines\n\tand a tab", "👩‍🚒 on it", "x" * LONGEST_COMMENT])

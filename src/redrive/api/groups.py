@@ -2,6 +2,7 @@
 
 from collections.abc import Awaitable, Callable
 from datetime import datetime
+from typing import Any
 
 import msgspec
 
@@ -54,7 +55,7 @@ async def list_groups(asked: Asked) -> Reply:
             "integration_id": integration_id,
             "state": state,
             "limit": limit,
-            "groups": [views.group(group, integration_id) for group in listed.groups],
+            "groups": [_shown(asked, integration_id, group) for group in listed.groups],
             "next_cursor": listed.next_cursor,
         },
     )
@@ -70,7 +71,7 @@ async def show_group(asked: Asked) -> Reply:
     return asked.json(
         200,
         {
-            "group": views.group(seen.group, integration_id),
+            "group": _shown(asked, integration_id, seen.group),
             "limit": limit,
             "comments": [views.comment(each) for each in seen.comments.rows],
             "next_cursor": seen.next_cursor,
@@ -114,7 +115,7 @@ async def resolve_group(asked: Asked) -> Reply:
     _check_reason(reason)
 
     def render(done: Settled) -> Told:
-        shown = views.group(done.group, integration_id)
+        shown = _shown(asked, integration_id, done.group)
         return asked.told(200, {"group": shown, "resolved_items": done.closed, "reason": reason})
 
     told = await asked.engine.groups.resolve(
@@ -157,11 +158,15 @@ async def _say(asked: Asked, verb: Callable[..., Awaitable[Told]], raw: bytes, *
     integration_id, group_id = path_id(asked), path_group_id(asked)
 
     def render(group: FailureGroup) -> Told:
-        return asked.told(200, {"group": views.group(group, integration_id)})
+        return asked.told(200, {"group": _shown(asked, integration_id, group)})
 
     key: Key | None = asked.key(raw)
     told = await verb(asked.call, integration_id, group_id, *given, render=render, key=key)
     return asked.reply(told)
+
+
+def _shown(asked: Asked, integration_id: str, group: FailureGroup) -> dict[str, Any]:
+    return views.group(group, asked.engine.catalogue.find(integration_id))
 
 
 async def _body(asked: Asked) -> bytes:

@@ -8,7 +8,7 @@ import msgspec
 
 from redrive.audit.record import Actor, AuditEvent
 from redrive.domain.delivery import Attempt, Erasure, Item, Resolution, rfc3339
-from redrive.domain.failure_group import Comment, FailureGroup, GroupState
+from redrive.domain.failure_group import Comment, FailureGroup, GroupState, shown
 from redrive.domain.grouping import why_grouped
 from redrive.domain.health import WINDOWS, Diagnosis, Tally
 from redrive.domain.ids import ItemId, group_id, instant_of, recovery_id
@@ -177,13 +177,14 @@ def attempt(found: Attempt, integration: Integration) -> dict[str, Any]:
     }
 
 
-def group(found: FailureGroup, integration_id: str) -> dict[str, Any]:
+def group(found: FailureGroup, integration: Integration) -> dict[str, Any]:
     """A group of failures."""
+    found = shown(found, integration)
     cause, judged = found.cause, found.judgement
     by = {"at": instant(judged.at), "by": judged.by}
     return {
         "group_id": found.group_id,
-        "integration_id": integration_id,
+        "integration_id": integration.integration_id,
         "failure_class": cause.failure_class,
         "failure_code": cause.failure_code,
         "detail": cause.detail,

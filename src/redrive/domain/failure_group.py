@@ -1,6 +1,6 @@
 """A group of failures of one cause: what is known of it, and what people may say of it."""
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, Final
 
@@ -9,12 +9,22 @@ from msgspec.structs import replace
 
 from redrive.domain.delivery import rfc3339
 from redrive.domain.errors import Conflict, Fault, InvalidPayload
-from redrive.domain.grouping import Cause
+from redrive.domain.grouping import Cause, FailureClass
 from redrive.domain.ids import ItemId, group_id
+from redrive.domain.integration import Integration
 from redrive.domain.item import Status
+from redrive.domain.redaction import REDACTED
 
 COUNTED_AT_MOST: Final = 10_000  # items of a group
 LONGEST_COMMENT: Final = 2_000
+RULES_FOLLOWED: Final = timedelta(seconds=10)  # until then some process may not know of a rule yet
+_OF_ANSWERS: Final = (
+    FailureClass.HTTP_3XX.value,
+    FailureClass.HTTP_429.value,
+    FailureClass.HTTP_4XX.value,
+    FailureClass.HTTP_5XX.value,
+    FailureClass.PROTOCOL.value,
+)
 
 
 class GroupState(StrEnum):
@@ -127,6 +137,19 @@ def muted(group: FailureGroup, until: datetime | None, *, at: datetime) -> Failu
     if until is not None and until <= at:
         raise InvalidPayload(Fault("/until", "is past; null ends it"))
     return replace(group, judgement=replace(group.judgement, muted_until=until))
+
+
+def shown(group: FailureGroup, integration: Integration) -> FailureGroup:
+    """As people see it. What it says of an answer was read by the rules of when it was last seen: should
+    more be hidden since, it says nothing until it fails so again.
+    """
+    since = integration.redacts_since
+    is_of_answer = group.cause.failure_class.startswith(_OF_ANSWERS)
+    if since is None or not is_of_answer or not integration.redact_pointers:
+        return group
+    if group.last_seen_at > since + RULES_FOLLOWED:
+        return group
+    return replace(group, cause=replace(group.cause, detail=REDACTED))
 
 
 def is_comment(text: str) -> bool:

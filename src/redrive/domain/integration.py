@@ -88,6 +88,7 @@ class Integration(Struct, frozen=True):
     shards: int = 1  # lanes side by side, each with its part of the limits: more than one process may send
     redact_pointers: tuple[str, ...] = ()  # of payloads and answers, what is not shown
     redact_headers: tuple[str, ...] = ()  # and of answers' headers
+    redacts_since: datetime | None = None  # when a pointer was added; None: those it began with
     message_signature: bool = False  # RFC 9421, beside webhook-signature
     secrets: tuple[SigningSecret, ...] = ()
     credentials: str | None = None

@@ -209,6 +209,8 @@ class Catalogue:
 
     def _changed(self, old: Integration, changes: dict[str, Any]) -> Saved:
         new = replace(old, updated_at=self.clock.now(), version=old.version + 1, **_values(changes))
+        if set(new.redact_pointers) - set(old.redact_pointers):
+            new = replace(new, redacts_since=new.updated_at)
         self._check_policy(new)
         saved = with_secrets(old, new, changes, self.vault, allow_http=self.allow_http)
         check_places(self.judge, old, new, changes)
