@@ -63,7 +63,7 @@ def export(
         else:
             pieces = client.evidence(str(integration), recovery_id)
         verified.read(_lines(write(piece) for piece in pieces), bar)
-    verified.must_be_whole(out)
+        verified.must_be_whole(out)
     return verified.tell(output, f"wrote {out}")
 
 
