@@ -65,7 +65,8 @@ def audit_events() -> str:
         "An event is written in the transaction that made it true. `GET /platform/audit/events` shows them, "
         "newest first; with `?request_id=` all that one call caused. States never hold a secret: a header's "
         "value and a signing secret are `[REDACTED]` there. What was changed of an integration is named in "
-        "`metadata.changed`, the redacted included."
+        "`metadata.changed`, the redacted included. The records of an item form a "
+        "[chain](../guides/evidence.md#chains): `previous` is the SHA-256 of the one before."
     )
     rows = [(code(kind.value), when) for kind, when in WHEN.items()]
     return page("Audit events", intro, table(("event_type", "when"), rows))
