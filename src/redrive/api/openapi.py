@@ -201,7 +201,7 @@ _WORD = {
     "until": INSTANT | {"description": "Before this instant (RFC 3339)."},
     "held": BOOLEAN,
     "resolved": BOOLEAN,
-    "incident": line(128) | {"description": "What was done under the name of an incident."},
+    "incident": _TEXT | {"description": "What was done under the name of an incident."},
     "request_id": _TEXT | {"description": "All that this one call caused."},
     "target_id": _TEXT,
     "actor": _TEXT | {"description": "Who did it: a token's or a user's subject."},
