@@ -12,7 +12,7 @@ from redrive.audit.record import EventType
 from redrive.domain.alerting import Thresholds
 from redrive.domain.delivery import Item
 from redrive.domain.item import Status
-from redrive.engine.alerts import KEPT_AS, Alerting, Alerts
+from redrive.engine.alerts import KEPT_AS, TOLD_EVERY_SECONDS, Alerting, Alerts
 from redrive.store.port import QueueFilter
 from redrive.telemetry.events import AlertFailed, AlertTold
 from tests.engine.conftest import Harness, answered, eventually
@@ -155,11 +155,27 @@ async def test_what_cannot_be_handed_over_waits_until_it_can(harness: Harness, a
 
     await alerts.look()
     await alerts.look()
+    harness.clock.move(TOLD_EVERY_SECONDS)
+    await alerts.look()
     failed = [event for event in harness.events if isinstance(event, AlertFailed)]
     await harness.change("ops", lifecycle_status="active")
     await alerts.look()
 
     assert len(failed) == 2
+    assert len(await heard(harness, 1)) == 1
+
+
+async def test_what_is_to_go_to_nowhere_is_told_once_there_is_somewhere(harness: Harness) -> None:
+    await harness.integration("shop")
+    alerts = alerts_of(harness)
+    await alerts.look()
+    await happened(harness)
+
+    await alerts.look()
+    await harness.integration("ops")
+    await alerts.look()
+
+    assert any(isinstance(event, AlertFailed) for event in harness.events)
     assert len(await heard(harness, 1)) == 1
 
 

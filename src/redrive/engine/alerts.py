@@ -40,6 +40,7 @@ OVERLAP: Final = timedelta(minutes=5)  # events that were written within it may 
 REMEMBERED_EVERY: Final = timedelta(minutes=1)
 COUNTED_AT_MOST: Final = 10_000
 MOST_FACTS: Final = 20
+TOLD_EVERY_SECONDS: Final = 60.0
 _PAGE: Final = 200
 _OURSELVES: Final = Principal("redrive", "system", None, frozenset({Permission.DELIVER}))
 _TOLD_BY: Final = [EventType(name) for name in (*BEGINS, *ENDS) if name in set(EventType)]
@@ -71,6 +72,7 @@ class Alerts:
         self.worker = worker
         self.to = alerting.to
         self.thresholds = alerting.thresholds
+        self._fails_again_at = 0.0  # by the steady clock; before that it is no news
 
     async def look(self) -> None:
         """Tell what was kept to be told; then decide what is to be told now, keep that, and tell it."""
@@ -97,10 +99,16 @@ class Alerts:
             try:
                 await self._deliver(message)
             except RedriveError as error:  # it stays where it is, until somebody sees to that integration
-                self.announce(AlertFailed(self.to, error.detail))
+                self._tell_failure(error)
                 return None
         emptied = _encode(replace(state, outbox=(), version=state.version + 1))
         return emptied if await self.store.exchange(KEPT_AS, kept, emptied) else None
+
+    def _tell_failure(self, error: RedriveError) -> None:
+        now = self.clock.elapsed()
+        if now >= self._fails_again_at:
+            self._fails_again_at = now + TOLD_EVERY_SECONDS
+            self.announce(AlertFailed(self.to, error.detail))
 
     async def _deliver(self, message: Message) -> None:
         traceparent = new_traceparent(self.unique_bytes(16), self.unique_bytes(8))

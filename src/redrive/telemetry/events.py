@@ -238,7 +238,10 @@ class AlertTold(Struct, frozen=True):
 
 
 class AlertFailed(Struct, frozen=True):
-    """An alert could not be handed to the integration it should go to; it waits, and so do those after it."""
+    """An alert could not be handed to the integration it should go to; it waits, and so do those after it.
+
+    Announced once a minute.
+    """
 
     to: str
     reason: str
