@@ -116,8 +116,9 @@ CREATE TABLE tally (
 -- The SHA-256 of the record; NULL: of before there was one. A record names that of its target's event before it.
 ALTER TABLE audit ADD COLUMN digest bytea CHECK (length(digest) = 32);
 
--- What died lately, for alerts.
-CREATE INDEX dead_died ON dead (integration, died_at);
+-- What died lately, for alerts. Its condition always holds: so only a query that names it is planned with this index, and
+-- none that knows the id and should go by that.
+CREATE INDEX dead_died ON dead (integration, died_at) WHERE died_at > 0;
 
 -- What was done under the name of an incident.
 CREATE INDEX audit_incident ON audit ((record::json #>> '{metadata,incident}'), id)
