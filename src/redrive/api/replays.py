@@ -84,7 +84,10 @@ class HaltOption(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
 
 
 class ReplayRun(msgspec.Struct, forbid_unknown_fields=True):
-    """The body that runs a plan. Without a rate: as fast as the integration's own limits."""
+    """The body that runs a plan. Without a rate: as fast as the integration's own limits.
+
+    `require_healthy`: only if the verdict on its receiver is `healthy`.
+    """
 
     plan_digest: str
     reason: str
@@ -94,6 +97,7 @@ class ReplayRun(msgspec.Struct, forbid_unknown_fields=True):
     canary: CanaryOption = CanaryOption()
     halt_if: HaltOption = HaltOption()
     order: Order = "oldest"
+    require_healthy: bool = False
 
 
 class NewRate(msgspec.Struct, forbid_unknown_fields=True):
@@ -215,6 +219,7 @@ def view(seen: SeenJob) -> dict[str, Any]:
         "replay_id": job.replay_id,
         "integration_id": seen.integration.integration_id,
         "state": job.shown_state(seen.now).value,
+        "verdict": seen.verdict.value,
         "because": job.because,
         "filter": _shown_filter(job),
         "as_of": rfc3339(job.as_of),
@@ -259,6 +264,7 @@ def _options(given: ReplayRun) -> Options:
         canary=Canary(given.canary.size, given.canary.share),
         halt_if=HaltIf(given.halt_if.share, given.halt_if.last),
         order=given.order,
+        require_healthy=given.require_healthy,
     )
     faults = check_options(options)
     if not is_line(given.reason, 256):
@@ -370,6 +376,7 @@ def _shown_options(options: Options) -> dict[str, Any]:
         "canary": {"size": options.canary.size, "share": options.canary.share},
         "halt_if": {"share": options.halt_if.share, "last": options.halt_if.last},
         "order": options.order,
+        "require_healthy": options.require_healthy,
     }
 
 

@@ -482,6 +482,7 @@ _REPLAY: dict[str, Schema] = {
     "replay_id": REPLAY_ID,
     "integration_id": _INTEGRATION_ID,
     "state": words(ReplayState),
+    "verdict": words(Verdict) | {"description": "On the receiver, now."},
     "because": or_null(STRING),
     "filter": {"type": "object"},
     "as_of": INSTANT,

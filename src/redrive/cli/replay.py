@@ -119,6 +119,9 @@ def run(
     halt_if: Annotated[str, Parameter(help="Halt when more than this share failed.")] = "50%",
     halt_last: Annotated[int, Parameter(help="Of so many outcomes, the latest.")] = 20,
     order: Annotated[Literal["oldest", "newest"], Parameter(help="Which go first.")] = "oldest",
+    require_healthy: Annotated[
+        bool, Parameter(help="Run only if the verdict on the receiver is healthy.", negative=())
+    ] = False,
     watch: Annotated[bool, Parameter(help="Stay and show how far it is.", negative=())] = False,
     yes: Annotated[bool, Parameter(help="Do not ask.", negative=())] = False,
     idempotency_key: Key = None,
@@ -140,6 +143,7 @@ def run(
         "canary": {"size": canary, "share": share(canary_share, "--canary-share")},
         "halt_if": {"share": share(halt_if, "--halt-if"), "last": halt_last},
         "order": order,
+        "require_healthy": require_healthy,
     }
     key = idempotency_key or f"cli-{random_bytes(16).hex()}"
     with calling(service) as client:

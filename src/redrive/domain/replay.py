@@ -109,6 +109,7 @@ class Options(Struct, frozen=True, kw_only=True):
     canary: Canary = Canary()
     halt_if: HaltIf = HaltIf()
     order: Order = "oldest"
+    require_healthy: bool = False  # of the receiver, when it is run
 
 
 class Plan(Struct, frozen=True):

@@ -11,6 +11,7 @@ from msgspec.structs import replace
 from redrive.audit.record import AuditEvent, EventType
 from redrive.domain.access import Call, Permission
 from redrive.domain.errors import Conflict, DependencyUnavailable, ReplayNotFound
+from redrive.domain.health import Verdict
 from redrive.domain.ids import JobId, parse_replay_id
 from redrive.domain.integration import Integration
 from redrive.domain.item import Status
@@ -51,6 +52,9 @@ _SETTING: Final = (  # what of an integration a plan is made for
 )  # fmt: skip
 
 
+VerdictOf = Callable[[Integration], Awaitable[Verdict]]
+
+
 class SeenJob(Struct, frozen=True):
     """A job, and how far it is."""
 
@@ -59,6 +63,7 @@ class SeenJob(Struct, frozen=True):
     progress: Progress
     outcomes_per_second: float
     now: datetime
+    verdict: Verdict  # on the receiver
 
     @property
     def eta_seconds(self) -> float | None:
@@ -69,7 +74,10 @@ class SeenJob(Struct, frozen=True):
 class Replays:
     """The verbs. A change is decided anew until it is written over the very version it was decided for."""
 
-    def __init__(self, tools: Tools, catalogue: Catalogue, wake: Callable[[], None]) -> None:
+    def __init__(
+        self, tools: Tools, catalogue: Catalogue, wake: Callable[[], None], verdict_of: VerdictOf
+    ) -> None:
+        self.verdict_of = verdict_of
         self.jobs = tools.store.replays
         self.store = tools.store
         self.clock = tools.clock
@@ -137,7 +145,7 @@ class Replays:
         )
         event = self._event(EventType.REPLAY_PLANNED, call, integration, before=None, after=planned)
         progress = Progress(waiting=plan.eligible, skipped=plan.total - plan.eligible)
-        told = render(SeenJob(planned, integration, progress, 0.0, now))
+        told = render(SeenJob(planned, integration, progress, 0.0, now, await self.verdict_of(integration)))
         if not await self.jobs.change_job(planned, [event], kept(key, told, now)):
             raise DependencyUnavailable("contention", "the plan expired while it was being made")
         self._announce(event, call)
@@ -218,6 +226,9 @@ class Replays:
         if not job.plan.eligible:
             raise Conflict(f"the plan {job.replay_id} holds nothing that can be replayed")
         await self._check_unchanged(job, integration)
+        verdict = await self.verdict_of(integration)
+        if options.require_healthy and verdict is not Verdict.HEALTHY:
+            raise Conflict(f"the receiver is {verdict}, and this run needs a healthy one; probe it first")
         has_canary = options.canary.size > 0
         after = replace(
             job,
@@ -232,7 +243,7 @@ class Replays:
         )
         event = self._event(EventType.REPLAY_STARTED, call, integration, before=job, after=after)
         progress = Progress(waiting=job.plan.eligible, skipped=job.plan.total - job.plan.eligible)
-        told = render(SeenJob(after, integration, progress, 0.0, now))
+        told = render(SeenJob(after, integration, progress, 0.0, now, verdict))
         if not await self.jobs.change_job(after, [event], kept(key, told, now)):
             return None
         self._announce(event, call)
@@ -329,7 +340,8 @@ class Replays:
             )
             progress = after.shown(await self.jobs.progress(job))
             event = self._event(kind, call, integration, before=job, after=after, progress=progress)
-            told = render(SeenJob(after, integration, progress, 0.0, now))
+            verdict = await self.verdict_of(integration)
+            told = render(SeenJob(after, integration, progress, 0.0, now, verdict))
             if not await self.jobs.change_job(after, [event], kept(key, told, now)):
                 return None
             self._announce(event, call)
@@ -344,7 +356,7 @@ class Replays:
         """One plan or job, and how far it is."""
         call.require(Permission.VIEW)
         integration, job = await self._job(call, integration_id, name)
-        return await self._seen(integration, job)
+        return await self._seen(integration, job, await self.verdict_of(integration))
 
     async def list(
         self, call: Call, integration_id: str, *, limit: int, cursor: str | None
@@ -355,7 +367,8 @@ class Replays:
         below = self._position(cursor, scope)
         integration = await self.catalogue.current(call, integration_id)
         jobs = await self.jobs.jobs(integration.number, limit=limit + 1, below=below)
-        page = [await self._seen(integration, job) for job in jobs[:limit]]
+        verdict = await self.verdict_of(integration)
+        page = [await self._seen(integration, job, verdict) for job in jobs[:limit]]
         last = jobs[limit - 1].id if len(jobs) > limit else None
         return page, self._cursor(last, scope)
 
@@ -384,7 +397,7 @@ class Replays:
     def _position(self, cursor: str | None, scope: str) -> int | None:
         return None if cursor is None else int.from_bytes(self.paging.position(cursor, scope, 8), "big")
 
-    async def _seen(self, integration: Integration, job: Job) -> SeenJob:
+    async def _seen(self, integration: Integration, job: Job, verdict: Verdict) -> SeenJob:
         now = self.clock.now()
         counted = job.final
         if counted is None:  # of a plan that is still being made nothing counts yet
@@ -394,7 +407,7 @@ class Replays:
             since = max(job.run.at, now - PACE_OF)
             told = await self.jobs.told_since(job, since)
             pace = told / max((now - since).total_seconds(), 1.0)
-        return SeenJob(job, integration, job.shown(counted), pace, now)
+        return SeenJob(job, integration, job.shown(counted), pace, now, verdict)
 
     async def _job(self, call: Call, integration_id: str, name: str) -> tuple[Integration, Job]:
         integration = await self.catalogue.current(call, integration_id)

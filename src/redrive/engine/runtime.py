@@ -99,9 +99,9 @@ class Engine:
         self.containing = Containing(tools, self.catalogue, self.membership)
         self.groups = Groups(tools, self.catalogue)
         self.stepper = Stepper(tools, self.catalogue, self.worker, self.health)
-        self.replays = Replays(tools, self.catalogue, self.stepper.wake)
-        self.alerts = Alerts(tools, self.catalogue, self.ingest, self.worker, alerting)
         self.judging = Judging(tools, self.catalogue)
+        self.replays = Replays(tools, self.catalogue, self.stepper.wake, self.judging.verdict_of)
+        self.alerts = Alerts(tools, self.catalogue, self.ingest, self.worker, alerting)
         self.probing = Probing(tools, deliverer, self.catalogue, self.worker)
         self.containing.simulate = self.judging.simulate
         self.expiry = Expiry(tools, self.catalogue, self.worker, self.probing.find)
