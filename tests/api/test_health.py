@@ -101,7 +101,7 @@ def test_of_one_that_nobody_tried_nothing_is_known(service: Service) -> None:
 
     reply = service.admin.get(f"{partner.url}/health")
 
-    nothing = {"succeeded": 0, "failed": 0, "failure_share": None, "average_ms": None}
+    nothing: dict[str, Any] = {"succeeded": 0, "failed": 0, "failure_share": None, "average_ms": None}
     assert reply.json() == {
         "integration_id": partner.id,
         "verdict": "unknown",
