@@ -225,10 +225,8 @@ def _top() -> int:
 
 
 def _fill_sqlite(service: Service, name: str, items: int) -> None:
-    series = (
-        "(WITH RECURSIVE s (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM s"
-        f" WHERE n < {items}) SELECT n FROM s)"
-    )
+    counted = f"SELECT 1 UNION ALL SELECT n + 1 FROM s WHERE n < {items}"
+    series = f"(WITH RECURSIVE s (n) AS ({counted}) SELECT n FROM s)"
     with closing(sqlite3.connect(service.database, timeout=60)) as connection, connection:
         question = "SELECT number FROM integration WHERE integration_id = ?"
         [(number,)] = connection.execute(question, (name,)).fetchall()
