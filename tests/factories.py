@@ -11,10 +11,11 @@ from msgspec.structs import replace
 from redrive.audit.record import Actor, AuditEvent, EventType
 from redrive.domain.delivery import Attempt, Claim, Delivery, Evidence, Item
 from redrive.domain.grouping import Cause, cause_of
-from redrive.domain.ids import TIME_SHIFT, EventId, ItemId, first_id_at, instant_of, recovery_id
+from redrive.domain.ids import TIME_SHIFT, EventId, ItemId, JobId, first_id_at, instant_of, recovery_id
 from redrive.domain.integration import Integration, SigningSecret
 from redrive.domain.item import Finish, RetryAt, Status, Step
 from redrive.domain.outcome import Answer, Failed, Outcome, Reach, Succeeded, risk_of
+from redrive.domain.replay import Canary, Doer, Job, Options, ReplayState, Run, Wanted
 from redrive.domain.traffic import FLOWING, Containment, Mode, Traffic
 from redrive.store.port import Edit, Import, Intake, Once, Replay, Result
 
@@ -240,3 +241,33 @@ def _outcome(step: Step) -> Outcome:
             return REFUSAL
         case _:
             return OUTAGE
+
+
+def a_job(integration: int = 1, **fields: Any) -> Job:
+    """A plan of a replay that is being made."""
+    values: dict[str, Any] = {
+        "id": JobId(an_id()),
+        "state": ReplayState.PLANNING,
+        "wanted": Wanted(),
+        "as_of": NOW,
+        "expires_at": NOW + timedelta(minutes=15),
+        "planned_by": "ops",
+        "request_id": "req-of-the-plan",
+        "setting": {},
+        "changed_at": NOW,
+        "changed_by": "ops",
+    }
+    return Job(integration=integration, **values | fields)
+
+
+def run(job: Job) -> Job:
+    """The plan, run without a canary."""
+    return replace(
+        job,
+        state=ReplayState.RUNNING,
+        version=job.version + 1,
+        run=Run(Doer("ops", "token", "tok_1"), NOW, "req-of-the-run", TRACEPARENT),
+        options=Options(reason="the partner is back", canary=Canary(0)),
+        canary_passed=True,
+        watched_from=NOW,
+    )

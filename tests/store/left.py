@@ -17,12 +17,15 @@ async def what_is_left(
     items = [await _story(store, number, row.delivery) for row in page.rows]
     live = "SELECT claimed_by, attempt, cycle, status FROM live WHERE integration = $1"
     rows = [(owners[row[0]], *row[1:]) for row in await store._database.ask(live, number)]
+    of_jobs = "SELECT state, reason FROM replay_item WHERE integration = $1 ORDER BY job, item"
+    told = [tuple(row) for row in await store._database.ask(of_jobs, number)]
     events = await events_of(store, EventFilter(integration_id=name))
     once = await store.recall(name.encode())
     return (
         (integration.lifecycle_status, integration.name, integration.version, integration.traffic),
         items,
         rows,
+        told,
         sorted((event.event_type, event.request_id) for event in events),
         None if once is None else once.body,
     )

@@ -18,15 +18,19 @@ from redrive.domain.delivery import Claim, Delivery, Resolution
 from redrive.domain.ids import recovery_id
 from redrive.domain.integration import Integration, Lifecycle
 from redrive.domain.item import Step
+from redrive.domain.replay import Job, ReplayState
+from redrive.domain.replay_plan import Frozen
 from redrive.domain.sharing import whole
 from redrive.domain.traffic import Mode, Release, Traffic
 from redrive.store.port import Accepted, AlreadyAnswered, StoreUnavailable
 from redrive.store.postgres.store import LEASE_SECONDS
+from redrive.store.replays import Batch, Next
 from tests.factories import (
     DONE,
     EXHAUSTED,
     NOW,
     a_delivery,
+    a_job,
     a_once,
     a_replay,
     a_result,
@@ -35,6 +39,7 @@ from tests.factories import (
     an_intake,
     contained,
     later,
+    run,
 )
 from tests.postgres import Server
 from tests.store import under_test
@@ -110,6 +115,7 @@ class Scene:
     item: Delivery | None = None
     claim: Claim | None = None
     owner: int = 0
+    job: Job | None = None  # that the item waits in
 
     @property
     def number(self) -> int:
@@ -164,6 +170,25 @@ async def held(store: PostgresUnderTest, scene: Scene) -> None:
     scene.integration = replace(scene.integration, traffic=stored)
 
 
+async def planned(store: PostgresUnderTest, scene: Scene) -> None:
+    """Dead, and in a plan that may be run."""
+    await dead(store, scene)
+    assert scene.item is not None
+    job = a_job(scene.number)
+    await store.replays.add_job(job)
+    assert await store.replays.freeze(job, [Frozen(scene.item.id, 1, 2, None)])
+    scene.job = replace(job, state=ReplayState.PLANNED, version=2)
+    assert await store.replays.change_job(scene.job, [])
+
+
+async def jobbed(store: PostgresUnderTest, scene: Scene) -> None:
+    """Dead, and waiting in a job that runs."""
+    await planned(store, scene)
+    assert scene.job is not None
+    scene.job = run(scene.job)
+    assert await store.replays.change_job(scene.job, [])
+
+
 # what they do; each says whether it had its way
 
 
@@ -198,6 +223,40 @@ async def replays(process: Process, scene: Scene) -> bool:
     assert scene.item is not None
     event = an_event(EventType.REPLAYED, **_of(process, scene))
     return await process.store.replay(a_replay(scene.item, opened_by=process.name, event=event), None)
+
+
+async def runs(process: Process, scene: Scene) -> bool:
+    """The plan becomes a job, which releases what it found before."""
+    assert scene.job is not None
+    job = run(scene.job)
+    batch = await _batch(process, scene, job)
+    return await process.store.replays.change_job(job, []) and bool(
+        await process.store.replays.release(process.owner, batch)
+    )
+
+
+async def lets_go(process: Process, scene: Scene) -> bool:
+    """The job releases what waits."""
+    assert scene.job is not None
+    batch = await _batch(process, scene, scene.job)
+    return bool(await process.store.replays.release(process.owner, batch))
+
+
+async def halts(process: Process, scene: Scene) -> bool:
+    """The job is stopped, and what waits in it swept."""
+    assert scene.job is not None
+    over = replace(scene.job, state=ReplayState.CANCELLED, version=scene.job.version + 1)
+    if not await process.store.replays.change_job(over, []):
+        return False
+    await process.store.replays.sweep(over, 10)
+    return True
+
+
+async def _batch(process: Process, scene: Scene, job: Job) -> Batch:
+    found = await process.store.replays.next_waiting(job, "oldest", None, 10)
+    event = an_event(EventType.REPLAYED, **_of(process, scene))
+    items = [Next(one.item, one.status, one.cycle, one.head, event) for one in found if one.status]
+    return Batch(job, 5, NOW, items, ())
 
 
 async def resolves(process: Process, scene: Scene) -> bool:
@@ -318,6 +377,16 @@ CASES: Sequence[Case] = [
     Case(dead, replays, resolves, True, FIRST),
     Case(dead, resolves, replays, True, FIRST),
     Case(dead, resolves, resolves, True, FIRST),
+    Case(jobbed, lets_go, lets_go, True, FIRST),
+    Case(jobbed, lets_go, halts, True, BOTH),
+    Case(jobbed, halts, lets_go, True, FIRST),
+    Case(jobbed, lets_go, resolves, True, FIRST),
+    Case(jobbed, resolves, lets_go, True, FIRST),
+    Case(jobbed, lets_go, replays, False, FIRST),
+    Case(jobbed, lets_go, contains, False, BOTH),
+    Case(jobbed, contains, lets_go, False, BOTH),
+    Case(planned, replays, runs, True, FIRST),
+    Case(planned, runs, runs, True, FIRST),
     Case(due, pauses, claims, False, BOTH),
     Case(due, claims, pauses, False, BOTH),
     Case(nothing, pauses, accepts, False, BOTH),

@@ -10,19 +10,15 @@ from msgspec.structs import replace
 
 from redrive.audit.record import EventType
 from redrive.domain.delivery import Delivery, Erasure, Resolution
-from redrive.domain.ids import EventId, ItemId, JobId, recovery_id
+from redrive.domain.ids import EventId, ItemId, recovery_id
 from redrive.domain.integration import Lifecycle
 from redrive.domain.item import Status
 from redrive.domain.replay import (
-    Canary,
-    Doer,
     ItemState,
     Job,
-    Options,
     Plan,
     Progress,
     ReplayState,
-    Run,
     Wanted,
 )
 from redrive.domain.replay_plan import Candidate, Frozen, Kin, Skip, judge
@@ -32,14 +28,15 @@ from tests.factories import (
     DONE,
     EXHAUSTED,
     NOW,
-    TRACEPARENT,
     a_delivery,
+    a_job,
     a_once,
     a_replay,
     a_result,
     an_edit,
     an_event,
     an_id,
+    run,
 )
 from tests.store.under_test import (
     StoreUnderTest,
@@ -53,24 +50,7 @@ from tests.store.under_test import (
     statuses,
 )
 
-RUN = Run(Doer("ops", "token", "tok_1"), NOW, "req-of-the-run", TRACEPARENT)
-
-
-def a_job(number: int, **fields: Any) -> Job:
-    """A plan that is being made."""
-    values: dict[str, Any] = {
-        "id": JobId(an_id()),
-        "state": ReplayState.PLANNING,
-        "wanted": Wanted(),
-        "as_of": NOW,
-        "expires_at": NOW + timedelta(minutes=15),
-        "planned_by": "ops",
-        "request_id": "req-of-the-plan",
-        "setting": {},
-        "changed_at": NOW,
-        "changed_by": "ops",
-    }
-    return Job(integration=number, **values | fields)
+RUN_ID = "req-of-the-run"
 
 
 def a_change(job: Job, **fields: Any) -> Job:
@@ -87,18 +67,6 @@ async def planned(store: StoreUnderTest, number: int, deliveries: Sequence[Deliv
     job = a_change(job, state=ReplayState.PLANNED, plan=plan)
     assert await store.replays.change_job(job, [])
     return job
-
-
-def run(job: Job) -> Job:
-    """The plan, run without a canary."""
-    return a_change(
-        job,
-        state=ReplayState.RUNNING,
-        run=RUN,
-        options=Options(reason="the partner is back", canary=Canary(0)),
-        canary_passed=True,
-        watched_from=NOW,
-    )
 
 
 async def running(store: StoreUnderTest, number: int, deliveries: Sequence[Delivery]) -> Job:
@@ -376,11 +344,11 @@ async def test_what_is_released_is_replayed_as_by_a_person(
     found = await store.item(number, item.id)
     assert found is not None
     assert (found.status, found.cycle, found.attempt_count, found.max_attempts) == (Status.REPLAYED, 2, 0, 7)
-    assert found.request_ids == (item.request_id, RUN.request_id)
+    assert found.request_ids == (item.request_id, RUN_ID)
     assert await events_of(store, EventFilter(event_type=EventType.REPLAYED)) == [batch.items[0].event]
     assert await progress(store, job) == {"in_flight": 1}
     [claim] = await claim_all(store, owner, number)
-    assert (claim.cycle, claim.attempt, claim.request_id) == (2, 1, RUN.request_id)
+    assert (claim.cycle, claim.attempt, claim.request_id) == (2, 1, RUN_ID)
 
 
 async def test_an_item_is_released_once_however_often_it_is_tried(
@@ -570,9 +538,9 @@ async def test_what_waits_comes_in_its_order_with_what_it_is_judged_by(
 async def test_a_request_id_that_opened_an_earlier_cycle_is_seen(
     store: StoreUnderTest, owner: int, number: int
 ) -> None:
-    [first] = await dead(store, owner, number, 1, request_id=RUN.request_id)
+    [first] = await dead(store, owner, number, 1, request_id=RUN_ID)
     [second] = await dead(store, owner, number, 1)
-    await _replay_once(store, second, request_id=RUN.request_id)
+    await _replay_once(store, second, request_id=RUN_ID)
     [claim] = await claim_all(store, owner, number)
     await finish(store, claim, EXHAUSTED)
     job = await running(store, number, [first, second])
