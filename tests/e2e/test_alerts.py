@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from typing import Any
 
 from tests.e2e.caller import Caller
 from tests.e2e.receiver import Answer, Receiver, receiving
@@ -42,7 +43,7 @@ def test_dead_letters_that_pile_up_are_told_once_whenever_the_service_is_killed(
     assert service.stop() == 0
 
 
-def told(ops: Receiver) -> dict[str, dict[str, object]]:
+def told(ops: Receiver) -> dict[str, dict[str, Any]]:
     """The alerts that arrived, each under its webhook-id, under which it may come twice."""
     bodies = {sent.webhook_id: json.loads(sent.body) for sent in list(ops.ledger) if sent.body is not None}
     return {name: body for name, body in bodies.items() if isinstance(body, dict)}
