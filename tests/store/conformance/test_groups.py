@@ -19,6 +19,7 @@ from redrive.store.port import AlreadyAnswered, Closed, EventFilter, QueueFilter
 from redrive.store.postgres import groups as postgres_groups
 from redrive.store.sqlite import groups as sqlite_groups
 from tests.factories import (
+    EXHAUSTED,
     NOW,
     OUTAGE,
     TIMEOUT,
@@ -35,7 +36,14 @@ from tests.factories import (
     an_integration,
     later,
 )
-from tests.store.under_test import StoreUnderTest, a_dead_item, add_integration, attempts_of, events_of
+from tests.store.under_test import (
+    StoreUnderTest,
+    a_dead_item,
+    add_integration,
+    attempts_of,
+    claim_all,
+    events_of,
+)
 
 DOWN, GONE, LATE = a_cause("down"), a_cause("gone"), a_cause("late")
 RESOLUTION = Resolution(NOW, "ops", "sorted out")
@@ -408,6 +416,33 @@ async def test_items_to_close_come_by_id_and_died_by_then(store: StoreUnderTest,
     assert await ids(0, 2) == [delivery.id for delivery in dead[:2]]
     assert await ids(dead[1].id, 10) == [dead[2].id]
     assert [item.id for item in await unresolved(store, number, late.created_at)][-1] == late.id
+
+
+async def test_what_was_accepted_before_and_died_after_is_not_among_them(
+    store: StoreUnderTest, number: int, owner: int
+) -> None:
+    delivery = a_delivery(number)
+    await store.accept([an_intake(delivery, owner=owner)])
+    claim = a_claim(delivery, owner=owner)
+    await store.record(owner, [a_result(claim, EXHAUSTED, OUTAGE, finished_at=NOW + SECOND)])
+    cause = cause_of(an_integration(), OUTAGE)
+
+    assert await unresolved(store, number, cause=cause) == []
+    assert len(await unresolved(store, number, NOW + SECOND, cause)) == 1
+
+
+async def test_an_item_that_died_again_in_its_next_cycle_is_left_alone(
+    store: StoreUnderTest, number: int, owner: int
+) -> None:
+    delivery = await fails(store, number)
+    given = await closing(store, number)
+    await store.replay(a_replay(delivery), None)
+    [claim] = await claim_all(store, owner, number)
+    await store.record(owner, [a_result(claim, EXHAUSTED, OUTAGE)])
+
+    assert await store.close_items(number, given, RESOLUTION) == 0
+
+    assert await resolution_of(store, number, delivery.id) is None
 
 
 # the queue
