@@ -24,7 +24,7 @@ class Trial(Enum):
 class Recent:
     """The outcomes of the last seconds, counted by the second, and the failures since the last good one."""
 
-    __slots__ = ("_again", "_began", "_ends", "_ill", "_past", "_run", "_seconds", "_well")
+    __slots__ = ("_again", "_began", "_ends", "_ill", "_past", "_run", "_seconds", "_sums", "_well")
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
@@ -33,6 +33,7 @@ class Recent:
     def forget(self) -> None:
         """Begin anew."""
         self._past: deque[tuple[float, int, int, int]] = deque()
+        self._sums = (0, 0, 0)  # of those
         self._began = self._ends = 0.0
         self._well = self._ill = self._again = 0
         self._run = _NO_RUN
@@ -57,9 +58,8 @@ class Recent:
         """What was counted of the last seconds; and of the failures since the last good one, however long."""
         if elapsed >= self._ends:
             self._turn(elapsed)
-        well, ill, again = self._well, self._ill, self._again
-        for _, was_well, was_ill, was_again in self._past:
-            well, ill, again = well + was_well, ill + was_ill, again + was_again
+        was_well, was_ill, was_again = self._sums
+        well, ill, again = self._well + was_well, self._ill + was_ill, self._again + was_again
         first = self._past[0][0] if self._past else self._began
         since, count, counted_again = self._run
         return (
@@ -73,6 +73,11 @@ class Recent:
             self._past.append((self._began, self._well, self._ill, self._again))
         while self._past and self._past[0][0] < elapsed - self._seconds:
             self._past.popleft()
+        self._sums = (
+            sum(second[1] for second in self._past),
+            sum(second[2] for second in self._past),
+            sum(second[3] for second in self._past),
+        )
         self._began, self._ends = elapsed, elapsed + 1.0
         self._well = self._ill = self._again = 0
 
