@@ -15,12 +15,13 @@ from redrive.domain.sharing import whole
 from redrive.store.port import Accepted, StoreUnavailable
 from redrive.store.postgres.connection import Unsettled
 from redrive.store.postgres.store import LEASE_SECONDS
-from tests.factories import a_claim, a_delivery, a_result, an_intake, later
+from tests.factories import a_claim, a_delivery, a_replay, a_result, an_intake, later
 from tests.postgres import Server
 from tests.store.under_test import (
     CONNECTIONS,
     ClockedDatabase,
     PostgresUnderTest,
+    a_dead_item,
     accept,
     add_integration,
     attempts_of,
@@ -246,3 +247,40 @@ async def test_a_call_that_the_driver_refuses_is_our_mistake_and_no_loss(store: 
 
 async def nothing_to_look_up(_: Any) -> None:
     raise AssertionError("its session was not lost")
+
+
+async def nothing_happens() -> None:
+    pass
+
+
+@pytest.mark.parametrize("is_dead", [True, False])
+async def test_an_item_that_was_taken_without_an_answer_is_looked_up(
+    lossy: PostgresUnderTest, *, is_dead: bool
+) -> None:
+    owner, number = await lossy.enter(), await add_integration(lossy)
+    delivery = await a_dead_item(lossy, owner, number) if is_dead else a_delivery(number)
+    if not is_dead:
+        await accept(lossy, delivery)
+    item = await lossy.item(number, delivery.id)
+    assert item is not None
+
+    lose_an_answer(lossy, nothing_happens)
+    claim = await lossy.take(owner, item, a_replay(delivery, is_trial=True) if is_dead else None, None)
+
+    assert claim is not None
+    assert (claim.delivery, claim.cycle, claim.attempt) == (delivery, 1 + is_dead, 1)
+    await finish(lossy, claim)
+
+
+async def test_an_item_that_was_taken_and_nobody_learned_it_is_let_go(lossy: PostgresUnderTest) -> None:
+    owner, number = await lossy.enter(), await add_integration(lossy)
+    await accept(lossy, delivery := a_delivery(number))
+    item = await lossy.item(number, delivery.id)
+    assert item is not None
+    lose_an_answer(lossy, nobody_learns_it)
+    with pytest.raises(Unsettled):
+        await lossy.take(owner, item, None, None)
+
+    await lossy.next_due(owner)
+
+    assert await claimed(lossy, owner, number) == [(delivery, 1)]
