@@ -64,7 +64,7 @@ REPLAY = frozenset("recovery previous_status current_status replayed reason requ
 SNAPSHOT = frozenset("content_type encoding body size truncated".split())
 EVENT = frozenset(
     """event_id occurred_at event_type domain request_id source_request_id traceparent actor integration_id
-    target_type target_id result before_state after_state metadata""".split()
+    target_type target_id result before_state after_state metadata previous""".split()
 )
 EVENTS = frozenset("total total_is_exact events next_cursor request_id".split())
 PROBLEM = frozenset("type title status detail instance error_code request_id retryable".split())

@@ -47,7 +47,9 @@ CALLS = {
     "POST /platform/integrations/{integration_id}/recovery/groups/{group_id}/mute": [OPERATE],
     "POST /platform/integrations/{integration_id}/recovery/groups/{group_id}/comment": [OPERATE],
     "POST /platform/integrations/{integration_id}/recovery/queue/{recovery_id}/edit": [EDIT],
+    "GET /platform/integrations/{integration_id}/recovery/queue/{recovery_id}/evidence": [VIEW],
     "GET /platform/audit/events": [VIEW],
+    "GET /platform/audit/export": [VIEW],
 }
 
 
