@@ -11,6 +11,7 @@ from typing import Any
 
 import asyncpg
 import pytest
+from msgspec.structs import replace
 
 from redrive.audit.record import EventType
 from redrive.clock import SystemClock
@@ -20,10 +21,11 @@ from redrive.domain.failure_group import Comment, GroupState
 from redrive.domain.ids import EventId, ItemId, recovery_id
 from redrive.domain.item import DEAD, Status, Step
 from redrive.domain.sharing import whole
-from redrive.store.port import Closed, EventFilter, QueueFilter
-from redrive.store.postgres import PostgresStore, prepare, work
+from redrive.store.port import Closed, EventFilter, QueueFilter, Result
+from redrive.store.postgres import PostgresStore, copies, prepare, work
 from redrive.store.postgres.work import Place
 from redrive.store.rows import event_row
+from redrive.store.superseding import Ids, ended_copies
 from tests.factories import (
     DONE,
     NOW,
@@ -32,6 +34,7 @@ from tests.factories import (
     a_once,
     a_replay,
     a_result,
+    an_edit,
     an_event,
     an_id,
     an_import,
@@ -257,6 +260,25 @@ def read_records(**wanted: Any) -> Verb:
     return look
 
 
+async def edit(process: Process) -> None:
+    """A corrected copy, which succeeds at once in the place of what it is of."""
+    if listed := await a_dead_item(process):
+        item = await process.store.item(DOWN, listed.delivery.id)
+        assert item is not None
+        given = an_edit(item)
+        assert await process.store.edit(given, None)
+        claim = Claim(given.copy, process.owner, 1, 1, 5, "req-1", edit_of=given.of)
+        event = an_event(EventType.SUPERSEDED)
+        result = replace(a_result(claim), superseded=event)
+        ids = await process.store._superseding(ended_copies([result]))
+        await process.store._database.run(lambda c: _settled(c, result, ids))
+
+
+async def _settled(connection: Any, result: Result, ids: Ids) -> None:
+    async with connection.transaction():
+        await copies.settle(connection, ended_copies([result]), ids)
+
+
 async def erase(process: Process) -> None:
     if item := await a_dead_item(process):
         erasure = Erasure(NOW, "ops", "done")
@@ -308,6 +330,8 @@ VERBS: Mapping[str, Verb] = {
     "note": lambda process: process.store.note([an_event()]),
     "last id": lambda process: process.store.last_id(),
     "prune": lambda process: process.store.prune(NOW + timedelta(days=10_000)),
+    "count the dead": lambda process: process.store.count_dead(NOW - timedelta(days=10_000), most=3),
+    "edit": edit,
     "token": lambda process: process.store.token(b"digest"),
     "changed integrations": lambda process: process.store.changed_integrations(),
     "one item": look_at_one,

@@ -783,9 +783,9 @@ UPDATE dead SET edited_as = NULL WHERE integration = $1 AND id = $2 AND edited_a
 
 -- name: family
 -- Those in whose place a copy was sent: the first, and other copies, which failed.
-SELECT id FROM dead WHERE integration = $1 AND superseded_by IS NULL
-   AND id IN (SELECT $2::bigint UNION ALL SELECT item FROM edit WHERE integration = $1 AND original = $2)
- ORDER BY id FOR UPDATE
+SELECT x.id FROM (SELECT $2::bigint AS id UNION ALL SELECT item FROM edit WHERE integration = $1 AND original = $2) g
+  JOIN dead x ON x.integration = ANY (ARRAY[$1::int]) AND x.id = ANY (ARRAY[g.id])
+ WHERE x.superseded_by IS NULL ORDER BY x.id FOR UPDATE OF x
 
 -- name: supersede
 UPDATE dead SET superseded_by = $3, edited_as = NULL WHERE integration = $1 AND id = $2
