@@ -1,5 +1,6 @@
 """A person's verbs on many items: plan, run, pause, resume, cancel, pace; and what may be seen of it."""
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -46,6 +47,7 @@ CHUNK: Final = 10_000  # of a plan: no commit holds the store longer than that t
 TURNS: Final = 10
 MEAN_OF: Final = timedelta(hours=1)
 PACE_OF: Final = timedelta(seconds=10)
+Chunk = Sequence[Candidate]
 _SETTING: Final = (  # what of an integration a plan is made for
     "url", "method", "auth_mode", "lifecycle_status", "timeout_seconds", "max_attempts", "base_delay_seconds",
     "max_delay_seconds", "jitter", "retryable_network_codes", "concurrency", "rate_per_second",
@@ -136,7 +138,7 @@ class Replays:
         await self.jobs.add_job(job)
         head = head_of(job.replay_id, integration.integration_id, now, msgspec.json.encode(setting).decode())
         draft = Drafting(head, as_of=now, sends=integration.sends)
-        async for candidates in self._candidates(integration.number, wanted, now):
+        async for candidates in _ahead(self._candidates(integration.number, wanted, now)):
             if not await self.jobs.freeze(job, draft.add(candidates)):
                 raise DependencyUnavailable("contention", "the plan expired while it was being made")
         plan = draft.finish(await self._estimate(integration, draft.eligible, now))
@@ -452,6 +454,17 @@ class Replays:
                 call.request_id,
             )
         )
+
+
+async def _ahead(chunks: AsyncIterator[Chunk]) -> AsyncIterator[Chunk]:
+    """The same chunks; the next is read while one is looked at."""
+    coming = asyncio.ensure_future(anext(chunks, None))
+    try:
+        while (chunk := await coming) is not None:
+            coming = asyncio.ensure_future(anext(chunks, None))
+            yield chunk
+    finally:
+        coming.cancel()
 
 
 def _paused(job: Job) -> tuple[EventType, Job]:

@@ -1,12 +1,12 @@
 """Plans and jobs in the file."""
 
-import json
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any, Final, TypeVar
 
 import apsw
+import msgspec
 
 from redrive.audit.record import AuditEvent
 from redrive.domain.ids import ItemId, JobId, first_id_at, recovery_id
@@ -87,7 +87,7 @@ class SqliteReplays:
 
     async def freeze(self, job: Job, rows: Sequence[Frozen]) -> bool:
         """Write down a part of a plan."""
-        text = json.dumps([(row.item, row.cycle, row.risk, row.reason) for row in rows])
+        text = _json([(row.item, row.cycle, row.risk, row.reason) for row in rows])
         values = {"integration": job.integration, "job": job.id, "rows": text}
 
         def freeze(connection: apsw.Connection) -> bool:
@@ -277,7 +277,7 @@ def _next_waiting(
         among, values["items"] = "r.item IN (SELECT value FROM json_each(:items))", str(list(items))
     sql = SQL["next_waiting"].replace("{among}", among)
     rows = ask(connection, sql.replace("{order}", "ASC" if order == "oldest" else "DESC"), values)
-    names = json.dumps([recovery_id(row[0]) for row in rows])
+    names = _json([recovery_id(row[0]) for row in rows])
     heads = {name: (head, digest) for name, head, digest in ask(connection, SQL["heads"], (names,))}
     return [to_waiting(row, heads) for row in rows]
 
@@ -290,9 +290,9 @@ def _release(connection: apsw.Connection, owner: int, batch: Batch) -> frozenset
     if not ask(connection, SQL["may_release"], (job.integration, job.id, job.version, owner)):
         return None
     if batch.skipped:
-        connection.execute(SQL["skip_items"], of_job | {"rows": json.dumps(batch.skipped)})
+        connection.execute(SQL["skip_items"], of_job | {"rows": _json(batch.skipped)})
     given = [(one.item, one.status, one.cycle, recovery_id(one.item), one.head) for one in batch.items]
-    risks = dict(ask(connection, SQL["standing"], of_job | {"rows": json.dumps(given)}))
+    risks = dict(ask(connection, SQL["standing"], of_job | {"rows": _json(given)}))
     standing = [one for one in batch.items if one.item in risks]
     ids = str([one.item for one in standing])
     opened_at = to_ms(batch.opened_at)
@@ -311,6 +311,10 @@ def _release(connection: apsw.Connection, owner: int, batch: Batch) -> frozenset
     connection.execute(SQL["release_items"], (job.integration, job.id, ids))
     work.write_events(connection, [one.event for one in standing])
     return frozenset(one.item for one in standing)
+
+
+def _json(value: Any) -> str:
+    return msgspec.json.encode(value).decode()
 
 
 def _forget(connection: apsw.Connection, of_job: tuple[int, int]) -> int:
