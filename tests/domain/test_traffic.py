@@ -1,4 +1,4 @@
-"""Containment as a value: when it warns, when it is probed, what a release would mean."""
+"""Containment as a value: when it warns, and when it is probed."""
 
 from datetime import datetime, timedelta
 
@@ -7,11 +7,8 @@ from msgspec.structs import replace
 
 from redrive.domain.traffic import (
     CAUTIOUS_RATE,
-    RATES,
-    Standing,
     after_probe,
     cautious_rate,
-    drain,
     is_expiring,
     is_to_be_probed,
 )
@@ -56,19 +53,3 @@ def test_after_each_probe_that_fails_it_waits_twice_as_long_up_to_an_hour() -> N
 
 def test_nobody_is_released_faster_than_the_integration_allows() -> None:
     assert [cautious_rate(own) for own in (None, 100.0, 0.5)] == [CAUTIOUS_RATE, CAUTIOUS_RATE, 0.5]
-
-
-def test_a_release_is_told_at_several_rates_and_the_one_that_is_asked_for() -> None:
-    told = drain(Standing(waiting=1000, in_flight=3), None, 50.0)
-
-    assert told["backlog"] == 1000
-    assert {one["rate_per_second"]: one["drain_seconds"] for one in told["rates"]} == {
-        5.0: 200.0, 20.0: 50.0, 50.0: 20.0, 100.0: 10.0,
-    }  # fmt: skip
-
-
-def test_a_rate_above_the_integrations_own_drains_no_faster() -> None:
-    told = drain(Standing(waiting=1000, in_flight=0), 10.0, None)
-
-    assert [one["rate_per_second"] for one in told["rates"]] == list(RATES)
-    assert [one["drain_seconds"] for one in told["rates"]] == [200.0, 100.0, 100.0]

@@ -342,10 +342,7 @@ async def test_a_dry_run_tells_what_a_release_would_mean_and_changes_nothing(har
     done = await release(harness, "acme", 2.0, dry_run=True)
 
     assert done.simulation["backlog"] == 10
-    assert (
-        done.simulation["rates"][0] | {"rate_per_second": 2.0, "drain_seconds": 5.0}
-        == (done.simulation["rates"][0])
-    )
+    assert done.simulation["rates"][0]["rate_per_second"] == 2.0
     assert await events(harness, EventType.RELEASED) == []
     assert harness.deliverer.sent("/acme") == 0
 

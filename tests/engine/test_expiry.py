@@ -144,7 +144,7 @@ async def test_it_is_released_once_its_receiver_is_well_again(harness: Harness, 
     assert event.before_state["containment"]["owner"] == "ada"
 
 
-async def test_without_a_probe_nothing_is_taken_for_healthy(harness: Harness) -> None:
+async def test_what_cannot_be_probed_is_not_taken_for_healthy(harness: Harness) -> None:
     await harness.integration("acme")
     await contain(harness, "acme", seconds=HOUR)
 

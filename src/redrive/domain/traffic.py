@@ -17,7 +17,6 @@ WARNED_AHEAD: Final = timedelta(minutes=15)
 FIRST_PROBE_WAIT: Final = timedelta(minutes=1)
 LONGEST_PROBE_WAIT: Final = timedelta(hours=1)
 CAUTIOUS_RATE: Final = 5.0
-RATES: Final = (5.0, 20.0, 100.0)  # a release is simulated at
 
 
 class Mode(StrEnum):
@@ -127,18 +126,3 @@ def after_probe(containment: Containment, now: datetime) -> Containment:
 def cautious_rate(own_rate: float | None) -> float:
     """Of a release that nobody watches."""
     return CAUTIOUS_RATE if own_rate is None else min(own_rate, CAUTIOUS_RATE)
-
-
-def drain(standing: Standing, own_rate: float | None, asked: float | None) -> dict[str, Any]:
-    """What a release would mean at several rates, at *asked* above all; what is new waits behind the rest."""
-    rates = sorted({*RATES, *([] if asked is None else [asked])})
-    return {"backlog": standing.waiting, "rates": [_at_rate(standing, own_rate, rate) for rate in rates]}
-
-
-def _at_rate(standing: Standing, own_rate: float | None, rate: float) -> dict[str, Any]:
-    seconds = standing.waiting / (rate if own_rate is None else min(rate, own_rate))
-    return {
-        "rate_per_second": rate,
-        "drain_seconds": round(seconds, 1),
-        "new_traffic_delay_seconds": round(seconds, 1),
-    }

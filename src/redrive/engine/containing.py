@@ -20,7 +20,6 @@ from redrive.domain.traffic import (
     Release,
     Standing,
     Traffic,
-    drain,
 )
 from redrive.engine.audited import of_person
 from redrive.engine.catalogue import Catalogue
@@ -70,14 +69,16 @@ Simulate = Callable[[Integration, float | None], Awaitable[dict[str, Any]]]
 class Containing:
     """The verbs; whoever contains is answered when all processes have confirmed, or after two seconds."""
 
-    def __init__(self, tools: Tools, catalogue: Catalogue, membership: Membership) -> None:
+    def __init__(
+        self, tools: Tools, catalogue: Catalogue, membership: Membership, simulate: Simulate
+    ) -> None:
         self.store = tools.store
         self.clock = tools.clock
         self.next_id = tools.next_id
         self.announce = tools.announce
         self.catalogue = catalogue
         self.membership = membership
-        self.simulate: Simulate = self._drain
+        self.simulate = simulate
 
     async def show(self, call: Call, integration_id: str) -> Contained:
         """How it stands."""
@@ -186,10 +187,6 @@ class Containing:
             is_followed = await self.store.is_followed(containment.version)
             state = "contained" if is_followed else "containing"
         return Contained(integration, state, await self.store.standing(integration.number))
-
-    async def _drain(self, integration: Integration, rate_per_second: float | None) -> dict[str, Any]:
-        standing = await self.store.standing(integration.number)
-        return drain(standing, integration.rate_per_second, rate_per_second)
 
     def _event(
         self, call: Call, kind: EventType, old: Integration, traffic: Traffic, metadata: dict[str, Any]

@@ -46,15 +46,10 @@ class Finding(Struct, frozen=True):
 Probe = Callable[[Integration], Awaitable[Finding]]
 
 
-async def no_probe(_: Integration) -> Finding:
-    """Nothing is known of the receiver: then it is not taken for healthy."""
-    return Finding(is_healthy=False, detail="there is nothing to probe it with")
-
-
 class Expiry:
     """Looks after what is contained or draining. One process probes; what it finds is written guarded."""
 
-    def __init__(self, tools: Tools, catalogue: Catalogue, worker: Worker, probe: Probe = no_probe) -> None:
+    def __init__(self, tools: Tools, catalogue: Catalogue, worker: Worker, probe: Probe) -> None:
         self.store = tools.store
         self.clock = tools.clock
         self.next_id = tools.next_id

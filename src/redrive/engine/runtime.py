@@ -96,14 +96,13 @@ class Engine:
         self.look = Look(tools, self.catalogue)
         self.spot_check = SpotCheck(tools, self.worker)
         self.evidence = Evidence(tools, self.catalogue, self.look)
-        self.containing = Containing(tools, self.catalogue, self.membership)
         self.groups = Groups(tools, self.catalogue)
         self.stepper = Stepper(tools, self.catalogue, self.worker, self.health)
         self.judging = Judging(tools, self.catalogue)
         self.replays = Replays(tools, self.catalogue, self.stepper.wake, self.judging.verdict_of)
         self.alerts = Alerts(tools, self.catalogue, self.ingest, self.worker, alerting)
         self.probing = Probing(tools, deliverer, self.catalogue, self.worker)
-        self.containing.simulate = self.judging.simulate
+        self.containing = Containing(tools, self.catalogue, self.membership, self.judging.simulate)
         self.expiry = Expiry(tools, self.catalogue, self.worker, self.probing.find)
         self.is_stopping = True  # or not started yet
         self.lost = asyncio.Event()  # set when the process must stop
