@@ -208,6 +208,16 @@ async def replay(process: Process) -> None:
         assert await process.store.replay(a_replay(item.delivery), a_once(b"replay"))
 
 
+async def take(process: Process) -> None:
+    """A dead item, in a new cycle, and an open one."""
+    if item := await a_dead_item(process):
+        replay = a_replay(item.delivery, is_trial=True)
+        assert await process.store.take(process.owner, item, replay, a_once(b"take"))
+    page = await process.store.queue(DOWN, QueueFilter(status=Status.RETRYING), limit=1, below=None)
+    for waiting in page.rows:
+        assert await process.store.take(process.owner, waiting, None, None)
+
+
 async def resolve(process: Process) -> None:
     if item := await a_dead_item(process):
         resolution = Resolution(NOW, "ops", "done")
@@ -349,6 +359,8 @@ VERBS: Mapping[str, Verb] = {
     "chains": lambda process: process.store.chains([recovery_id(n) for n in range(100)]),
     "every chain": read_every_chain,
     "whereabouts": read_whereabouts,
+    "take": take,
+    "arrivals": lambda process: process.store.arrivals(DOWN, NOW - timedelta(days=10_000)),
     "jobs of an item": lambda process: process.store.jobs_of(DOWN, ItemId(7)),
 }
 INDEXES_OF_EVENTS = {

@@ -36,7 +36,7 @@ Choice = TypeVar("Choice", bound=StrEnum)
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MILLISECOND = timedelta(milliseconds=1)
 MINUTE = timedelta(minutes=1)
-ARRIVALS_COUNTED = 10_000
+ARRIVALS_COUNTED = 1_000
 _encoder = msgspec.json.Encoder()
 _headers = msgspec.json.Decoder(tuple[tuple[str, str], ...])
 _integration = msgspec.json.Decoder(Integration)
