@@ -6,11 +6,14 @@ from pathlib import Path
 
 import pytest
 
+from redrive.audit.record import EventType
 from redrive.cli import app
 from redrive.config import SETTINGS
+from redrive.domain.alerting import BEGINS, ENDS, Alert, Kind, Message
 from redrive.engine.runtime import Limits
 from redrive.incoming import MAX_HEAD, MAX_HEADERS, PATIENCE
 from redrive.server import IDLE_SECONDS
+from tests.factories import NOW
 
 DOCS = Path(__file__).parents[2] / "docs"
 GUIDES = sorted((DOCS / "guides").glob("*.md"))
@@ -45,6 +48,27 @@ def test_the_limits_that_callers_are_told_are_those_in_force() -> None:
         f"{Limits().auth_failures_per_minute} a minute (`auth_failures_per_minute`)",
     ):
         assert limit in told
+
+
+@pytest.mark.parametrize("kind", Kind)
+def test_the_commands_that_an_alert_names_are_understood(kind: Kind) -> None:
+    alert = Alert(kind, "billing", NOW, is_on=True, facts={})
+    command = Message("key", alert, is_over=False).payload()["act"]["command"]
+
+    program, *words = shlex.split(command)
+    app.parse_args(words, exit_on_error=False, print_error=False)
+
+    assert program == "redrive"
+
+
+def test_the_guide_to_alerts_tells_of_every_kind() -> None:
+    told = (DOCS / "guides" / "alerts.md").read_text("utf-8")
+
+    assert set(re.findall(r"^\| `(\w+)` \|", told, re.MULTILINE)) - {"kind"} == set(Kind)
+
+
+def test_every_event_that_begins_or_ends_an_alert_is_written() -> None:
+    assert set(BEGINS) | set(ENDS) <= set(EventType)
 
 
 @every_guide

@@ -106,7 +106,7 @@ async def test_that_it_is_over_is_told_too(harness: Harness, alerts: Alerts) -> 
     await happened(harness)
     await alerts.look()
     harness.clock.move(60)
-    await happened(harness, EventType.REPLAY_RESUMED)
+    await happened(harness, EventType.REPLAY_COMPLETED)
     await alerts.look()
 
     told = await heard(harness, 2)

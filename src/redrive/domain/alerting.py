@@ -67,8 +67,7 @@ BEGINS: Final = {
 }
 ENDS: Final = {
     "platform.integration.breaker_closed": Kind.BREAKER_OPENED,
-    "platform.integration.replay_job.resumed": Kind.JOB_HALTED,
-    "platform.integration.replay_job.cancelled": Kind.JOB_HALTED,
+    "platform.integration.replay_job.completed": Kind.JOB_HALTED,  # a later one: what halted is over for good
 }
 
 

@@ -5,8 +5,9 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
-from redrive.audit.record import AuditEvent
+from redrive.audit.record import AuditEvent, EventType
 from redrive.domain.delivery import Erasure, Resolution
 from redrive.domain.ids import instant_of
 from redrive.domain.item import Status
@@ -16,6 +17,8 @@ from tests.factories import (
     NOW,
     a_delivery,
     a_replay,
+    a_result,
+    an_edit,
     an_event,
     an_id,
     an_import,
@@ -61,6 +64,29 @@ async def test_what_succeeded_long_ago_is_forgotten_with_its_attempts(
     assert await statuses(store, number, [old.id, new.id]) == [None, Status.SUCCEEDED]
     assert await store.history(number, old.id) is None
     assert await store.forget_deliveries(BEFORE, resolved_before=BEFORE) == 0
+
+
+async def test_what_was_superseded_long_ago_is_forgotten_and_so_is_what_it_was_a_copy_of(
+    store: StoreUnderTest, number: int, owner: int
+) -> None:
+    dead = await a_dead_item(store, owner, number, id=an_id(LONG_AGO))
+    item = await store.item(number, dead.id)
+    assert item is not None
+    copy = a_delivery(number, id=an_id(LONG_AGO + timedelta(days=1)))
+    assert await store.edit(an_edit(item, copy=copy), None)
+    while_open = await store.forget_deliveries(BEFORE, resolved_before=BEFORE)
+    [claim] = await claim_all(store, owner, number)
+    result = replace(a_result(claim, DONE), superseded=an_event(EventType.SUPERSEDED))
+    await store.record(owner, [result])
+
+    forgotten = await store.forget_deliveries(BEFORE, resolved_before=BEFORE)
+
+    assert (while_open, forgotten) == (0, 2)
+    assert await statuses(store, number, [dead.id, copy.id]) == [None, None]
+    await accept(store, copy)
+    again = await store.item(number, copy.id)
+    assert again is not None
+    assert again.edit_of is None
 
 
 @pytest.mark.parametrize("status", [Status.FAILED, Status.DLQ])
