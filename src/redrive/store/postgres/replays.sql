@@ -1,4 +1,6 @@
--- Plans of replays, jobs, and what became of each of their items.
+-- Plans of replays, jobs, and what became of each of their items. What is known is looked up in a subquery of its own
+-- (OFFSET 0), by all of its primary key: of a table that has just grown the planner knows nothing, and would take any
+-- index that begins with the integration.
 
 -- name: replay_candidates
 -- Dead items of one status, by id, along the index whose columns are told in the place of {along}.
@@ -18,7 +20,7 @@ SELECT x.id, x.cycle, x.risk, x.died_at, x.resolved_at IS NOT NULL,
            AND ($11::text IS NULL OR EXISTS (
                SELECT FROM delivery w WHERE w.integration = x.integration AND w.id = x.id AND w.event_type = $11))
          ORDER BY {order} LIMIT $5) x
-  JOIN delivery d ON d.integration = ANY (ARRAY[x.integration]) AND d.id = ANY (ARRAY[x.id])
+ CROSS JOIN LATERAL (SELECT event_type, payload FROM delivery WHERE integration = x.integration AND id = x.id OFFSET 0) d
 
 -- name: replay_named
 SELECT g.id, coalesce(x.cycle, 0), coalesce(x.risk, 0), coalesce(x.died_at, 0), x.resolved_at IS NOT NULL,
@@ -31,9 +33,9 @@ SELECT g.id, coalesce(x.cycle, 0), coalesce(x.risk, 0), coalesce(x.died_at, 0), 
        x.superseded_by IS NOT NULL, x.edited_as IS NOT NULL,
        EXISTS (SELECT FROM edit t WHERE t.integration = $1 AND t.item = g.id)
   FROM unnest($2::bigint[]) WITH ORDINALITY AS g (id, at)
-  LEFT JOIN delivery d ON d.integration = $1 AND d.id = ANY (ARRAY[g.id])
-  LEFT JOIN dead x ON x.integration = $1 AND x.id = ANY (ARRAY[g.id])
-  LEFT JOIN live l ON l.integration = $1 AND l.id = ANY (ARRAY[g.id])
+  LEFT JOIN LATERAL (SELECT * FROM delivery WHERE integration = $1 AND id = g.id OFFSET 0) d ON true
+  LEFT JOIN LATERAL (SELECT * FROM dead WHERE integration = $1 AND id = g.id OFFSET 0) x ON true
+  LEFT JOIN LATERAL (SELECT * FROM live WHERE integration = $1 AND id = g.id OFFSET 0) l ON true
 
 -- name: replay_failures_of
 SELECT item FROM replay_item WHERE integration = $1 AND job = $2 AND state = 'failed' AND item > $3
@@ -97,7 +99,7 @@ SELECT count(*) FILTER (WHERE x.id IS NULL OR x.cycle <> r.cycle),
            SELECT FROM replay_item o JOIN replay_job j ON j.integration = o.integration AND j.id = ANY (ARRAY[o.job])
             WHERE o.integration = r.integration AND o.item = r.item AND o.state = 'waiting' AND o.job <> r.job
               AND j.state IN ('canary', 'running', 'paused')))
-  FROM replay_item r LEFT JOIN dead x ON x.integration = ANY (ARRAY[r.integration]) AND x.id = ANY (ARRAY[r.item])
+  FROM replay_item r LEFT JOIN LATERAL (SELECT * FROM dead WHERE integration = r.integration AND id = r.item OFFSET 0) x ON true
  WHERE r.integration = $1 AND r.job = $2 AND r.state = 'waiting'
 
 -- name: waits_in
@@ -119,7 +121,7 @@ SELECT i.lifecycle = 'active' AND i.containment IS NULL,
 
 -- name: canary_items
 SELECT r.item, r.state, r.told_at IS NOT NULL, r.stumbled FROM unnest($3::bigint[]) WITH ORDINALITY AS g (item, at)
-  JOIN replay_item r ON r.integration = $1 AND r.job = $2 AND r.item = ANY (ARRAY[g.item])
+ CROSS JOIN LATERAL (SELECT * FROM replay_item WHERE integration = $1 AND job = $2 AND item = g.item OFFSET 0) r
 
 -- name: next_waiting
 -- In the order that is told in the place of {order}. OFFSET 0 has the items come first, and then what is known of each.
@@ -131,10 +133,10 @@ SELECT r.item, r.cycle, x.status, coalesce(x.cycle, 0), coalesce(x.attempt, 0), 
   FROM (SELECT integration, item, cycle FROM replay_item
          WHERE integration = $1 AND job = $2 AND state = 'waiting' AND ($5::bigint[] IS NULL OR item = ANY ($5))
          ORDER BY {order} LIMIT $4 OFFSET 0) r
-  LEFT JOIN dead x ON x.integration = ANY (ARRAY[r.integration]) AND x.id = ANY (ARRAY[r.item])
-  LEFT JOIN live l ON l.integration = ANY (ARRAY[r.integration]) AND l.id = ANY (ARRAY[r.item])
-  LEFT JOIN delivery d ON d.integration = ANY (ARRAY[r.integration]) AND d.id = ANY (ARRAY[r.item])
-  LEFT JOIN erased e ON e.integration = ANY (ARRAY[r.integration]) AND e.item = ANY (ARRAY[r.item])
+  LEFT JOIN LATERAL (SELECT * FROM dead WHERE integration = r.integration AND id = r.item OFFSET 0) x ON true
+  LEFT JOIN LATERAL (SELECT * FROM live WHERE integration = r.integration AND id = r.item OFFSET 0) l ON true
+  LEFT JOIN LATERAL (SELECT request_id FROM delivery WHERE integration = r.integration AND id = r.item OFFSET 0) d ON true
+  LEFT JOIN LATERAL (SELECT * FROM erased WHERE integration = r.integration AND item = r.item OFFSET 0) e ON true
 
 -- name: heads
 SELECT g.name, a.id, a.digest FROM unnest($1::text[]) AS g (name)
@@ -143,27 +145,33 @@ SELECT g.name, a.id, a.digest FROM unnest($1::text[]) AS g (name)
 -- name: release_batch
 -- The guard of all that a job releases: its very version, releasing; this process alive; its integration sending. The
 -- job's row is held until the end: whoever pauses it waits for us, or we see that it is paused. Then of each item the
--- same as of a single replay ($15 and after: what the item was judged by, and its event).
+-- same as of a single replay ($13 and after: what the item was judged by, and its event). By its place, as the planner,
+-- knowing nothing of a table that has just grown, would rather walk along an index; a row that was changed meanwhile
+-- has another place, and is left for the next batch.
 WITH alive AS MATERIALIZED (SELECT id FROM incarnation WHERE id = $1 FOR KEY SHARE),
 job AS MATERIALIZED (
-    SELECT j.id FROM alive, replay_job j
+    SELECT j.integration, j.id FROM alive, replay_job j
      WHERE j.integration = $2 AND j.id = $3 AND j.version = $4 AND j.state IN ('canary', 'running')
        AND EXISTS (SELECT FROM integration WHERE number = $2 AND lifecycle = 'active' AND containment IS NULL)
        FOR SHARE OF j),
+dropped AS MATERIALIZED (
+    SELECT job.integration, job.id AS job, g.* FROM job CROSS JOIN unnest($5::bigint[], $6::text[]) AS g (item, reason)),
 s AS (
-    UPDATE replay_item r SET state = 'skipped', reason = g.reason
-      FROM job, unnest($5::bigint[], $6::text[]) AS g (item, reason)
-     WHERE r.integration = $2 AND r.job = job.id AND r.item = ANY (ARRAY[g.item]) AND r.state = 'waiting'),
+    UPDATE replay_item r SET state = 'skipped', reason = g.reason FROM dropped g
+     WHERE r.integration = ANY (ARRAY[g.integration]) AND r.job = ANY (ARRAY[g.job]) AND r.item = ANY (ARRAY[g.item])
+       AND r.state = 'waiting'),
 given AS MATERIALIZED (
-    SELECT g.* FROM job, unnest($13::bigint[], $14::text[], $15::int[], $16::bigint[], $17::text[], $18::text[], $19::text[],
-                                $20::text[], $21::text[], $22::text[], $23::bytea[])
+    SELECT job.integration, job.id AS job, x.place, g.* FROM job
+     CROSS JOIN unnest($13::bigint[], $14::text[], $15::int[], $16::bigint[], $17::text[], $18::text[], $19::text[],
+                       $20::text[], $21::text[], $22::text[], $23::bytea[])
       AS g (item, status, cycle, event, event_type, request_id, integration_id, target_id, actor, record, digest)
-     WHERE EXISTS (SELECT FROM replay_item r WHERE r.integration = $2 AND r.job = $3 AND r.item = g.item AND r.state = 'waiting')
-       AND NOT EXISTS (SELECT FROM audit a WHERE a.target_id = g.target_id AND a.id > g.event)),
+     CROSS JOIN LATERAL (SELECT FROM replay_item WHERE integration = $2 AND job = $3 AND item = g.item AND state = 'waiting' OFFSET 0) r
+     CROSS JOIN LATERAL (SELECT ctid AS place FROM dead WHERE integration = $2 AND id = g.item OFFSET 0) x
+     WHERE NOT EXISTS (SELECT FROM audit a WHERE a.target_id = g.target_id AND a.id > g.event)),
 exhumed AS MATERIALIZED (
     DELETE FROM dead x USING given g
-     WHERE x.integration = ANY (ARRAY[$2::int]) AND x.id = ANY (ARRAY[g.item]) AND x.status = g.status AND x.cycle = g.cycle
-       AND x.resolved_at IS NULL AND x.edited_as IS NULL AND x.superseded_by IS NULL
+     WHERE x.ctid = g.place AND x.id = g.item AND x.status = g.status AND x.cycle = g.cycle
+       AND coalesce(x.resolved_at, x.edited_as, x.superseded_by) IS NULL
        AND NOT EXISTS (SELECT FROM edit t WHERE t.integration = $2 AND t.item = g.item)
     RETURNING g.*, x.risk),
 l AS (
@@ -174,7 +182,7 @@ c AS (
     SELECT $2, item, cycle + 1, $9::text, $10::text, $7::int, $8::bigint, $11::text, $12::text, $3 FROM exhumed),
 r AS (
     UPDATE replay_item r SET state = 'in_flight' FROM exhumed x
-     WHERE r.integration = $2 AND r.job = $3 AND r.item = ANY (ARRAY[x.item])),
+     WHERE r.integration = ANY (ARRAY[x.integration]) AND r.job = ANY (ARRAY[x.job]) AND r.item = ANY (ARRAY[x.item])),
 e AS (
     INSERT INTO audit (integration, id, event_type, request_id, integration_id, target_id, actor, record, digest)
     SELECT $2, event, event_type, request_id, integration_id, target_id, actor, record, digest FROM exhumed)
@@ -187,16 +195,18 @@ SELECT g.item FROM unnest($2::bigint[], $3::bigint[]) AS g (item, event)
 
 -- name: sweep_items
 WITH part AS MATERIALIZED (
-    SELECT r.item FROM replay_item r
+    SELECT r.integration, r.job, r.item FROM replay_item r
      WHERE r.integration = $1 AND r.job = $2 AND r.state = 'waiting'
        AND EXISTS (SELECT FROM replay_job WHERE integration = $1 AND id = $2 AND state IN ('halted', 'cancelled'))
      LIMIT $3)
 UPDATE replay_item r SET state = 'cancelled' FROM part
- WHERE r.integration = $1 AND r.job = $2 AND r.item = ANY (ARRAY[part.item]) AND r.state = 'waiting'
+ WHERE r.integration = ANY (ARRAY[part.integration]) AND r.job = ANY (ARRAY[part.job]) AND r.item = ANY (ARRAY[part.item])
+   AND r.state = 'waiting'
 
 -- name: discard_items
-WITH part AS MATERIALIZED (SELECT item FROM replay_item WHERE integration = $1 AND job = $2 LIMIT $3)
-DELETE FROM replay_item r USING part WHERE r.integration = $1 AND r.job = $2 AND r.item = ANY (ARRAY[part.item])
+WITH part AS MATERIALIZED (SELECT integration, job, item FROM replay_item WHERE integration = $1 AND job = $2 LIMIT $3)
+DELETE FROM replay_item r USING part
+ WHERE r.integration = ANY (ARRAY[part.integration]) AND r.job = ANY (ARRAY[part.job]) AND r.item = ANY (ARRAY[part.item])
 
 -- name: old_job
 SELECT integration, id FROM replay_job WHERE id < $1 AND settled ORDER BY integration, id LIMIT 1
