@@ -33,6 +33,7 @@ def test_these_are_the_commands() -> None:
         "token create", "token list", "token revoke",
         "integration add", "integration list", "integration show", "integration update",
         "integration contain", "integration containment", "integration release",
+        "integration probe", "integration health",
         "integration rotate-secret", "key new", "key list", "key rotate",
         "group list", "group show", "group acknowledge", "group resolve", "group reopen", "group mute",
         "group comment", "queue list", "queue show", "queue replay", "queue import", "queue erase",

@@ -65,6 +65,13 @@ CALLS: list[tuple[Callable[[Client], Answer], str, Any]] = [
         {"event_type": "t", "payload": 1, "status": "dlq"},
     ),
     (lambda c: c.containment("b"), f"GET {ROOT}/b/containment", None),
+    (lambda c: c.integration_health("b"), f"GET {ROOT}/b/health", None),
+    (lambda c: c.probe("b"), f"POST {ROOT}/b/probe", {}),
+    (
+        lambda c: c.probe("b", recovery_id="rec_1", reason="why"),
+        f"POST {ROOT}/b/probe",
+        {"recovery_id": "rec_1", "reason": "why"},
+    ),
     (lambda c: c.contain("b", "why"), f"POST {ROOT}/b/containment", {"reason": "why"}),
     (
         lambda c: c.contain("b", "why", mode="reject", owner="ada", until=NOON, incident="4711"),
