@@ -106,6 +106,7 @@ class DeadItem(Struct, frozen=True):
     attempt_count: int
     failure_code: str | None
     request_id: str  # of the call that delivered it
+    head: str | None = None  # the digest of its last audit record
 
 
 def acknowledged(group: FailureGroup, *, at: datetime, by: str) -> FailureGroup:

@@ -95,6 +95,7 @@ def of_person(
     item: Item | None = None,
     target_id: str | None = None,
     group_id: str | None = None,
+    head: str | None = None,
     source_request_id: str | None = None,
     before: dict[str, Any] = NOTHING,
     after: dict[str, Any],
@@ -102,7 +103,7 @@ def of_person(
 ) -> AuditEvent:
     """A verb on an item (given, or named by *target_id*), a group of failures, or the integration itself.
 
-    It stands after the last record of the item that is given.
+    It stands after the last record of the item that is given, or after the *head* of the one that is named.
     """
     on_item = item is not None or target_id is not None
     return AuditEvent(
@@ -120,7 +121,7 @@ def of_person(
         before_state=before,
         after_state=after,
         metadata=metadata or {},
-        previous=None if item is None else item.head,
+        previous=head if item is None else item.head,
     )
 
 

@@ -349,6 +349,7 @@ class Groups:
             call,
             integration_id=integration.integration_id,
             target_id=recovery_id(item.id),
+            head=item.head,
             source_request_id=item.request_id,
             before=state(resolved=False),
             after=state(resolved=True),

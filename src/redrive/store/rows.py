@@ -295,10 +295,11 @@ def judgement_row(judged: Judgement) -> Row:
     )  # fmt: skip
 
 
-def to_dead_item(row: Row) -> DeadItem:
-    """From the columns of `unresolved`."""
+def to_dead_item(row: Row, head: bytes | None) -> DeadItem:
+    """From the columns of `unresolved`, and the digest of its last record."""
     number, status, cycle, attempt, code, request_id = row
-    return DeadItem(ItemId(number), to_choice(Status, status), cycle, attempt, code, request_id)
+    told = None if head is None else head.hex()
+    return DeadItem(ItemId(number), to_choice(Status, status), cycle, attempt, code, request_id, told)
 
 
 def to_comment(row: Row) -> Comment:

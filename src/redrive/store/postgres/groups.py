@@ -6,7 +6,7 @@ from datetime import datetime
 from redrive.audit.record import AuditEvent
 from redrive.domain.delivery import Resolution
 from redrive.domain.failure_group import COUNTED_AT_MOST, Comment, DeadItem, FailureGroup, GroupState
-from redrive.domain.ids import first_id_at
+from redrive.domain.ids import first_id_at, recovery_id
 from redrive.store.port import Closed, GroupPage, Import, Page, Position
 from redrive.store.postgres.connection import Connection
 from redrive.store.postgres.work import SQL, write_last_events
@@ -17,6 +17,7 @@ from redrive.store.rows import (
     event_row,
     judgement_row,
     position_of,
+    previous_of,
     to_comment,
     to_dead_item,
     to_group,
@@ -85,7 +86,10 @@ async def unresolved(
     rows = await connection.fetch(
         SQL["unresolved"], integration, number, after, before, to_ms(died_by), limit
     )
-    return [to_dead_item(tuple(row)) for row in rows]
+    ids = [row[0] for row in rows]
+    # Read after the items: whoever wrote the next record of one changed its row, which then is not closed.
+    heads = await connection.fetch(SQL["heads"], ids, [recovery_id(number) for number in ids])
+    return [to_dead_item(tuple(row), head) for row, (head,) in zip(rows, heads, strict=True)]
 
 
 async def close_items(
@@ -94,7 +98,10 @@ async def close_items(
     """Resolve those that are still as they were read; OutOfOrder when an event would not be the last."""
     if not items:
         return 0
-    rows = [(one.item.id, one.item.status, one.item.cycle, *event_row(one.event)) for one in items]
+    rows = [
+        (one.item.id, one.item.status, one.item.cycle, *event_row(one.event), previous_of(one.event))
+        for one in items
+    ]
     closed, later = await connection.fetchrow(
         SQL["close_items"],
         integration, to_ms(resolution.resolved_at), resolution.resolved_by, resolution.reason,

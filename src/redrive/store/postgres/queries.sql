@@ -209,12 +209,13 @@ UPDATE live l
 SELECT d.id, d.integration, d.event_type, d.request_id, d.traceparent, d.tracestate, d.idempotency_key,
        d.created_by, d.max_attempts, d.content_type, d.headers, d.payload, c.request_id, c.job, e.original,
        encode(h.digest, 'hex'), h.id
-  FROM unnest($1::int[], $2::bigint[], $3::int[], $4::text[]) AS g (integration, id, cycle, name)
+  FROM unnest($1::int[], $2::bigint[], $3::int[], $4::text[], $5::bool[]) AS g (integration, id, cycle, name, is_told_of)
   JOIN delivery d ON d.integration = ANY (ARRAY[g.integration]) AND d.id = ANY (ARRAY[g.id])
   LEFT JOIN cycle c ON c.integration = g.integration AND c.item = g.id AND c.cycle = g.cycle
   LEFT JOIN edit e ON e.integration = g.integration AND e.item = g.id
   LEFT JOIN LATERAL (
     SELECT a.id, a.digest FROM audit a WHERE a.integration = g.integration AND a.target_id = g.name AND a.id > g.id
+       AND (g.is_told_of OR e.item IS NOT NULL)
      ORDER BY a.target_id DESC, a.id DESC LIMIT 1) h ON true
 
 -- name: next_due_of
@@ -711,15 +712,20 @@ SELECT x.id, x.status, x.cycle, x.attempt, x.failure_code, d.request_id
 WITH given AS MATERIALIZED (
     SELECT $1::int AS integration, g.*
       FROM unnest($5::bigint[], $6::text[], $7::int[], $8::bigint[], $9::text[], $10::text[], $11::text[], $12::text[],
-                  $13::text[], $14::text[], $15::bytea[])
-        AS g (item, status, cycle, id, event_type, request_id, integration_id, target_id, actor, record, digest)),
-later AS MATERIALIZED (
-    SELECT a.id FROM given g CROSS JOIN LATERAL (
-        SELECT id FROM audit WHERE target_id = g.target_id AND id > g.id ORDER BY target_id DESC, id DESC LIMIT 1) a),
+                  $13::text[], $14::text[], $15::bytea[], $16::bytea[])
+        AS g (item, status, cycle, id, event_type, request_id, integration_id, target_id, actor, record, digest,
+              previous)),
+judged AS MATERIALIZED (
+    SELECT g.*, a.last, NOT starts_with(g.target_id, 'rec_') OR a.head IS NOT DISTINCT FROM g.previous AS follows
+      FROM given g LEFT JOIN LATERAL (
+        SELECT id AS last, digest AS head FROM audit WHERE target_id = g.target_id AND id > g.item
+         ORDER BY target_id DESC, id DESC LIMIT 1) a ON true),
+later AS MATERIALIZED (SELECT last AS id FROM judged WHERE last > id),
 closed AS (
-    UPDATE dead x SET resolved_at = $2, resolved_by = $3, resolved_reason = $4 FROM given g
+    UPDATE dead x SET resolved_at = $2, resolved_by = $3, resolved_reason = $4 FROM judged g
      WHERE x.integration = ANY (ARRAY[g.integration]) AND x.id = ANY (ARRAY[g.item]) AND x.status = g.status
-       AND x.cycle = g.cycle AND coalesce(x.resolved_at, x.superseded_by) IS NULL AND NOT EXISTS (SELECT FROM later)
+       AND x.cycle = g.cycle AND g.follows AND coalesce(x.resolved_at, x.superseded_by) IS NULL
+       AND NOT EXISTS (SELECT FROM later)
     RETURNING g.*),
 e AS (
     INSERT INTO audit (integration, id, event_type, request_id, integration_id, target_id, actor, record, digest)
@@ -807,6 +813,11 @@ SELECT i.number, (SELECT count(*) FROM (
 
 -- name: head
 SELECT digest FROM audit WHERE target_id = $1 ORDER BY target_id DESC, id DESC LIMIT 1
+
+-- name: heads
+SELECT (SELECT a.digest FROM audit a WHERE a.target_id = g.name AND a.id > g.id
+         ORDER BY a.target_id DESC, a.id DESC LIMIT 1)
+  FROM unnest($1::bigint[], $2::text[]) WITH ORDINALITY AS g (id, name, place) ORDER BY g.place
 
 -- name: chains
 -- A target at a time, each along its index; an item's records are no older than the item itself.

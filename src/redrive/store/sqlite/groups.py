@@ -7,7 +7,7 @@ import apsw
 
 from redrive.domain.delivery import Resolution
 from redrive.domain.failure_group import COUNTED_AT_MOST, Comment, DeadItem, FailureGroup, GroupState
-from redrive.domain.ids import first_id_at
+from redrive.domain.ids import first_id_at, recovery_id
 from redrive.store.port import Closed, GroupPage, Import, Page, Position
 from redrive.store.rows import (
     MILLISECOND,
@@ -20,7 +20,7 @@ from redrive.store.rows import (
     to_ms,
 )
 from redrive.store.sqlite.connection import ask
-from redrive.store.sqlite.work import SQL, write_events
+from redrive.store.sqlite.work import SQL, follows, head, write_events
 
 TOP = (1 << 63) - 1
 
@@ -85,7 +85,8 @@ def unresolved(
     """Items that wait in it, by id. What died by then was accepted before."""
     before = first_id_at(died_by + MILLISECOND)
     values = (integration, number, after, before, to_ms(died_by), limit)
-    return [to_dead_item(row) for row in ask(connection, SQL["unresolved"], values)]
+    rows = ask(connection, SQL["unresolved"], values)
+    return [to_dead_item(row, head(connection, recovery_id(row[0]))) for row in rows]
 
 
 def close_items(
@@ -96,7 +97,10 @@ def close_items(
     closed = [
         one
         for one in items
-        if ask(connection, SQL["resolve"], (*what, one.item.id, integration, one.item.status, one.item.cycle))
+        if follows(connection, one.event)
+        and ask(
+            connection, SQL["resolve"], (*what, one.item.id, integration, one.item.status, one.item.cycle)
+        )
     ]
     write_events(connection, [one.event for one in closed])
     return len(closed)

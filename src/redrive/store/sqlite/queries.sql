@@ -47,9 +47,10 @@ UPDATE live SET claimed_by = ?, attempt = attempt + 1
  WHERE id IN (SELECT value FROM json_each(?)) AND claimed_by IS NULL
 
 -- name: claimed
--- Each is given with its public name, under which what was recorded of it stands; of a first attempt there is nothing.
+-- Each is given with its public name, under which what was recorded of it stands; of a first attempt there is nothing, but of a
+-- copy's.
 SELECT l.cycle, l.attempt, l.max_attempts, c.request_id, l.risk, c.job, e.original,
-       CASE WHEN l.attempt > 1 OR l.cycle > 1 THEN (
+       CASE WHEN l.attempt > 1 OR l.cycle > 1 OR e.item IS NOT NULL THEN (
            SELECT lower(hex(a.digest)) FROM audit a WHERE a.target_id = given.value ->> 1 ORDER BY a.id DESC LIMIT 1) END,
        d.id, d.integration, d.event_type, d.request_id, d.traceparent, d.tracestate, d.idempotency_key,
        d.created_by, d.max_attempts, d.content_type, d.headers, d.payload

@@ -192,8 +192,13 @@ def follows(connection: apsw.Connection, event: AuditEvent) -> bool:
     """Whether the record that an event of an item names is still the last of that item."""
     if parse_recovery_id(event.target_id) is None:
         return True
-    rows = ask(connection, SQL["head"], (event.target_id,))
-    return (rows[0][0] if rows else None) == previous_of(event)
+    return head(connection, event.target_id) == previous_of(event)
+
+
+def head(connection: apsw.Connection, target_id: str) -> bytes | None:
+    """The digest of the last record of a target; None also when it has none."""
+    rows = ask(connection, SQL["head"], (target_id,))
+    return rows[0][0] if rows else None
 
 
 def take(
