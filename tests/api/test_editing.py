@@ -4,7 +4,9 @@ from typing import Any
 
 import pytest
 
+from redrive.audit.chain import Finding
 from redrive.config import Settings
+from redrive.engine.verifying import Tally, verify
 from tests.api.receiver import Answer, Receiver
 from tests.api.service import DELIVER, EDIT, OPERATE, VIEW, Partner, Service
 from tests.api.shapes import RECOVERY_ID
@@ -138,6 +140,26 @@ def test_a_copy_that_failed_is_replayed_like_any_item(partner: Partner) -> None:
     partner.becomes(copy, "succeeded")
     assert [sent.header("webhook-id") for sent in partner.received] == [original, copy, copy]
     assert partner.item(original)["superseded_by"] == copy
+
+
+def test_the_records_of_originals_and_copies_are_whole_and_say_where_each_is(partner: Partner) -> None:
+    original = a_failed(partner)
+    partner.answers(422, 503, 200)
+    first = edit(partner, original, payload=2).json()["recovery"]["recovery_id"]
+    partner.becomes(first, "failed")
+    second = edit(partner, first, payload=3).json()["recovery"]["recovery_id"]
+    partner.becomes(second, "succeeded")
+    other = a_failed(partner)
+    third = edit(partner, other, payload=2).json()["recovery"]["recovery_id"]
+    partner.becomes(third, "succeeded")
+
+    async def findings() -> list[Finding]:
+        return [each async for each in verify(partner.service.store, Tally(), lambda _: None)]
+
+    ours = {original, first, second, other, third}
+    assert [each for each in partner.service.run(findings()) if each.target_id in ours] == []
+    told = [event["event_type"].rpartition(".")[2] for event in partner.service.events(target_id=third)]
+    assert told == ["edited", "reprocess_succeeded"]
 
 
 @pytest.mark.parametrize(

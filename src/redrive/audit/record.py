@@ -62,7 +62,9 @@ WHEN: dict[EventType, str] = {
     EventType.REPROCESS_FAILED: "an attempt failed",
     EventType.RETRY_SCHEDULED: "…and another one is scheduled",
     EventType.RETRY_EXHAUSTED: "…and none is left: the item went to `dlq`",
-    EventType.REPROCESS_SUCCEEDED: "an attempt succeeded on an item that had failed or been replayed before",
+    EventType.REPROCESS_SUCCEEDED: (
+        "an attempt succeeded on an item that had failed or been replayed before, or is a corrected copy"
+    ),
     EventType.REPLAYED: "an operator opened the item's next cycle",
     EventType.IMPORTED: "a delivery that failed elsewhere was handed over",
     EventType.RESOLVED: "a person closed a failed or dlq item for good",

@@ -22,10 +22,10 @@ def actor(principal: Principal) -> Actor:
 def of_attempt(
     next_id: NextId, claim: Claim, integration_id: str, attempt: Attempt, step: Step, *, now: datetime
 ) -> tuple[AuditEvent, ...]:
-    """What the contract asks of a finished attempt; none when a first attempt succeeded."""
+    """What the contract asks of a finished attempt; none when a first attempt succeeded, but for a copy's."""
     outcome = attempt.outcome
     if not isinstance(outcome, Failed):
-        if claim.attempt == 1 and claim.cycle == 1:
+        if claim.attempt == 1 and claim.cycle == 1 and claim.edit_of is None:
             return ()
         types = [EventType.REPROCESS_SUCCEEDED]
     else:
