@@ -13,7 +13,8 @@ AT = "2026-01-02T03:04:05.678Z"
 def a_probe(**fields: Any) -> dict[str, Any]:
     return {
         "kind": "health_url", "at": AT, "by": "ada", "reason": None, "recovery_id": None,
-        "outcome": "succeeded", "http_status": 200, "failure_code": None, "failure_detail": None, "duration_ms": 12.5,
+        "outcome": "succeeded", "http_status": 200, "failure_code": None, "failure_detail": None,
+        "duration_ms": 12.5,
     } | fields  # fmt: skip
 
 
