@@ -43,8 +43,10 @@ def scrape(metrics: Metrics) -> Callable[[Asked], Awaitable[Reply]]:
         Query(asked.query_string, ()).done()
         engine = asked.engine
         contained = sum(one.traffic.containment is not None for one in engine.catalogue)
-        lanes = engine.worker.lanes
-        polled = Polled(in_flight=lanes.in_flight, contained=contained, breakers_open=lanes.shut)
+        defaults = engine.catalogue.defaults
+        shut = sum(not defaults.breaker(one).is_closed for one in engine.catalogue)
+        in_flight = engine.worker.lanes.in_flight
+        polled = Polled(in_flight=in_flight, contained=contained, breakers_open=shut)
         try:
             backlog = await engine.store.backlog()
         except StoreUnavailable:

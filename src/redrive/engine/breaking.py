@@ -5,7 +5,7 @@ round: the store says whose it is before it begins, so that there is one.
 """
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from datetime import timedelta
 from typing import Any, Final
 
@@ -39,13 +39,13 @@ STORED_FROM_SECONDS: Final = 2.0  # a shorter throttle is over before others wou
 SAME_SECONDS: Final = 1.0  # two throttles that end that close together are one
 GONE_AGAIN_SECONDS: Final = 3600.0
 MOST_TRIES: Final = 5
+Change = Callable[[Traffic], Traffic | None]  # what is made of it as it is stored; None: nothing, it is known
 
 
 class Breakers:
     """Those of the integrations of which this process has a lane."""
 
     def __init__(self, tools: Tools, catalogue: Catalogue, health: Health, owned: Owned) -> None:
-        self.store = tools.store
         self.clock = tools.clock
         self.chance = tools.chance
         self.next_id = tools.next_id
@@ -113,14 +113,14 @@ class Breakers:
             seconds = (breaker.until - now).total_seconds()
             self.announce(BreakerOpened(integration_id, seconds, breaker.trips))
         self.owned.wake.set()
-        self._begin(gate, self._keep(number, was, breaker, facts))
+        self._begin(number, gate, self._keep(number, was, breaker, facts))
 
     # the trial
 
     def ask(self, number: int, gate: Gate) -> None:
         """Something is due, and the time has come to try the receiver: ask the store whether we may."""
         gate.trial = Trial.ASKED_FOR
-        self._begin(gate, self._ask(number, gate))
+        self._begin(number, gate, self._ask(number, gate))
 
     async def _ask(self, number: int, gate: Gate) -> None:
         timeout: float = self.catalogue.defaults.of(self.catalogue.numbered(number), "timeout_seconds")
@@ -168,10 +168,11 @@ class Breakers:
     async def _write(
         self,
         number: int,
-        change: Any,
+        change: Change,
         kind: EventType | None,
         facts: dict[str, Any],
     ) -> bool:
+        """Store what *change* makes of the traffic, whoever changed that before; False: nothing."""
         for _ in range(MOST_TRIES):
             integration = self.catalogue.numbered(number)
             before, after = integration.traffic, change(integration.traffic)
@@ -213,9 +214,9 @@ class Breakers:
             is_known = traffic.throttled_until is not None and traffic.throttled_until >= until
             return None if is_known else replace(traffic, throttled_until=until)
 
-        self._begin(gate, self._tell(number, throttled))
+        self._begin(number, gate, self._tell(number, throttled))
 
-    async def _tell(self, number: int, change: Any) -> None:
+    async def _tell(self, number: int, change: Change) -> None:
         try:
             await self._write(number, change, None, {})
         except StoreUnavailable as error:
@@ -255,12 +256,13 @@ class Breakers:
             for task in late:
                 task.cancel()
 
-    def _begin(self, gate: Gate, writing: Coroutine[Any, Any, None]) -> None:
-        """What *writing* stores the gate has turned to already: it follows nothing older meanwhile."""
+    def _begin(self, number: int, gate: Gate, writing: Coroutine[Any, Any, None]) -> None:
+        """What *writing* stores the gate has turned to already: it follows nothing else meanwhile."""
         gate.ahead += 1
 
         def follow(_: object) -> None:
             gate.ahead -= 1
+            self.owned.configure(self.catalogue.numbered(number))
 
         self._spawn(writing).add_done_callback(follow)
 

@@ -1,5 +1,6 @@
 """Whether an integration is well, from what is recorded of it; and what a release would do."""
 
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any, Final
 
@@ -85,7 +86,7 @@ def shown(found: Simulation) -> dict[str, Any]:
     }
 
 
-def _average(minutes: "list[Tally] | tuple[Tally, ...] | Any") -> timedelta | None:
+def _average(minutes: Sequence[Tally]) -> timedelta | None:
     """How long an attempt took that was recorded in a minute in which most succeeded."""
     well = [tally for tally in minutes if tally.succeeded > tally.failed]
     outcomes = sum(tally.outcomes for tally in well)

@@ -157,11 +157,6 @@ class Lanes:
             if pace.lane.integration == integration:
                 pace.window = RAMP_FROM
 
-    @property
-    def shut(self) -> int:
-        """How many integrations are not sent to because their receivers fail."""
-        return sum(not gate.breaker.is_closed for gate in self._gates.values())
-
     def keep(self, owned: Collection[Lane]) -> None:
         """Start nothing for other lanes, and forget those of which nothing is in flight."""
         for lane, pace in list(self._paces.items()):
