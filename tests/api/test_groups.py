@@ -1,10 +1,15 @@
 """Groups of failures, as callers see them: what they say, what people say of them, and their items."""
 
+from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 
 import pytest
 
+from redrive.domain.delivery import rfc3339
+from redrive.domain.failure_group import DeadItem
 from redrive.engine import groups as engine_groups
+from redrive.store.port import Closed
 from tests.api.receiver import Answer
 from tests.api.service import OPERATE, Partner, Service
 from tests.api.shapes import GROUP, GROUP_ID, INSTANT, REQUEST_ID
@@ -402,6 +407,42 @@ def test_resolving_a_group_closes_its_items_each_with_its_event(
         assert event["metadata"] == {"reason": "obsolete", "group_id": group_id}
         assert (event["before_state"]["resolved"], event["after_state"]["resolved"]) == (False, True)
         assert event["source_request_id"].startswith("req-")
+
+
+def test_what_dies_while_a_group_is_resolved_is_no_part_of_it(
+    quiet: Partner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine_groups, "AT_ONCE", 2)
+    group_id = a_group(quiet, 5)
+    store, bounds = quiet.service.engine.groups.store, []
+    look = store.unresolved
+
+    async def watched(*args: Any, died_by: datetime, **more: Any) -> Sequence[DeadItem]:
+        bounds.append(rfc3339(died_by))
+        return await look(*args, died_by=died_by, **more)
+
+    monkeypatch.setattr(store, "unresolved", watched)
+    group = resolve(quiet, group_id).json()["group"]
+
+    assert bounds == [group["resolved"]["at"]] * 3
+
+
+def test_an_item_that_moved_on_meanwhile_is_looked_at_once_more(
+    quiet: Partner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    group_id = a_group(quiet, 3)
+    store, calls = quiet.service.engine.groups.store, []
+    close = store.close_items
+
+    async def late(integration: int, items: Sequence[Closed], *rest: Any) -> int | None:
+        calls.append(len(items))
+        return await close(integration, items[1:] if len(calls) == 1 else items, *rest)
+
+    monkeypatch.setattr(store, "close_items", late)
+    reply = resolve(quiet, group_id).json()
+
+    assert calls == [3, 1]
+    assert (reply["resolved_items"], reply["group"]["items"]) == (3, 0)
 
 
 def test_what_was_cut_short_goes_on_when_it_is_asked_for_again(

@@ -229,8 +229,20 @@ class Groups:
     async def _close_items(
         self, call: Call, integration: Integration, group: FailureGroup, resolution: Resolution
     ) -> int:
-        """Close what waits in it, in one walk; how many that were."""
-        after = closed = 0
+        """Close what waits in it; how many that were. What moved on meanwhile is looked at once more."""
+        closed = 0
+        for _ in range(TURNS):
+            seen, done = await self._walk(call, integration, group, resolution)
+            closed += done
+            if done == seen:
+                break
+        return closed
+
+    async def _walk(
+        self, call: Call, integration: Integration, group: FailureGroup, resolution: Resolution
+    ) -> tuple[int, int]:
+        """How many items waited in it, and how many of them were closed."""
+        after = seen = closed = 0
         while True:
             items = await self.store.unresolved(
                 integration.number,
@@ -239,9 +251,10 @@ class Groups:
                 after=after,
                 limit=AT_ONCE,
             )
+            seen += len(items)
             closed += await self._close(call, integration, group, items, resolution)
             if len(items) < AT_ONCE:
-                return closed
+                return seen, closed
             after = items[-1].id
 
     async def _close(
