@@ -79,6 +79,7 @@ class Containing:
         self.catalogue = catalogue
         self.membership = membership
         self.simulate = simulate
+        self._confirming: set[asyncio.Task[Contained | None]] = set()
 
     async def show(self, call: Call, integration_id: str) -> Contained:
         """How it stands."""
@@ -154,31 +155,40 @@ class Containing:
         self, call: Call, integration_id: str, told: Told, render: Render[Contained], key: Key | None
     ) -> Told:
         """What is told once every process has confirmed, should that be soon; else *told*."""
-        confirming = asyncio.create_task(self._until_confirmed(call, integration_id))
+        until = self.clock.elapsed() + PATIENCE_SECONDS
+        confirming = asyncio.create_task(self._until_confirmed(call, integration_id, until))
+        self._confirming.add(confirming)  # it ends by itself: what it asks the store is not called off midway
+        confirming.add_done_callback(self._looked)
         alarm = asyncio.create_task(self.clock.sleep(PATIENCE_SECONDS))
         try:
             await asyncio.wait([confirming, alarm], return_when=asyncio.FIRST_COMPLETED)
-            if not confirming.done():
+        finally:
+            alarm.cancel()
+        try:
+            if not confirming.done() or (found := confirming.result()) is None:
                 return told
-            found = render(confirming.result())
-            if (once := kept(key, found, self.clock.now())) is not None:
+            last = render(found)
+            if (once := kept(key, last, self.clock.now())) is not None:
                 await self.store.amend(once)
         except StoreUnavailable:
             return told  # which is durable, and true
-        finally:
-            for task in (confirming, alarm):
-                task.cancel()
-            await asyncio.gather(confirming, alarm, return_exceptions=True)
-        return found
+        return last
 
-    async def _until_confirmed(self, call: Call, integration_id: str) -> Contained:
-        while True:
+    async def _until_confirmed(self, call: Call, integration_id: str, until: float) -> Contained | None:
+        """How it stands once that is known; None: it took too long."""
+        while self.clock.elapsed() < until:
             integration = await self.catalogue.current(call, integration_id)
             await self.membership.acknowledge()
             found = await self._standing(integration)
             if found.state != "containing":
                 return found
             await self.clock.sleep(LOOK_SECONDS)
+        return None
+
+    def _looked(self, confirming: "asyncio.Task[Contained | None]") -> None:
+        self._confirming.discard(confirming)
+        if not confirming.cancelled():
+            confirming.exception()  # whoever still waits for it is told of it
 
     async def _standing(self, integration: Integration) -> Contained:
         containment = integration.traffic.containment
