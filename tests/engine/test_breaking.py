@@ -332,6 +332,33 @@ async def test_a_trial_of_a_process_that_died_is_made_by_another_when_it_surely_
     await harness.in_time(lambda: harness.reached("shared", waits, Status.SUCCEEDED))
 
 
+async def test_of_two_processes_that_ask_for_the_trial_one_makes_it(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    integration = await harness.integration("shared")
+    await _steer(harness, integration, integration.traffic.breaker.opened(harness.clock.now(), chance=0.5))
+    [waits] = await harness.deliver("shared")
+    steer = harness.store.steer
+    asked = asyncio.Event()
+
+    async def too_late(*given: Any) -> Traffic | None:
+        if not asked.is_set():  # the other process is faster
+            asked.set()
+            now = harness.engine.catalogue.find("shared")
+            await _steer(harness, now, now.traffic.breaker.trying(harness.clock.now(), 60.0))
+        return await steer(*given)
+
+    monkeypatch.setattr(harness.store, "steer", too_late)
+    await harness.in_time(lambda: _when(asked.is_set()))
+    theirs = await stored(harness, BreakerState.HALF_OPEN, "shared")
+
+    await eventually(lambda: _when(gate_of(harness, "shared").breaker == theirs.traffic.breaker))
+    harness.clock.move(50.0)
+    assert (await harness.item("shared", waits)).status is Status.PENDING
+    assert harness.deliverer.sent("/shared") == 0
+    await harness.in_time(lambda: harness.reached("shared", waits, Status.SUCCEEDED))
+
+
 async def test_it_is_open_after_a_restart(harness: Harness, clock: StandingClock) -> None:
     ids = await failing(harness)
     await stored(harness, BreakerState.OPEN)
