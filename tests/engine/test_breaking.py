@@ -140,6 +140,27 @@ async def test_after_it_closed_one_attempt_at_a_time_is_made_at_first(harness: H
     assert (pace.window, gate_of(harness).breaker) == (1, closed)
 
 
+async def test_after_its_own_trial_a_process_begins_with_one_attempt(harness: Harness) -> None:
+    await failing(harness)
+    await stored(harness, BreakerState.OPEN)
+    await harness.integration("well")
+    gate, sent = asyncio.Event(), harness.deliverer.sent("/down")
+
+    async def all_but_the_first_hang(_: object) -> Outcome:
+        if harness.deliverer.sent("/down") > sent + 1:
+            await gate.wait()
+        return answered(200)
+
+    harness.deliverer.scripts["/down"] = all_but_the_first_hang
+    harness.deliverer.most_at_once["/down"] = 0
+    await harness.in_time(lambda: _when(harness.deliverer.sent("/down") == sent + 2))
+    [meanwhile] = await harness.deliver("well")
+    await harness.status("well", meanwhile, Status.SUCCEEDED)
+
+    assert harness.deliverer.most_at_once["/down"] == 1
+    gate.set()
+
+
 async def test_a_trial_that_fails_opens_it_for_longer(harness: Harness) -> None:
     await failing(harness)
     first = (await stored(harness, BreakerState.OPEN)).traffic.breaker
