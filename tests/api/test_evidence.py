@@ -113,8 +113,8 @@ def test_what_was_done_to_its_integration_meanwhile_belongs_to_an_item(partner: 
 def test_the_jobs_it_was_in_belong_to_an_item(partner: Partner) -> None:
     recovery_id = partner.hand_over()
     partner.service.break_by_hand(
-        "INSERT INTO replay_item (integration, job, item, cycle, risk, place, state, reason)"
-        " SELECT integration, 77, id, 1, 3, 0, 'skipped', 'contained' FROM dead WHERE id = ?",
+        "INSERT INTO replay_item (integration, job, item, cycle, risk, state, reason)"
+        " SELECT integration, 77, id, 1, 3, 'skipped', 'contained' FROM dead WHERE id = ?",
         number(recovery_id),
     )
 

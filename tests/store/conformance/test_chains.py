@@ -351,8 +351,8 @@ async def test_the_jobs_of_an_item_are_told(store: StoreUnderTest, number: int) 
     delivery = a_delivery(number)
     for job, state, at in ((9, "failed", 1_000), (7, "cancelled", None)):
         await store.meddle(
-            "INSERT INTO replay_item (integration, job, item, cycle, risk, place, state, reason, told_at)"
-            " VALUES (?, ?, ?, 1, 3, 0, ?, 'HTTP_503', ?)",
+            "INSERT INTO replay_item (integration, job, item, cycle, risk, state, reason, told_at)"
+            " VALUES (?, ?, ?, 1, 3, ?, 'HTTP_503', ?)",
             number, job, delivery.id, state, at,
         )  # fmt: skip
 

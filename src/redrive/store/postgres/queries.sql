@@ -209,13 +209,13 @@ UPDATE live l
 SELECT d.id, d.integration, d.event_type, d.request_id, d.traceparent, d.tracestate, d.idempotency_key,
        d.created_by, d.max_attempts, d.content_type, d.headers, d.payload, c.request_id, c.job, e.original,
        encode(h.digest, 'hex'), h.id
-  FROM unnest($1::int[], $2::bigint[], $3::int[], $4::text[], $5::bool[]) AS g (integration, id, cycle, name, is_told_of)
+  FROM unnest($1::int[], $2::bigint[], $3::int[], $4::text[], $5::int[]) AS g (integration, id, cycle, name, attempt)
   JOIN delivery d ON d.integration = ANY (ARRAY[g.integration]) AND d.id = ANY (ARRAY[g.id])
   LEFT JOIN cycle c ON c.integration = g.integration AND c.item = g.id AND c.cycle = g.cycle
   LEFT JOIN edit e ON e.integration = g.integration AND e.item = g.id
   LEFT JOIN LATERAL (
     SELECT a.id, a.digest FROM audit a WHERE a.integration = g.integration AND a.target_id = g.name AND a.id > g.id
-       AND (g.is_told_of OR e.item IS NOT NULL)
+       AND (g.cycle > 1 OR g.attempt > 1 OR e.item IS NOT NULL) -- a first attempt comes before them all, but for a copy's
      ORDER BY a.target_id DESC, a.id DESC LIMIT 1) h ON true
 
 -- name: next_due_of

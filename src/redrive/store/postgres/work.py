@@ -132,7 +132,7 @@ async def read_claims(
 
     With the greatest id of any of them and their events.
     """
-    columns = _columns([(row[0], row[1], row[3], recovery_id(row[1]), _is_told_of(row)) for row in rows], 5)
+    columns = _columns([(row[0], row[1], row[3], recovery_id(row[1]), row[4]) for row in rows], 5)
     found = (
         {row[0]: row for row in await connection.fetch(SQL["claimed_deliveries"], *columns)} if rows else {}
     )
@@ -287,12 +287,6 @@ def _claim(owner: int, row: Row, found: Row | None) -> Claim:
         job=job,
         edit_of=original,
     )
-
-
-def _is_told_of(row: Row) -> bool:
-    """Whether there are records of an item; a first attempt comes before them all, but for a copy's."""
-    _, _, _, cycle, attempt, *_ = row
-    return bool((cycle, attempt) != (1, 1))
 
 
 def _result_row(result: Result) -> Row:
