@@ -7,11 +7,13 @@ from itertools import count
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from redrive.audit.record import EventType
 from redrive.domain.alerting import Thresholds
 from redrive.domain.delivery import Item
 from redrive.domain.item import Status
+from redrive.domain.traffic import Containment, Mode, Traffic
 from redrive.engine.alerts import KEPT_AS, TOLD_EVERY_SECONDS, Alerting, Alerts
 from redrive.store.port import QueueFilter
 from redrive.telemetry.events import AlertFailed, AlertTold
@@ -131,12 +133,19 @@ async def test_dead_letters_that_pile_up_are_told_and_that_they_do_no_more(
     assert len(told) == 2
 
 
-@pytest.mark.parametrize("kind", ["event", "dead letters"])
+@pytest.mark.parametrize("kind", ["event", "dead letters", "containment"])
 async def test_nothing_is_told_about_the_integration_that_is_told(
     harness: Harness, alerts: Alerts, kind: str
 ) -> None:
     if kind == "event":
         await happened(harness, about="ops")
+    elif kind == "containment":
+        now = harness.clock.now()
+        expiring = Containment(
+            Mode.HOLD, "an outage", "ada", "ada", now, now + timedelta(hours=1), "req-1", is_warned=True
+        )
+        ops = harness.engine.catalogue.find("ops")
+        assert await harness.engine.catalogue.steer(ops, Traffic(expiring, version=1), [])
     else:
         harness.deliverer.scripts["/ops"] = lambda _: answered(404)
         for name in await harness.deliver("ops", 5):
@@ -209,6 +218,19 @@ async def test_a_process_that_dies_before_loses_nothing_and_tells_nothing_twice(
 async def deliveries_to(harness: Harness, integration_id: str) -> list[Item]:
     number = harness.number(integration_id)
     return list((await harness.store.queue(number, QueueFilter(), limit=100, below=None)).rows)
+
+
+async def test_what_was_looked_at_is_no_news_when_it_is_seen_again(harness: Harness, alerts: Alerts) -> None:
+    impatient = Alerting("ops", replace(THRESHOLDS, quiet=timedelta(minutes=1)))
+    engine = harness.engine
+    again = Alerts(harness.tools, engine.catalogue, engine.ingest, engine.worker, impatient)
+    await happened(harness)
+
+    for _ in range(3):
+        await again.look()
+        harness.clock.move(70)
+
+    assert len(await heard(harness, 1)) == 1
 
 
 async def test_two_that_look_at_once_tell_it_once(harness: Harness, alerts: Alerts) -> None:
