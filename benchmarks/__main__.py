@@ -15,6 +15,7 @@ from benchmarks.bloat import measure_bloat
 from benchmarks.claims import measure_claims
 from benchmarks.harness import CEILING, POSTGRES, ROOT, SCRATCH, SQLITE, CannotRun, Run, prepare
 from benchmarks.profile import find_py_spy, profile
+from benchmarks.replays import measure_replays
 from benchmarks.tables import table
 from benchmarks.workloads import NEIGHBOURS, WORKLOADS, Figure, Workload
 
@@ -22,7 +23,11 @@ QUICKER: Final = 10  # times fewer deliveries
 NOISY_PERCENT: Final = 10  # of the machine used by others: such a run counts only when there is no better one
 STORES: Final = {"sqlite": SQLITE, "postgres": POSTGRES}
 PEERS: Final = ("bullmq", "pgqueuer")
-DIRECT: Final[Mapping[str, Callable[..., None]]] = {"W6": measure_claims, "bloat": measure_bloat}
+DIRECT: Final[Mapping[str, Callable[..., None]]] = {
+    "W6": measure_claims,
+    "bloat": measure_bloat,
+    "replays": measure_replays,
+}
 
 
 def main() -> int:

@@ -2,7 +2,6 @@
 
 import asyncio
 import sqlite3
-import sys
 import tempfile
 import threading
 import time
@@ -250,7 +249,3 @@ def _fill_postgres(url: str, _: Service, name: str, items: int) -> None:
         await connection.close()
 
     asyncio.run(fill())
-
-
-if __name__ == "__main__":
-    measure_replays(sys.argv[1:] or ["sqlite", "postgres"], quick=False, long=False)

@@ -8,7 +8,7 @@ SELECT x.id, x.cycle, x.risk, x.died_at, x.resolved_at IS NOT NULL,
        EXISTS (SELECT FROM replay_job WHERE NOT settled AND integration = $1 AND state IN ('canary', 'running', 'paused'))
        AND EXISTS (SELECT FROM replay_item r JOIN replay_job j ON j.integration = r.integration AND j.id = ANY (ARRAY[r.job])
                     WHERE r.integration = x.integration AND r.item = x.id AND r.state = 'waiting'
-                      AND j.state IN ('canary', 'running', 'paused')),
+                      AND j.state IN ('canary', 'running', 'paused') OFFSET 0),
        d.event_type, length(d.payload), EXISTS (SELECT FROM erased e WHERE e.integration = x.integration AND e.item = x.id), false,
        x.superseded_by IS NOT NULL, x.edited_as IS NOT NULL,
        EXISTS (SELECT FROM edit t WHERE t.integration = x.integration AND t.item = x.id)
@@ -27,7 +27,7 @@ SELECT g.id, coalesce(x.cycle, 0), coalesce(x.risk, 0), coalesce(x.died_at, 0), 
        x.id IS NOT NULL AND EXISTS (
            SELECT FROM replay_item r JOIN replay_job j ON j.integration = r.integration AND j.id = ANY (ARRAY[r.job])
             WHERE r.integration = $1 AND r.item = g.id AND r.state = 'waiting'
-              AND j.state IN ('canary', 'running', 'paused')),
+              AND j.state IN ('canary', 'running', 'paused') OFFSET 0),
        d.event_type, coalesce(length(d.payload), 0),
        EXISTS (SELECT FROM erased e WHERE e.integration = $1 AND e.item = g.id), l.id IS NOT NULL,
        x.superseded_by IS NOT NULL, x.edited_as IS NOT NULL,
