@@ -1,0 +1,80 @@
+"""Two verbs that read the same last record of an item, at once: one is held before its commit. None forks."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from itertools import product
+
+import pytest
+
+from redrive.audit.record import EventType
+from redrive.domain.delivery import Item, Resolution
+from redrive.domain.failure_group import DeadItem
+from redrive.domain.ids import first_id_at
+from redrive.store.port import Closed, Store, StoreUnavailable
+from tests.factories import EXHAUSTED, NOW
+from tests.postgres import Server
+from tests.store import under_test
+from tests.store.test_postgres_races import PATIENCE_SECONDS, HeldDatabase, Hold, is_waited_for
+from tests.store.told import a_told_item, an_event_of, chain_of, erase, found, replay, resolve, wrong_with
+from tests.store.under_test import PostgresUnderTest, add_integration
+
+Verb = Callable[[Store, Item], Awaitable[bool]]
+
+
+async def close_as_a_group(store: Store, item: Item) -> bool:
+    event = an_event_of(store, item, EventType.RESOLVED, resolved=True)
+    dead = DeadItem(
+        item.delivery.id, item.status, item.cycle, item.attempt_count, "HTTP_503", "req-1", item.head
+    )
+    count = await store.close_items(
+        item.delivery.integration, [Closed(dead, event)], Resolution(NOW, "ops", "why")
+    )
+    return bool(count)
+
+
+VERBS: list[Verb] = [replay, resolve, erase, close_as_a_group]
+
+
+@pytest.fixture
+async def stores(postgres: Server) -> AsyncIterator[list[PostgresUnderTest]]:
+    async with under_test.processes(postgres.url()) as another:
+        stores = [await another(kind=HeldDatabase), await another(), await another()]
+        for slot, store in enumerate(stores[:2], 1):  # the clock stands: ids differ by process
+            store.ids.start(slot, first_id_at(NOW))
+        yield stores
+
+
+@pytest.mark.parametrize("commits", [True, False], ids=["commits", "is rolled back"])
+@pytest.mark.parametrize(
+    ("held", "other"), list(product(VERBS, VERBS)), ids=lambda verb: getattr(verb, "__name__", "")
+)
+async def test_of_two_that_read_the_same_record_one_writes_the_next(
+    stores: list[PostgresUnderTest], held: Verb, other: Verb, *, commits: bool
+) -> None:
+    one, another, aside = stores
+    number = await add_integration(aside)
+    delivery = await a_told_item(aside, await aside.enter(), number, EXHAUSTED)
+    read, length = await found(aside, delivery), len(await chain_of(aside, delivery))
+    hold = one._database.hold = Hold(commits=commits)  # type: ignore[attr-defined] # a HeldDatabase
+
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        first = asyncio.create_task(_done(held(one, read)))
+        backend = await hold.backend
+        second = asyncio.create_task(_done(other(another, read)))
+        while not (second.done() or await is_waited_for(aside, backend)):
+            await asyncio.wait([second], timeout=0.01)
+        hold.ends.set()
+        done = await asyncio.gather(first, second)
+
+    assert sorted(done) == [False, True]
+    assert done[0] is commits
+    assert len(await chain_of(aside, delivery)) == length + 1
+    assert await wrong_with(aside, delivery) == []
+
+
+async def _done(verb: Awaitable[bool]) -> bool:
+    """Whether it was; not when its session was ended."""
+    try:
+        return bool(await verb)
+    except StoreUnavailable:
+        return False
