@@ -608,6 +608,21 @@ async def test_a_job_goes_on_after_its_process_died(harness: Harness) -> None:
     assert all(failed[one] == "LEASE_EXPIRED" for one in unsent)  # claimed, and its process died
 
 
+async def test_a_process_that_drains_releases_nothing_more(harness: Harness) -> None:
+    operator, _ = await dead_items(harness, 20)
+    seen = await operator.run(await operator.plan(), rate=4.0)
+    await operator.until(seen, lambda now: now.progress.succeeded > 0)
+
+    await harness.engine.drain()
+
+    left = (await operator.show(seen)).progress
+    for _ in range(5):
+        harness.clock.move(1.0)
+        await asyncio.sleep(0.02)
+    assert (await operator.show(seen)).progress == left
+    assert left.waiting > 0
+
+
 # who may
 
 

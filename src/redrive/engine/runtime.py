@@ -139,7 +139,7 @@ class Engine:
 
     async def drain(self, *, at_once: bool = False) -> int:
         """Claim no more and finish what is in flight, unless *at_once*; how many attempts are in doubt."""
-        self.is_stopping = True
+        self.is_stopping = self.stepper.is_stopping = True
         self.announce(DrainStarted(self.worker.in_flight))
         self.membership.is_leaving = True  # what is idle goes to others while we wait for the rest
         await self.worker.stop_claiming()

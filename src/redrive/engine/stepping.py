@@ -55,6 +55,7 @@ class Stepper:
         self.catalogue = catalogue
         self.worker = worker
         self.health = health
+        self.is_stopping = False  # then another process goes on with what we stepped
         self._wake = asyncio.Event()
         self._purses: dict[JobId, _Purse] = {}
 
@@ -78,7 +79,7 @@ class Stepper:
 
     async def turn(self) -> float:
         """One step of every job that has one to take; how long to wait for the next turn."""
-        if self.worker.owned.has_lapsed:
+        if self.is_stopping or self.worker.owned.has_lapsed:
             return RUNNING_SECONDS
         jobs = await self.jobs.unsettled()
         self._purses = {job.id: self._purses[job.id] for job in jobs if job.id in self._purses}
