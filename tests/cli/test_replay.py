@@ -100,6 +100,7 @@ def test_a_plan_is_run_by_its_digest_with_its_options(terminal: Terminal, peer: 
         "canary": {"size": 3, "share": 0.5},
         "halt_if": {"share": 0.3, "last": 10},
         "order": "newest",
+        "require_healthy": False,
     }
     assert f"redrive replay watch billing {NAME}" in ended.err
 
