@@ -46,6 +46,7 @@ from tests.factories import (
     a_once,
     a_replay,
     an_event,
+    an_id,
     an_import,
     an_intake,
     later,
@@ -126,7 +127,7 @@ async def fill(store: SqliteUnderTest) -> dict[str, Delivery]:
     items["replayed"] = await finished(EXHAUSTED)
     items["replayed and claimed"] = await finished(EXHAUSTED)
     for name in ("replayed", "replayed and claimed"):
-        event = an_event(EventType.REPLAYED, target_id=recovery_id(items[name].id))
+        event = an_event(EventType.REPLAYED, id=an_id(), target_id=recovery_id(items[name].id))
         assert await store.replay(a_replay(items[name], event=event), None)
     items["imported"] = a_delivery(two)
     await store.hand_over(an_import(items["imported"]), a_once())
