@@ -100,6 +100,7 @@ def test_a_plan_is_answered_with_what_it_would_do(partner: Partner) -> None:
         "run_request_id": None,
         "updated_by": "admin",
         "updated_at": INSTANT,
+        "verdict": "unknown",
     }
     assert sum(found["plan"]["duplicate_risk"].values()) == 2
 
@@ -120,6 +121,7 @@ def test_a_plan_is_run_by_its_digest_and_tells_what_became_of_each_item(partner:
         "canary": {"size": 5, "share": 1.0},
         "halt_if": {"share": 0.5, "last": 20},
         "order": "oldest",
+        "require_healthy": False,
     }
     assert (started["run_by"], started["run_request_id"]) == ("admin", "the-run")
     job = ended(partner, plan)
