@@ -38,7 +38,8 @@ def test_these_are_the_commands() -> None:
         "group list", "group show", "group acknowledge", "group resolve", "group reopen", "group mute",
         "group comment", "queue list", "queue show", "queue replay", "queue import", "queue erase",
         "queue edit", "queue resolve", "replay plan", "replay run", "replay list", "replay show",
-        "replay items", "replay watch", "audit export", "audit verify", "replay pause", "replay resume", "replay cancel", "replay rate",
+        "replay items", "replay watch", "replay pause", "replay resume", "replay cancel", "replay rate",
+        "audit export", "audit verify",
     }  # fmt: skip
 
 
