@@ -57,12 +57,6 @@ CALLS = {
     "POST /platform/integrations/{integration_id}/recovery/queue/{recovery_id}/edit": [EDIT],
     "GET /platform/integrations/{integration_id}/recovery/queue/{recovery_id}/evidence": [VIEW],
     "GET POST /platform/integrations/{integration_id}/recovery/replays": [VIEW, OPERATE],
-    "GET /platform/integrations/{integration_id}/recovery/replays/{replay_id}": [VIEW],
-    "GET /platform/integrations/{integration_id}/recovery/replays/{replay_id}/items": [VIEW],
-    "POST /platform/integrations/{integration_id}/recovery/replays/{replay_id}/pause": [OPERATE],
-    "POST /platform/integrations/{integration_id}/recovery/replays/{replay_id}/resume": [OPERATE],
-    "POST /platform/integrations/{integration_id}/recovery/replays/{replay_id}/cancel": [OPERATE],
-    "POST /platform/integrations/{integration_id}/recovery/replays/{replay_id}/rate": [OPERATE],
     "GET /platform/audit/events": [VIEW],
     "GET /platform/audit/export": [VIEW],
 }

@@ -259,6 +259,7 @@ def test_a_creation_is_audited_with_all_an_event_has(service: Service) -> None:
         "result": "success",
         "before_state": {"exists": False},
         "metadata": {},
+        "previous": None,
     }
     assert (after["name"], after["lifecycle_status"], after["signing_secrets"]) == ("audited", "active", [])
 

@@ -3,7 +3,7 @@
 import itertools
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import pytest
@@ -34,6 +34,12 @@ BODIES: dict[str, Any] = {
     "contain": {"reason": "it is down"},
     "probe": {},
     "release": {"reason": "it is back", "dry_run": True},
+    "edit": {"reason": "it was wrong", "payload": {"order": 2}},
+    "start_replay": {"filter": {"status": "dlq"}},
+    "pause_replay": {},
+    "resume_replay": {},
+    "cancel_replay": {},
+    "pace_replay": {"rate": 2},
 }
 
 
@@ -45,9 +51,9 @@ class Described(NamedTuple):
     operation: str
     permission: Permission
 
-    def ask(self, caller: Caller, integration_id: str, recovery_id: str, group_id: str) -> Reply:
-        url = self.path.replace("{integration_id}", integration_id).replace("{recovery_id}", recovery_id)
-        url = url.replace("{group_id}", group_id)
+    def ask(self, caller: Caller, integration_id: str, names: Mapping[str, str]) -> Reply:
+        """*names*: what else stands in the path."""
+        url = self.path.format(integration_id=integration_id, **names)
         body = json.dumps(BODIES[self.operation]).encode() if self.operation in BODIES else b""
         return caller.send(self.method, url, body, *([JSON] if body else []))
 
@@ -69,10 +75,8 @@ class Scene(NamedTuple):
 
     own: Partner
     foreign: Partner
-    own_items: list[str]
-    foreign_item: str
-    groups: dict[str, str]  # of its own, one for each operation on groups
-    foreign_group: str
+    names: dict[str, dict[str, str]]  # of its own, for each operation
+    foreign_names: dict[str, str]
     members: dict[Permission, Caller]
 
 
@@ -86,11 +90,39 @@ def scene(service: Service) -> Scene:
         for name in ("acme", "globex")
     )
     members = {permission: service.caller(permission, tenant="acme") for permission in Permission}
-    operations = [call.operation for call in CALLS if "{group_id}" in call.path]
-    groups = {operation: a_group(own, operation) for operation in operations}
-    service.admin.post(f"{own.url}/recovery/groups/{groups['reopen_group']}/acknowledge", {})
-    own_items = [own.hand_over() for _ in range(3)]
-    return Scene(own, foreign, own_items, foreign.hand_over(), groups, a_group(foreign, "foreign"), members)
+    names = {call.operation: named_in(call.path, own, call.operation) for call in CALLS}
+    service.admin.post(f"{own.url}/recovery/groups/{names['reopen_group']['group_id']}/acknowledge", {})
+    foreign_names = {
+        "recovery_id": foreign.hand_over(),
+        "group_id": a_group(foreign, "foreign"),
+        "replay_id": a_replay(foreign, "show_replay"),
+    }
+    return Scene(own, foreign, names, foreign_names, members)
+
+
+def named_in(path: str, partner: Partner, operation: str) -> dict[str, str]:
+    """What stands in the path of an operation beside the integration, each for this operation alone."""
+    found = {}
+    if "{recovery_id}" in path:
+        found["recovery_id"] = partner.hand_over()
+    if "{group_id}" in path:
+        found["group_id"] = a_group(partner, operation)
+    if "{replay_id}" in path:
+        found["replay_id"] = a_replay(partner, operation)
+    return found
+
+
+def a_replay(partner: Partner, operation: str) -> str:
+    """A plan, or a job that has nothing to send for long, as the operation wants it."""
+    admin, url = partner.service.admin, f"{partner.url}/recovery/replays"
+    planned = admin.post(url, {"filter": {"recovery_ids": [partner.hand_over()]}}).json()["replay"]
+    replay_id: str = planned["replay_id"]
+    if operation not in ("show_replay", "list_replay_items"):
+        options = {"reason": "it is back", "canary": {"size": 0, "share": 1}, "rate": 0.001}
+        admin.post(url, {"plan_digest": planned["plan"]["digest"], **options})
+    if operation == "resume_replay":
+        admin.post(f"{url}/{replay_id}/pause", {})
+    return replay_id
 
 
 def a_group(partner: Partner, words: str) -> str:
@@ -107,8 +139,8 @@ def test_a_foreign_integration_cannot_be_told_from_one_that_is_not_there(
 ) -> None:
     caller = scene.members[held]
 
-    foreign = call.ask(caller, scene.foreign.id, scene.foreign_item, scene.foreign_group)
-    missing = call.ask(caller, "globex.nothing", scene.foreign_item, scene.foreign_group)
+    foreign = call.ask(caller, scene.foreign.id, scene.foreign_names)
+    missing = call.ask(caller, "globex.nothing", scene.foreign_names)
 
     is_held = held is call.permission
     expected = (404, "INT-404-NOT-FOUND") if is_held else (403, "AUTH-403-FORBIDDEN")
@@ -118,13 +150,7 @@ def test_a_foreign_integration_cannot_be_told_from_one_that_is_not_there(
 
 @every_call
 def test_a_member_may_do_with_its_own_what_its_permission_says(scene: Scene, call: Described) -> None:
-    recovery_id = scene.own_items[
-        ["resolve", "erase"].index(call.operation) if call.operation in ("resolve", "erase") else 2
-    ]
-
-    group_id = scene.groups.get(call.operation, "")
-
-    reply = call.ask(scene.members[call.permission], scene.own.id, recovery_id, group_id)
+    reply = call.ask(scene.members[call.permission], scene.own.id, scene.names[call.operation])
 
     assert 200 <= reply.status < 300, reply
 
@@ -140,7 +166,7 @@ def test_every_call_on_an_integration_is_covered_here() -> None:
 
     assert named - BODIES.keys() == {
         "show_integration", "list_queue", "show_item", "show_containment", "show_health", "list_groups",
-        "show_group",
+        "show_group", "list_replays", "show_replay", "list_replay_items", "show_evidence",
     }  # fmt: skip
     assert BODIES.keys() <= named
 
