@@ -90,6 +90,13 @@ class Life:
         assert status in TRANSITIONS[self.status], f"{self.status} to {status}"
         self.status = status
 
+    def begin_cycle(self, max_attempts: int, due_at: datetime, event: int) -> None:
+        self.move(Status.REPLAYED)
+        self.cycle, self.attempt, self.max_attempts = self.cycle + 1, 0, max_attempts
+        self.claims = self.gifts = 0
+        self.due_at = due_at
+        self.events.append(event)
+
 
 users = st.sampled_from([None, None, None, 0, 1])  # None: the process that made the claim
 either = st.integers(0, 1)  # which process does it
@@ -103,6 +110,7 @@ class LifeOfItems(RuleBasedStateMachine):
     stores: Sequence[StoreUnderTest]  # each process's own
     store: StoreUnderTest  # an onlooker's
     claims_hand_out_orphans: ClassVar[bool]
+    is_contained = False
 
     def enter_stores(self) -> None:
         """Open, or empty, the stores."""
@@ -130,6 +138,7 @@ class LifeOfItems(RuleBasedStateMachine):
         self.process_of = {owner: which for which, owner in enumerate(self.owners)}
         self.lives: dict[ItemId, Life] = {}
         self.statuses = itertools.cycle(Status)  # one a step, for every list costs a question
+        self.other_events: list[int] = []  # of no item
 
     def teardown(self) -> None:
         self.leave_stores()
@@ -150,11 +159,14 @@ class LifeOfItems(RuleBasedStateMachine):
 
     @precondition(lambda self: len(self.lives) < MOST_ITEMS)
     @rule(target=claims, which=either, max_attempts=st.integers(1, 3))
-    def accept_as_mine(self, which: int, max_attempts: int) -> Claim:
+    def accept_as_mine(self, which: int, max_attempts: int) -> Any:
         owner = self.owners[which]
         delivery = a_delivery(self.number, max_attempts=max_attempts)
         [verdict] = self.do(self.stores[which].accept([an_intake(delivery, owner=owner)]))
-        assert verdict == Accepted(claimed=True)
+        assert verdict == Accepted(claimed=not self.is_contained)
+        if self.is_contained:
+            self.keep(Life(delivery, max_attempts=max_attempts))
+            return multiple()
         life = Life(delivery, attempt=1, max_attempts=max_attempts, owner=owner, claims=1)
         self.keep(life)
         return Claim(delivery, owner, 1, 1, max_attempts, delivery.request_id)
@@ -170,7 +182,7 @@ class LifeOfItems(RuleBasedStateMachine):
     def claim(self, which: int, limit: int) -> Any:
         owner, now = self.owners[which], self.store.clock.now()
         waiting = sorted(filter(self.waits, self.lives.values()), key=by_due)
-        due = [life for life in waiting if life.due_at <= now][:limit]
+        due = [] if self.is_contained else [life for life in waiting if life.due_at <= now][:limit]
         rest = [life for life in waiting if life not in due]
 
         claimed = self.do(self.stores[which].claim(owner, {whole(self.number): limit}))
@@ -209,6 +221,7 @@ class LifeOfItems(RuleBasedStateMachine):
             if not isinstance(step, Finish):
                 life.due_at = step.due_at
                 self.catch_up(1 - which)
+            self.was_recorded(life, step)
 
     @rule(claim=claims, by=users)
     def give_back(self, claim: Claim, by: int | None) -> None:
@@ -222,6 +235,7 @@ class LifeOfItems(RuleBasedStateMachine):
         if life.stands(claim) and claim.owner in self.owners:
             life.owner, life.attempt, life.gifts = None, life.attempt - 1, life.gifts + 1
 
+    @precondition(lambda self: not self.is_contained)
     @rule(target=claims, which=either)
     def die_and_be_survived(self, which: int) -> Any:
         """One lease ends; the other process takes over what it was doing; a new process joins."""
@@ -273,15 +287,10 @@ class LifeOfItems(RuleBasedStateMachine):
 
         replayed = self.do(self.stores[which].replay(replay, None))
 
-        assert replayed == (
-            life.status in DEAD and judged is life.status and cycle_off == 0 and not life.resolved
-        )
+        may_be = not (life.resolved or self.is_contained or self.is_spoken_for(life))
+        assert replayed == (life.status in DEAD and judged is life.status and cycle_off == 0 and may_be)
         if replayed:
-            life.move(Status.REPLAYED)
-            life.cycle, life.attempt, life.max_attempts = life.cycle + 1, 0, max_attempts
-            life.claims = life.gifts = 0
-            life.due_at = replay.opened_at
-            life.events.append(replay.event.id)
+            life.begin_cycle(max_attempts, replay.opened_at, replay.event.id)
 
     @precondition(lambda self: self.lives)
     @rule(data=st.data())
@@ -345,7 +354,8 @@ class LifeOfItems(RuleBasedStateMachine):
         """Every recorded result left its event, and nothing else did."""
         events = (await self.store.events(EventFilter(), limit=10_000, below=None)).rows
         kept = sorted(event.id for event in events if not is_creation(event))
-        assert kept == sorted(number for life in self.lives.values() for number in life.events)
+        of_items = [number for life in self.lives.values() for number in life.events]
+        assert kept == sorted([*of_items, *self.other_events])
 
     async def compare_lists(self) -> None:
         waiting = [life.due_at for life in self.lives.values() if self.waits(life)]
@@ -355,6 +365,13 @@ class LifeOfItems(RuleBasedStateMachine):
             found = [(item.delivery.id, item.status) for item in page.rows]
             lives = [(n, life.status) for n, life in self.lives.items() if wanted in (None, life.status)]
             assert found == sorted(lives, reverse=True)
+
+    def is_spoken_for(self, life: Life) -> bool:
+        """Whether it waits in a job that runs."""
+        return False
+
+    def was_recorded(self, life: Life, step: Step) -> None:
+        """What else follows when an attempt ends."""
 
     def waits(self, life: Life) -> bool:
         """Whether a claim would take it once it is due."""
@@ -444,6 +461,7 @@ class OnPostgres(LifeOfItems):
 
 EMPTY = """
 DELETE FROM live; DELETE FROM dead; DELETE FROM cycle; DELETE FROM attempt; DELETE FROM imported;
+DELETE FROM replay_job; DELETE FROM replay_item;
 DELETE FROM delivery; DELETE FROM audit; DELETE FROM lane; DELETE FROM integration; DELETE FROM incarnation;
 """
 
