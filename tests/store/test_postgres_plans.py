@@ -197,10 +197,10 @@ async def hand_over(process: Process) -> None:
 
 
 async def a_dead_item(process: Process) -> Item | None:
-    page = await process.store.queue(
-        DOWN, QueueFilter(status=Status.DLQ, resolved=False), limit=1, below=None
-    )
-    return page.rows[0] if page.rows else None
+    """One in whose place there is no copy."""
+    wanted = QueueFilter(status=Status.DLQ, resolved=False)
+    page = await process.store.queue(DOWN, wanted, limit=5, below=None)
+    return next((item for item in page.rows if not (item.edited_as or item.superseded_by)), None)
 
 
 async def replay(process: Process) -> None:
@@ -213,8 +213,8 @@ async def take(process: Process) -> None:
     if item := await a_dead_item(process):
         replay = a_replay(item.delivery, is_trial=True)
         assert await process.store.take(process.owner, item, replay, a_once(b"take"))
-    page = await process.store.queue(DOWN, QueueFilter(status=Status.RETRYING), limit=1, below=None)
-    for waiting in page.rows:
+    page = await process.store.queue(DOWN, QueueFilter(status=Status.RETRYING), limit=200, below=None)
+    for waiting in [item for item in page.rows if item.next_retry_at is not None][:1]:
         assert await process.store.take(process.owner, waiting, None, None)
 
 
