@@ -166,8 +166,8 @@ async def test_a_job_is_told_what_came_of_what_it_replayed(
     await store.meddle("UPDATE cycle SET job = 7")
     for job in (6, 7):
         await store.meddle(
-            "INSERT INTO replay_item (integration, job, item, cycle, risk, place, state)"
-            " VALUES (?, ?, ?, 1, 2, 0, 'in_flight')",
+            "INSERT INTO replay_item (integration, job, item, cycle, risk, state)"
+            " VALUES (?, ?, ?, 1, 2, 'in_flight')",
             number,
             job,
             delivery.id,
@@ -193,8 +193,8 @@ async def test_a_job_remembers_when_it_was_told_first_and_that_it_stumbled(
     assert await store.replay(a_replay(delivery), None)
     await store.meddle("UPDATE cycle SET job = 7")
     await store.meddle(
-        "INSERT INTO replay_item (integration, job, item, cycle, risk, place, state)"
-        " VALUES (?, 7, ?, 1, 2, 0, 'in_flight')",
+        "INSERT INTO replay_item (integration, job, item, cycle, risk, state)"
+        " VALUES (?, 7, ?, 1, 2, 'in_flight')",
         number,
         delivery.id,
     )
