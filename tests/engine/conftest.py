@@ -29,7 +29,7 @@ from tests.engine.clock import StandingClock
 from tests.store.under_test import ClockedDatabase, ClockedPostgres, a_schema
 from tests.vault import a_vault
 
-DEADLINE_SECONDS = 10.0
+DEADLINE_SECONDS = 30.0
 TIMELESS = 1e6  # seconds: a lease that outlives what a test lets pass in a moment
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 Fact = TypeVar("Fact")

@@ -139,9 +139,12 @@ class Engine:
 
     async def drain(self, *, at_once: bool = False) -> int:
         """Claim no more and finish what is in flight, unless *at_once*; how many attempts are in doubt."""
-        self.is_stopping = self.stepper.is_stopping = True
+        self.is_stopping = True
         self.announce(DrainStarted(self.worker.in_flight))
         self.membership.is_leaving = True  # what is idle goes to others while we wait for the rest
+        self.stepper.is_stopping = True
+        if not at_once:
+            await self.stepper.between_steps()
         await self.worker.stop_claiming()
         await self.ingest.idle()  # what it was storing as ours is in flight now
         aborted = await self.worker.drain(0 if at_once else self.limits.drain_seconds)

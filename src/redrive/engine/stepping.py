@@ -56,6 +56,7 @@ class Stepper:
         self.worker = worker
         self.health = health
         self.is_stopping = False  # then another process goes on with what we stepped
+        self._stepping = asyncio.Lock()
         self._wake = asyncio.Event()
         self._purses: dict[JobId, _Purse] = {}
 
@@ -63,12 +64,18 @@ class Stepper:
         """Something changed: take a step now."""
         self._wake.set()
 
+    async def between_steps(self) -> None:
+        """Wait until no step is under way."""
+        async with self._stepping:
+            pass
+
     async def run(self) -> None:
         """Step, until cancelled."""
         while True:
             self._wake.clear()
             try:
-                wait = await self.turn()
+                async with self._stepping:
+                    wait = await self.turn()
             except StoreUnavailable as error:
                 self.health.failed("replay", error)
                 wait = self.health.pause_seconds
