@@ -36,7 +36,7 @@ def _ids() -> Iterator[int]:
     return count(first_id_at(NOW - timedelta(days=1)), 1 << TIME_SHIFT)
 
 
-_item_ids, _event_ids = _ids(), _ids()
+_item_ids = _event_ids = _ids()  # one for both: an event comes after what it tells of
 
 
 def an_id(at: datetime | None = None) -> ItemId:

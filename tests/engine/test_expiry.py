@@ -276,5 +276,5 @@ async def test_one_probe_that_fails_keeps_no_other_from_its_turn(harness: Harnes
     harness.clock.move(HOUR)
 
     await eventually(lambda: when(harness.engine.catalogue.find("other").sends))
+    await eventually(lambda: when(bool(told(harness, LoopFailed))))
     assert not harness.engine.catalogue.find("acme").sends
-    assert told(harness, LoopFailed)

@@ -404,6 +404,9 @@ class Replays:
         counted = job.final
         if counted is None:  # of a plan that is still being made nothing counts yet
             counted = Progress() if job.plan is None else await self.jobs.progress(job)
+            if job.plan is not None and counted.total != job.plan.total:  # it expired: its rows are going
+                job = await self._find(integration, job.id) or job
+                counted = job.final or counted
         pace = 0.0
         if job.state in RELEASING and job.run is not None:
             since = max(job.run.at, now - PACE_OF)
