@@ -56,6 +56,7 @@ def test_a_stream_leaves_piece_by_piece(service: Service) -> None:
 
 def test_a_stream_that_fails_has_no_end(service: Service) -> None:
     *messages, last = service.run(sent(service, pieces(fails=True)))
+    service.engine.health.worked()  # the store is not away for the tests that follow
 
     assert isinstance(last, StoreUnavailable)
     assert all(one["more_body"] for one in messages[1:])
