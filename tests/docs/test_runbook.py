@@ -14,7 +14,7 @@ from tests.e2e.httpbin_server import httpbin
 from tests.e2e.receiver import OK, Answer, Receiver, Sent, receiving
 
 RUNBOOK = (Path(__file__).parents[2] / "docs" / "runbook.md").read_text("utf-8")
-SECONDS = 180
+SECONDS = 400
 IS_DOWN = re.compile(r"is down")
 IS_UP = re.compile(r"is up")
 _SECTION = re.compile(r"^## (.*?)\n(.*?)(?=^## |\Z)", re.MULTILINE | re.DOTALL)
