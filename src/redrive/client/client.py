@@ -661,14 +661,10 @@ class Client:
         return self._get("/readyz", {}, {})
 
     def _get(self, path: str, query: Mapping[str, Any], correlation: Correlation) -> Answer:
-        asked = urlencode({name: _word(value) for name, value in query.items() if value is not None})
-        target = f"{path}?{asked}" if asked else path
-        return self._call("GET", target, None, _correlate(correlation), repeatable=True)
+        return self._call("GET", _asked(path, query), None, _correlate(correlation), repeatable=True)
 
     def _stream(self, path: str, query: Mapping[str, Any], correlation: Correlation) -> Iterator[bytes]:
-        asked = urlencode({name: _word(value) for name, value in query.items() if value is not None})
-        target = f"{path}?{asked}" if asked else path
-        return self._transport.stream(target, self._headers(_correlate(correlation)), refusal)
+        return self._transport.stream(_asked(path, query), self._headers(_correlate(correlation)), refusal)
 
     def _each(
         self, path: str, rows: str, query: Mapping[str, Any], correlation: Correlation
@@ -732,6 +728,12 @@ def _under(integration_id: str, *rest: str) -> str:
 
 def _of_item(integration_id: str, recovery_id: str, *verb: str) -> str:
     return _under(integration_id, "recovery", "queue", recovery_id, *verb)
+
+
+def _asked(path: str, query: Mapping[str, Any]) -> str:
+    """The target of a call: its path, with what is given of its query."""
+    given = urlencode({name: _word(value) for name, value in query.items() if value is not None})
+    return f"{path}?{given}" if given else path
 
 
 def _correlate(correlation: Correlation) -> dict[str, str]:

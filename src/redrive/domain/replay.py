@@ -206,6 +206,20 @@ class Job(Struct, frozen=True, omit_defaults=True, kw_only=True):
         """Its public name."""
         return replay_id(self.id)
 
+    @property
+    def chosen(self) -> Options:
+        """How it is run; ValueError for a plan that was not."""
+        if self.options is None:
+            raise ValueError(f"{self.replay_id} was not run")
+        return self.options
+
+    @property
+    def started(self) -> Run:
+        """The call that ran it; ValueError for a plan that was not."""
+        if self.run is None:
+            raise ValueError(f"{self.replay_id} was not run")
+        return self.run
+
     def shown_state(self, now: datetime) -> ReplayState:
         """A plan that nobody ran in time has expired, also before anyone wrote that down."""
         is_stale = self.state in (ReplayState.PLANNING, ReplayState.PLANNED) and now >= self.expires_at
@@ -232,8 +246,7 @@ def check_transition(job: Job, to: ReplayState) -> None:
 
 def resumed(job: Job) -> ReplayState:
     """What a paused job goes on as."""
-    assert job.options is not None  # noqa: S101 - it was run
-    has_canary = job.options.canary.size > 0
+    has_canary = job.chosen.canary.size > 0
     return ReplayState.CANARY if has_canary and not job.canary_passed else ReplayState.RUNNING
 
 

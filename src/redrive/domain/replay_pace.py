@@ -66,11 +66,10 @@ Decision = Release | Become | Wait
 
 def decide(job: Job, figures: Figures, *, saved: float, limit: int) -> Decision:
     """What *job* does next. *saved*: what its rate allows now; *limit*: the integration's own concurrency."""
-    assert job.options is not None  # noqa: S101 - it was run
     if job.state is ReplayState.CANARY:
         return _decide_canary(job, figures, room=_room(job, figures, saved=saved, limit=limit))
     failures, known = sum(figures.last), len(figures.last)
-    halt_if = job.options.halt_if
+    halt_if = job.chosen.halt_if
     if known >= halt_if.last and failures > halt_if.share * known:
         return Become(ReplayState.HALTED, f"{failures} of the last {known} outcomes were failures")
     if not figures.has_waiting:
@@ -84,13 +83,12 @@ def decide(job: Job, figures: Figures, *, saved: float, limit: int) -> Decision:
 
 
 def _decide_canary(job: Job, figures: Figures, *, room: int) -> Decision:
-    assert job.options is not None  # noqa: S101 - it was run
     tried = [one for one in figures.canary if one.state not in (ItemState.WAITING, ItemState.SKIPPED)]
     left = [one.id for one in figures.canary if one.state is ItemState.WAITING]
-    size = min(job.options.canary.size, len(tried) + len(left))
+    size = min(job.chosen.canary.size, len(tried) + len(left))
     if not size:
         return Become(ReplayState.HALTED, "no item that was chosen for the canary can be replayed any more")
-    must = ceil(job.options.canary.share * size)
+    must = ceil(job.chosen.canary.share * size)
     failed = sum(one.has_failed for one in tried)
     if failed > size - must:
         return Become(
@@ -111,9 +109,8 @@ def _room(job: Job, figures: Figures, *, saved: float, limit: int) -> int:
     Without a concurrency of its own a job keeps as many before the integration as that sends at once, twice,
     and what it told in the last second: a queue that is never empty, and never longer than about a second.
     """
-    assert job.options is not None  # noqa: S101 - it was run
-    if job.options.concurrency is not None:
-        window = job.options.concurrency - figures.in_flight
+    if job.chosen.concurrency is not None:
+        window = job.chosen.concurrency - figures.in_flight
     else:
         window = 2 * limit + figures.told_in_last_second - figures.untold
     return max(0, min(window, MOST_AT_ONCE if saved == inf else int(saved)))

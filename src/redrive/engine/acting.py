@@ -9,17 +9,16 @@ from msgspec import Struct
 from redrive.audit.record import AuditEvent, EventType
 from redrive.domain.access import Call, Permission
 from redrive.domain.delivery import Item
-from redrive.domain.errors import Conflict, Contained, DependencyUnavailable, RecoveryNotFound
+from redrive.domain.errors import Conflict, Contained, RecoveryNotFound
 from redrive.domain.ids import parse_recovery_id
 from redrive.domain.integration import Integration
 from redrive.engine.audited import of_person
 from redrive.engine.catalogue import Catalogue
-from redrive.engine.once import Key, Render, Told, idempotent, kept
+from redrive.engine.once import Key, Render, Told, idempotent, kept, until_written
 from redrive.engine.tools import Tools
 from redrive.store.port import Once
 from redrive.telemetry.events import Announce, AuditWritten, Operated
 
-TURNS = 10
 Result = TypeVar("Result")
 
 
@@ -81,7 +80,7 @@ class Acting:
         """Do what *decide* makes of the item, with an event of *kind*; or raise what it raises."""
         order.call.require(permission)
         return await idempotent(
-            self.store, order.key, lambda: self._until_written(order, kind, decide, render)
+            self.store, order.key, lambda: until_written(lambda: self._once(order, kind, decide, render))
         )
 
     async def item(self, call: Call, integration_id: str, recovery_id: str) -> tuple[Integration, Item]:
@@ -92,15 +91,6 @@ class Acting:
         if found is None:
             raise RecoveryNotFound(f"{integration_id} has no item {recovery_id!r}")
         return integration, found
-
-    async def _until_written(
-        self, order: Order, kind: EventType, decide: Decide[Result], render: Render[Result]
-    ) -> Told:
-        """Decide anew each time the item moved on after it was read; a decision then says why not."""
-        for _ in range(TURNS):
-            if (told := await self._once(order, kind, decide, render)) is not None:
-                return told
-        raise DependencyUnavailable("contention", "the item changed each time it was about to be written")
 
     async def _once(
         self, order: Order, kind: EventType, decide: Decide[Result], render: Render[Result]

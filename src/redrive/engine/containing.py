@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from redrive.audit.record import AuditEvent, EventType
 from redrive.domain.access import Call, Permission
-from redrive.domain.errors import Conflict, DependencyUnavailable, Fault, InvalidPayload
+from redrive.domain.errors import Conflict, Fault, InvalidPayload
 from redrive.domain.integration import Integration
 from redrive.domain.traffic import (
     DEFAULT_CONTAINMENT,
@@ -24,12 +24,11 @@ from redrive.domain.traffic import (
 from redrive.engine.audited import of_person
 from redrive.engine.catalogue import Catalogue
 from redrive.engine.membership import Membership
-from redrive.engine.once import Key, Render, Told, idempotent, kept
+from redrive.engine.once import Key, Render, Told, idempotent, kept, until_written
 from redrive.engine.tools import Tools
 from redrive.store.port import Once, StoreUnavailable
 from redrive.telemetry.events import AuditWritten, Operated
 
-TURNS: Final = 10
 PATIENCE_SECONDS: Final = 2.0  # for all processes to confirm, before the answer is that some have not yet
 LOOK_SECONDS: Final = 0.05
 
@@ -109,7 +108,7 @@ class Containing:
             once = kept(key, told, self.clock.now())
             return told if await self._written(call, old, traffic, event, once) else None
 
-        told = await idempotent(self.store, key, lambda: _until_written(act))
+        told = await idempotent(self.store, key, lambda: until_written(act))
         return told if told.again else await self._confirmed(call, integration_id, told, render, key)
 
     async def release(
@@ -139,7 +138,7 @@ class Containing:
             once = kept(key, told, self.clock.now())
             return told if await self._written(call, old, traffic, event, once) else None
 
-        return await idempotent(self.store, key, lambda: _until_written(act))
+        return await idempotent(self.store, key, lambda: until_written(act))
 
     async def _written(
         self, call: Call, old: Integration, traffic: Traffic, event: AuditEvent, once: Once | None
@@ -257,11 +256,3 @@ def ends_at(terms: Terms, now: datetime) -> datetime:
 
 def _why(reason: str, incident: str | None = None) -> dict[str, Any]:
     return {"reason": reason} if incident is None else {"reason": reason, "incident": incident}
-
-
-async def _until_written(act: Callable[[], Awaitable[Told | None]]) -> Told:
-    """Decide anew each time the traffic was changed between reading and writing."""
-    for _ in range(TURNS):
-        if (told := await act()) is not None:
-            return told
-    raise DependencyUnavailable("contention", "the integration changed each time it was about to be written")

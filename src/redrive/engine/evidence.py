@@ -63,7 +63,7 @@ class Evidence:
         """One item; what is told of it must be noted before it is handed out."""
         seen = await self.look.item(call, integration_id, recovery_id)
         dossier = await self._dossier(integration_id, recovery_id, seen)
-        others = await self._of_integration(seen)
+        others = await self._of_integration(seen, dossier.jobs)
         export = await self._export({"integration_id": integration_id, "recovery_id": recovery_id})
         return export, replace(dossier, others=others)
 
@@ -159,10 +159,9 @@ class Evidence:
         jobs = await self.store.jobs_of(seen.integration.number, item.delivery.id)
         return Dossier(integration_id, recovery_id, seen, _until(records, item.head), jobs)
 
-    async def _of_integration(self, seen: Seen) -> Sequence[Record]:
+    async def _of_integration(self, seen: Seen, jobs: Sequence[Part]) -> Sequence[Record]:
         """What was done to its integration since it was accepted, and by the jobs that it was in."""
         since, name = seen.item.delivery.created_at, seen.integration.integration_id
-        jobs = await self.store.jobs_of(seen.integration.number, seen.item.delivery.id)
         found: list[Record] = []
         for target in (name, *(replay_id(part.job) for part in jobs)):
             wanted = EventFilter(target_id=target, integration_id=name, since=since)

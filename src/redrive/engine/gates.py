@@ -8,6 +8,7 @@ from collections import deque
 from datetime import datetime
 from enum import Enum, auto
 from math import inf
+from typing import Final
 
 from redrive.domain.breaker import CLOSED, Breaker, Seen, Watch
 
@@ -84,6 +85,8 @@ class Recent:
 
 _NO_RUN = (inf, 0, 0)
 
+WATCH: Final = Watch()
+
 
 class Gate:
     """`shut_until` is a second of the steady clock: before it nothing starts but a trial that was granted."""
@@ -93,7 +96,7 @@ class Gate:
         "watch",
     )  # fmt: skip
 
-    def __init__(self, watch: Watch = Watch()) -> None:  # noqa: B008 - frozen
+    def __init__(self, watch: Watch = WATCH) -> None:
         self.watch = watch
         self.recent = Recent(watch.window_seconds)
         self.breaker = CLOSED

@@ -65,9 +65,7 @@ def of_item(
     next_id: NextId, now: datetime, job: Job, integration_id: str, one: Waiting, *, status: Status
 ) -> AuditEvent:
     """A job replays an item: as if whoever ran the job had replayed it under the same request."""
-    run, options = job.run, job.options
-    assert run is not None  # noqa: S101 - it is running
-    assert options is not None  # noqa: S101
+    run, options = job.started, job.chosen
     metadata = {"reason": options.reason, "replay_id": job.replay_id, "incident": options.incident}
     before = item_state(status, cycle=one.cycle, attempt_count=one.attempt, failure_code=one.failure_code)
     after = item_state(Status.REPLAYED, cycle=one.cycle + 1, attempt_count=0, failure_code=one.failure_code)

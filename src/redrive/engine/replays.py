@@ -36,7 +36,7 @@ from redrive.domain.replay import (
 )
 from redrive.domain.replay_plan import Candidate, Drafting, estimate_seconds, head_of
 from redrive.engine.catalogue import Catalogue
-from redrive.engine.once import Key, Render, Told, idempotent, kept
+from redrive.engine.once import Key, Render, Told, idempotent, kept, until_written
 from redrive.engine.paging import Paging
 from redrive.engine.replay_events import of_change
 from redrive.engine.tools import Tools
@@ -44,7 +44,6 @@ from redrive.store.replays import ItemRow
 from redrive.telemetry.events import AuditWritten, Operated
 
 CHUNK: Final = 10_000  # of a plan: no commit holds the store longer than that takes
-TURNS: Final = 10
 MEAN_OF: Final = timedelta(hours=1)
 PACE_OF: Final = timedelta(seconds=10)
 Chunk = Sequence[Candidate]
@@ -201,7 +200,7 @@ class Replays:
         return await idempotent(
             self.store,
             key,
-            lambda: _until_written(
+            lambda: until_written(
                 lambda: self._run(call, integration_id, digest, options, render=render, key=key)
             ),
         )
@@ -350,7 +349,7 @@ class Replays:
             self.wake()
             return told
 
-        return await idempotent(self.store, key, lambda: _until_written(act))
+        return await idempotent(self.store, key, lambda: until_written(act))
 
     # what may be seen
 
@@ -491,14 +490,6 @@ def _paced(job: Job, rate: float | None) -> tuple[EventType, Job]:
         over = "it is over" if job.state in OVER else "it was not run yet"
         raise Conflict(f"{job.replay_id} is {job.state}: {over}, and has no rate to change")
     return EventType.REPLAY_RATE_CHANGED, replace(job, options=replace(job.options, rate=rate))
-
-
-async def _until_written(act: Callable[[], Awaitable[Told | None]]) -> Told:
-    """Decide anew each time the job moved on between reading and writing; a decision then says why not."""
-    for _ in range(TURNS):
-        if (told := await act()) is not None:
-            return told
-    raise DependencyUnavailable("contention", "the job changed each time it was about to be written")
 
 
 def _doer(call: Call) -> Doer:

@@ -137,14 +137,13 @@ class Stepper:
                 return seconds
 
     def _refilled(self, job: Job) -> _Purse:
-        assert job.options is not None  # noqa: S101 - it was run
         elapsed = self.clock.elapsed()
         purse = self._purses.get(job.id)
         if purse is None:
             purse = self._purses[job.id] = _Purse(elapsed, elapsed)
         purse.saved = refill(
             purse.saved,
-            job.options.rate,
+            job.chosen.rate,
             seconds=elapsed - purse.filled_at,
             running_for=elapsed - purse.began_at,
         )
@@ -153,8 +152,7 @@ class Stepper:
 
     async def _release(self, job: Job, integration: Integration, release: Release) -> int:
         """Replay the next of them; how many moved, or were skipped."""
-        assert job.options is not None  # noqa: S101 - it was run
-        found = await self.jobs.next_waiting(job, job.options.order, release.items, release.count)
+        found = await self.jobs.next_waiting(job, job.chosen.order, release.items, release.count)
         for one in found:
             if one.head is not None:
                 self.store.ids.follow(one.head)

@@ -226,7 +226,7 @@ def _joined(what: str, walks: Sequence[str], most: int, *, order: Order = "DESC"
     if len(found) == 1:
         return found[0]
     both = " UNION ALL ".join(found)
-    return f"SELECT {what} FROM ({both}) AS found ORDER BY id {order} LIMIT {most:d}"  # noqa: S608
+    return f"SELECT {what} FROM ({both}) AS found ORDER BY id {order} LIMIT {most:d}"  # noqa: S608 - fixed texts
 
 
 def _bounds(wanted: QueueFilter | EventFilter, below: int | None) -> tuple[int, int]:

@@ -246,11 +246,10 @@ class PostgresReplays:
 
 
 async def _figures(connection: Connection, job: Job, now: datetime) -> Figures | None:
-    assert job.options is not None  # noqa: S101 - it was run
     since = 0 if job.watched_from is None else to_ms(job.watched_from)
     of_job = (job.integration, job.id)
     row = await connection.fetchrow(
-        SQL["figures"], *of_job, job.version, since, job.options.halt_if.last, to_ms(now - SECOND)
+        SQL["figures"], *of_job, job.version, since, job.chosen.halt_if.last, to_ms(now - SECOND)
     )
     if row is None:
         return None
@@ -271,12 +270,11 @@ async def _figures(connection: Connection, job: Job, now: datetime) -> Figures |
 async def _next_waiting(
     connection: Connection, job: Job, order: Order, items: Sequence[ItemId] | None, limit: int
 ) -> list[Waiting]:
-    assert job.run is not None  # noqa: S101 - it is running
     keys = ("integration", "job", "state", "item")
     by = ", ".join(keys) if order == "oldest" else ", ".join(f"{key} DESC" for key in keys)
     rows = await connection.fetch(
         SQL["next_waiting"].replace("{order}", by),
-        job.integration, job.id, job.run.request_id, limit, None if items is None else list(items),
+        job.integration, job.id, job.started.request_id, limit, None if items is None else list(items),
     )  # fmt: skip
     named = await connection.fetch(SQL["heads"], [recovery_id(row[0]) for row in rows])
     heads = {name: (head, digest) for name, head, digest in named}
@@ -284,9 +282,7 @@ async def _next_waiting(
 
 
 def _batch_values(owner: int, batch: Batch) -> list[Any]:
-    job, run, options = batch.job, batch.job.run, batch.job.options
-    assert run is not None  # noqa: S101 - it is running
-    assert options is not None  # noqa: S101
+    job, run, options = batch.job, batch.job.started, batch.job.chosen
     items = [(one.item, one.status.value, one.cycle, *event_row(one.event)) for one in batch.items]
     return [
         owner, job.integration, job.id, job.version, *_columns(batch.skipped, 2),

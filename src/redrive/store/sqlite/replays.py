@@ -239,14 +239,13 @@ def _candidates(
 
 
 def _figures(connection: apsw.Connection, job: Job, now: datetime) -> Figures | None:
-    assert job.options is not None  # noqa: S101 - it was run
     of_job = (job.integration, job.id)
     if not (sends := ask(connection, SQL["job_sends"], (*of_job, job.version))):
         return None
     [(in_flight, untold)] = ask(connection, SQL["job_in_flight"], of_job)
     [(waits,)] = ask(connection, SQL["job_has_waiting"], of_job)
     since = 0 if job.watched_from is None else to_ms(job.watched_from)
-    last = ask(connection, SQL["last_told"], (*of_job, since, job.options.halt_if.last))
+    last = ask(connection, SQL["last_told"], (*of_job, since, job.chosen.halt_if.last))
     [(told,)] = ask(connection, SQL["told_since"], (*of_job, to_ms(now - SECOND)))
     canary: Sequence[ItemId] = () if job.canary_passed or job.plan is None else job.plan.canary
     values = {"integration": job.integration, "job": job.id, "items": str(list(canary))}
@@ -265,11 +264,10 @@ def _figures(connection: apsw.Connection, job: Job, now: datetime) -> Figures | 
 def _next_waiting(
     connection: apsw.Connection, job: Job, order: Order, items: Sequence[ItemId] | None, limit: int
 ) -> list[Waiting]:
-    assert job.run is not None  # noqa: S101 - it is running
     values: dict[str, Any] = {
         "integration": job.integration,
         "job": job.id,
-        "request_id": job.run.request_id,
+        "request_id": job.started.request_id,
         "most": limit,
     }
     among = "1"
@@ -283,9 +281,7 @@ def _next_waiting(
 
 
 def _release(connection: apsw.Connection, owner: int, batch: Batch) -> frozenset[ItemId] | None:
-    job, run, options = batch.job, batch.job.run, batch.job.options
-    assert run is not None  # noqa: S101 - it is running
-    assert options is not None  # noqa: S101
+    job, run, options = batch.job, batch.job.started, batch.job.chosen
     of_job = {"integration": job.integration, "job": job.id}
     if not ask(connection, SQL["may_release"], (job.integration, job.id, job.version, owner)):
         return None
