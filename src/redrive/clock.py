@@ -87,9 +87,12 @@ def random_bytes(count: int) -> bytes:
 
 
 # Ids need to be unique, not secret; these do not let go of the GIL for a system call, and so cost a
-# tenth beside a busy writer thread. The generator is seeded by the system, anew in a forked child.
-unique_bytes: Callable[[int], bytes] = random.randbytes
-chance: Chance = random.random
+# tenth beside a busy writer thread. The generator is ours, which nobody else seeds; the system does, and
+# anew in a forked child.
+_generator = random.Random()  # noqa: S311
+os.register_at_fork(after_in_child=_generator.seed)
+unique_bytes: Callable[[int], bytes] = _generator.randbytes
+chance: Chance = _generator.random
 
 
 def timed_bytes() -> bytes:

@@ -187,6 +187,17 @@ async def test_a_file_that_went_away_is_noticed_and_fatal(tmp_path: Path, path: 
     assert caught.value.fatal
 
 
+@pytest.mark.parametrize("how", ["moved", "deleted"])
+async def test_whoever_opens_a_file_that_went_away_is_told_so(tmp_path: Path, path: Path, how: str) -> None:
+    async with sqlite_under_test(tmp_path) as store:
+        lose(path, how)
+
+        with pytest.raises(StoreUnavailable, match="moved, deleted or replaced") as caught:
+            await store.integrations()
+
+    assert caught.value.fatal
+
+
 def lose(path: Path, how: str) -> None:
     path.rename(path.with_suffix(".elsewhere"))
     if how == "deleted":

@@ -110,6 +110,28 @@ def identity(path: Path) -> tuple[int, int] | None:
     return status.st_dev, status.st_ino
 
 
+class OpenedFile:
+    """The file that was at *path* when this was made."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._identity = identity(path)
+
+    def check(self) -> None:
+        """Raise StoreUnavailable, for good, unless it is there still."""
+        if identity(self._path) != self._identity:
+            raise StoreUnavailable(f"{self._path} was moved, deleted or replaced", fatal=True)
+
+    @contextlib.contextmanager
+    def explained(self) -> Iterator[None]:
+        """Whatever fails because the file is not there any more says so."""
+        try:
+            yield
+        except StoreUnavailable:
+            self.check()
+            raise
+
+
 def _lock_of(path: Path) -> str:
     return f"{path}{LOCK}"
 

@@ -43,7 +43,6 @@ from redrive.store.port import (
     Replay,
     Result,
     Stood,
-    StoreUnavailable,
     Token,
     Verdict,
 )
@@ -52,7 +51,7 @@ from redrive.store.results import FORGOTTEN, OutOfOrder
 from redrive.store.rows import from_ms, minute_of, to_ms, to_part, to_token
 from redrive.store.sqlite import copies, groups, operate, read, retention, work
 from redrive.store.sqlite.connection import ask, connect_to_read, translated
-from redrive.store.sqlite.file import identity, located, sign, take_lock
+from redrive.store.sqlite.file import OpenedFile, located, sign, take_lock
 from redrive.store.sqlite.replays import SqliteReplays
 from redrive.store.sqlite.schema import check, prepare, upgrade
 from redrive.store.sqlite.work import SQL
@@ -78,7 +77,7 @@ class SqliteStore:
         self._reading: list[apsw.Connection] = []
         self._lock: int | None = None
         self._has_told = False
-        self._identity = identity(path)
+        self._file = OpenedFile(path)
         self.replays: Replays = SqliteReplays(self._read, self._write)
 
     @classmethod
@@ -108,8 +107,7 @@ class SqliteStore:
 
     async def renew(self, owner: int) -> float | None:
         """The file's lock is the lease: it lasts as long as the process, its row, and the file itself."""
-        if await asyncio.to_thread(identity, self._path) != self._identity:
-            raise StoreUnavailable(f"{self._path} was moved, deleted or replaced", fatal=True)
+        await asyncio.to_thread(self._file.check)
         return inf if await self._write(work.renew, owner, self.clock.now()) else None
 
     async def balance(self, owner: int) -> Balance | None:  # noqa: ARG002 - as the port has it
@@ -559,11 +557,8 @@ class SqliteStore:
         **kw: Given.kwargs,
     ) -> Done:
         def ask() -> Done:
-            connection: apsw.Connection | None = getattr(self._local, "connection", None)
-            if connection is None:
-                connection = self._local.connection = connect_to_read(self._path)
-                self._reading.append(connection)
-            with translated():
+            with self._file.explained(), translated():
+                connection = self._reader()
                 connection.execute("BEGIN")  # one snapshot for all of it
                 try:
                     return question(connection, *args, **kw)
@@ -571,6 +566,14 @@ class SqliteStore:
                     connection.execute("ROLLBACK")
 
         return await asyncio.get_running_loop().run_in_executor(self._readers, ask)
+
+    def _reader(self) -> apsw.Connection:
+        """The connection of this thread, made when first asked for."""
+        connection: apsw.Connection | None = getattr(self._local, "connection", None)
+        if connection is None:
+            connection = self._local.connection = connect_to_read(self._path)
+            self._reading.append(connection)
+        return connection
 
     def _unlock(self) -> None:
         if self._lock is not None:

@@ -11,7 +11,7 @@ import apsw
 
 from redrive.store.port import StoreUnavailable
 from redrive.store.sqlite.connection import BUSY_MILLISECONDS, connect, translated
-from redrive.store.sqlite.file import identity
+from redrive.store.sqlite.file import OpenedFile
 
 Done = TypeVar("Done")
 Work = Callable[[apsw.Connection], Any]
@@ -36,12 +36,12 @@ class Writer:
     """Runs units of work one after another, many to a commit, each in a savepoint of its own."""
 
     def __init__(self, path: Path) -> None:
-        self._path = path
-        self._opened = identity(path)
+        self._file = OpenedFile(path)
         self._connection = connect(path)
         # What ROLLBACK TO may need goes to a file when it is more than 64 KiB, unless it stays in memory.
         self._connection.pragma("temp_store", "memory")
         self._connection.set_wal_hook(self._after_commit)
+        self._checkpointing = connect(path)
         self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
         self._wal_pages, self._most_pages = 0, WAL_PAGES_AT_MOST
         self._stopping = threading.Event()
@@ -74,6 +74,7 @@ class Writer:
             if job := self._jobs.get():
                 job.error = StoreUnavailable("the store is closed")
                 job.loop.call_soon_threadsafe(_settle, [job])
+        self._checkpointing.close()
         self._connection.close()
 
     def _write(self) -> None:
@@ -100,12 +101,12 @@ class Writer:
     def _commit(self, jobs: list[_Job]) -> None:
         connection = self._connection
         try:
-            with translated():
+            with self._file.explained(), translated():
                 connection.execute("BEGIN IMMEDIATE")
                 for job in jobs:
                     self._run(job, alone=len(jobs) == 1)
                 connection.execute("COMMIT")
-            self._check_file()
+            self._file.check()  # acknowledge nothing that went into a file nobody will open again
         except BaseException as error:  # noqa: BLE001 - every job is told; nothing is swallowed
             for job in jobs:
                 job.error = job.error or error
@@ -117,11 +118,6 @@ class Writer:
                         job.error = StoreUnavailable(
                             f"a failed write could not be undone: {second}", fatal=True
                         )
-
-    def _check_file(self) -> None:
-        """Acknowledge nothing that went into a file nobody will open again."""
-        if identity(self._path) != self._opened:
-            raise StoreUnavailable(f"{self._path} was moved, deleted or replaced", fatal=True)
 
     def _run(self, job: _Job, *, alone: bool) -> None:
         """One unit; what it raises undoes it alone, but a storage error undoes the whole commit."""
@@ -159,15 +155,13 @@ class Writer:
 
     def _checkpoint(self) -> None:
         """Move the write-ahead log into the file, beside the writer, so that no commit waits for it."""
-        connection = connect(self._path)
         while not self._stopping.wait(CHECKPOINT_SECONDS):
             self._dirty.wait()
             self._dirty.clear()
             try:
-                connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+                self._checkpointing.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
             except apsw.Error:
                 self._dirty.set()  # busy or full: once more, half a second on
-        connection.close()
 
 
 def _settle(jobs: list[_Job]) -> None:
