@@ -13,6 +13,8 @@ IN_FLIGHT = int(os.environ["BENCH_CONC"]) * int(os.environ["BENCH_PROCS"])
 HEADERS = {"Authorization": f"Bearer {TOKEN}", "Content-Type": "application/json"}
 # In W3 redrive is killed: a producer that asks again needs a key. `--set key=1` sends it elsewhere too.
 IS_KEYED = os.environ["BENCH_WORKLOAD"] == "W3" or "BENCH_KEY" in os.environ
+# W5's target refuses everything until all is dead: a breaker would keep the attempts for later.
+BREAKER = {"breaker_failure_share": 0} if os.environ["BENCH_WORKLOAD"] == "W5" else {}
 PATIENCE_SECONDS = 0.05
 SETTLED_SECONDS = 2.5  # until every process knows of a new integration, and its lanes are owned
 
@@ -55,6 +57,7 @@ async def integrate(session: aiohttp.ClientSession, name: str, url: str) -> None
         "url": url,
         "concurrency": IN_FLIGHT,
         "shards": len(APIS),
+        **BREAKER,
     }
     async with session.post(f"{APIS[0]}/platform/integrations", json=wanted) as answer:
         if answer.status not in (201, 409):
