@@ -58,6 +58,7 @@ def test_a_plan_is_answered_with_what_it_would_do(partner: Partner) -> None:
         "integration_id": partner.id,
         "state": "planned",
         "because": None,
+        "waits_for": None,
         "filter": {
             "status": "dlq",
             "group": None,

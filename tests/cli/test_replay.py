@@ -23,6 +23,7 @@ def a_replay(state: str = "planned", **progress: Any) -> dict[str, Any]:
         "integration_id": "billing",
         "state": state,
         "because": None,
+        "waits_for": None,
         "as_of": INSTANT,
         "expires_at": INSTANT,
         "plan": {

@@ -361,6 +361,22 @@ def test_a_job_halts_exactly_when_more_than_its_share_of_the_last_failed(
     assert is_halted is (len(latest) == last and sum(latest) > share * last)
 
 
+@pytest.mark.parametrize("state", [ReplayState.RUNNING, ReplayState.CANARY])
+def test_one_item_at_a_time_goes_before_a_breaker_that_is_not_closed(state: ReplayState) -> None:
+    job = a_job(state=state, options=an_option(canary=Canary(2)))
+    few = (
+        Tried(ItemId(1), ItemState.WAITING, False, False),
+        Tried(ItemId(2), ItemState.WAITING, False, False),
+    )
+
+    first = decide(job, figures(canary=few), saved=inf, limit=16, tries=True)
+    then = decide(job, figures(canary=few, in_flight=1), saved=inf, limit=16, tries=True)
+
+    assert isinstance(first, Release)
+    assert first.count == 1
+    assert isinstance(then, Wait)
+
+
 def test_a_job_is_done_when_nothing_waits_and_nothing_is_in_flight() -> None:
     assert isinstance(decide(a_job(), figures(has_waiting=False, in_flight=1), saved=inf, limit=1), Wait)
     done = decide(a_job(), figures(has_waiting=False), saved=inf, limit=1)

@@ -135,7 +135,7 @@ async def test_after_it_closed_one_attempt_at_a_time_is_made_at_first(harness: H
     now = harness.clock.now()
     closed = opened.traffic.breaker.after(Sign.WELL, now, chance=0.5)
 
-    await _steer(harness, opened, closed)
+    await steer(harness, opened, closed)
 
     assert (pace.window, gate_of(harness).breaker) == (1, closed)
 
@@ -330,7 +330,7 @@ async def test_what_another_process_opened_is_shut_here(harness: Harness) -> Non
     integration = await harness.integration("shared")
     opened = integration.traffic.breaker.opened(harness.clock.now(), chance=0.5)
 
-    await _steer(harness, integration, opened)
+    await steer(harness, integration, opened)
     [waits] = await harness.deliver("shared")
 
     assert gate_of(harness, "shared").breaker == opened
@@ -345,7 +345,7 @@ async def test_a_trial_of_a_process_that_died_is_made_by_another_when_it_surely_
     breaker = integration.traffic.breaker.opened(harness.clock.now(), chance=0.5)
     trying = breaker.trying(harness.clock.now(), 25.0)
 
-    await _steer(harness, integration, trying)
+    await steer(harness, integration, trying)
     [waits] = await harness.deliver("shared")
     harness.clock.move(24.0)
     assert (await harness.item("shared", waits)).status is Status.PENDING
@@ -357,17 +357,17 @@ async def test_of_two_processes_that_ask_for_the_trial_one_makes_it(
     harness: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     integration = await harness.integration("shared")
-    await _steer(harness, integration, integration.traffic.breaker.opened(harness.clock.now(), chance=0.5))
+    await steer(harness, integration, integration.traffic.breaker.opened(harness.clock.now(), chance=0.5))
     [waits] = await harness.deliver("shared")
-    steer = harness.store.steer
+    store_steers = harness.store.steer
     asked = asyncio.Event()
 
     async def too_late(*given: Any) -> Traffic | None:
         if not asked.is_set():  # the other process is faster
             asked.set()
             now = harness.engine.catalogue.find("shared")
-            await _steer(harness, now, now.traffic.breaker.trying(harness.clock.now(), 60.0))
-        return await steer(*given)
+            await steer(harness, now, now.traffic.breaker.trying(harness.clock.now(), 60.0))
+        return await store_steers(*given)
 
     monkeypatch.setattr(harness.store, "steer", too_late)
     await harness.in_time(lambda: _when(asked.is_set()))
@@ -400,14 +400,14 @@ async def test_it_is_open_after_a_restart(harness: Harness, clock: StandingClock
 async def test_without_a_store_it_is_open_and_told_of_later(
     harness: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    steer = harness.store.steer
+    store_steers = harness.store.steer
     refused: list[object] = []
 
     async def fails_at_first(*given: Any) -> Traffic | None:
         if len(refused) < 3:
             refused.append(given)
             raise StoreUnavailable("the disk is full")
-        return await steer(*given)
+        return await store_steers(*given)
 
     monkeypatch.setattr(harness.store, "steer", fails_at_first)
     await failing(harness)
@@ -445,7 +445,7 @@ def _seconds(breaker: Breaker) -> float:
     return (breaker.until - breaker.changed_at).total_seconds()
 
 
-async def _steer(harness: Harness, integration: Integration, breaker: Breaker) -> None:
+async def steer(harness: Harness, integration: Integration, breaker: Breaker) -> None:
     """As another process does, and we hear of it."""
     traffic = replace(integration.traffic, breaker=breaker, version=integration.traffic.version + 1)
     assert await harness.engine.catalogue.steer(integration, traffic, []) is not None

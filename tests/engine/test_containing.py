@@ -57,7 +57,7 @@ async def release(
     return done[-1]
 
 
-async def standing(harness: Harness, name: str) -> Standing:
+async def standing(harness: Harness, name: str) -> Standing | None:
     return (await harness.engine.containing.show(harness.call(), name)).standing
 
 
@@ -72,6 +72,22 @@ def after(gate: asyncio.Event) -> Callable[[Request], Awaitable[Outcome]]:
         return answered(200)
 
     return wait
+
+
+async def test_it_is_contained_before_what_waits_is_counted(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await harness.integration("acme")
+    count, was_contained = harness.store.standing, []
+
+    async def standing(number: int) -> Standing:
+        was_contained.append(harness.engine.catalogue.find("acme").traffic.containment is not None)
+        return await count(number)
+
+    monkeypatch.setattr(harness.store, "standing", standing)
+
+    assert await contain(harness, "acme") == "contained"
+    assert was_contained == [True]
 
 
 async def test_what_is_contained_waits_and_goes_on_when_it_is_released(harness: Harness) -> None:

@@ -25,9 +25,11 @@ from redrive.domain.replay import (
 )
 from redrive.engine.acting import Order
 from redrive.engine.once import Key, Told
-from redrive.engine.replays import SeenJob
+from redrive.engine.seeing import SeenJob
 from redrive.store.port import EventFilter
 from tests.engine.conftest import TRACE, Harness, answered, in_silence
+from tests.engine.test_breaking import steer
+from tests.engine.test_containing import contain
 
 NO_CANARY = Canary(0)
 
@@ -45,7 +47,7 @@ class Operator:
         return Told(200, b"{}")
 
     async def plan(self, wanted: Wanted | None = None, **call: Any) -> SeenJob:
-        await self.harness.engine.replays.plan(
+        await self.harness.engine.planning.plan(
             self.harness.call(call.pop("request_id", "req-plan")),
             self.integration_id,
             wanted or Wanted(),
@@ -326,6 +328,20 @@ async def test_a_plan_for_an_integration_that_changed_is_refused_with_the_differ
     assert refused.value.difference["changed"][0]["now"] == value
 
 
+async def test_a_plan_made_before_a_containment_is_refused_with_the_difference(harness: Harness) -> None:
+    operator, _ = await dead_items(harness, 1)
+    seen = await operator.plan()
+    await contain(harness, "acme")
+
+    with pytest.raises(Conflict, match="containment changed") as refused:
+        await operator.run(seen)
+
+    assert refused.value.difference is not None
+    [changed] = refused.value.difference["changed"]
+    assert changed == {"field": "containment", "planned": None, "now": "hold"}
+    assert harness.deliverer.sent("/acme") == 0
+
+
 async def test_a_change_that_has_nothing_to_do_with_sending_does_not_matter(harness: Harness) -> None:
     operator, _ = await dead_items(harness, 1)
     seen = await operator.plan()
@@ -492,6 +508,7 @@ async def test_a_paused_job_releases_nothing_and_goes_on_when_it_is_resumed(harn
         harness.clock.move(1.0)
         await asyncio.sleep(0.02)
     held = await operator.until(seen, lambda now: not now.progress.in_flight)
+    assert harness.engine.stepper.under_way["paused"] == 1
     assert held.progress.succeeded == sent == harness.deliverer.sent("/acme")
     await operator.steer("resume", seen)
     await operator.steer("set_rate", seen, None)
@@ -539,8 +556,28 @@ async def test_a_job_waits_while_its_integration_does_not_send(harness: Harness)
         await asyncio.sleep(0.02)
 
     assert harness.deliverer.sent("/acme") <= sent + 1  # what was in flight
+    assert (await operator.show(seen)).waits_for == "lifecycle"
     await harness.change("acme", lifecycle_status="active")
     assert (await operator.until_over(seen)).progress.succeeded == 20
+
+
+async def test_a_job_puts_one_item_at_a_time_before_an_open_breaker(harness: Harness) -> None:
+    operator, _ = await dead_items(harness, 20)
+    seen = await operator.plan()
+    integration = harness.engine.catalogue.find("acme")
+    await steer(harness, integration, integration.traffic.breaker.opened(harness.clock.now(), chance=0.5))
+
+    seen = await operator.run(seen)
+    assert seen.waits_for == "breaker"
+    seen = await operator.until(seen, lambda now: now.progress.in_flight > 0)
+    for _ in range(5):
+        harness.clock.move(0.5)
+        await asyncio.sleep(0.02)
+
+    now = await operator.show(seen)
+    assert (now.waits_for, now.progress.in_flight, harness.deliverer.sent("/acme")) == ("breaker", 1, 0)
+    over = await operator.until_over(seen)  # its first item was the trial
+    assert (over.progress.succeeded, over.waits_for) == (20, None)
 
 
 # who excludes whom
@@ -636,7 +673,7 @@ async def test_only_an_operator_plans_runs_and_steers_and_only_a_viewer_sees(har
     deliverer = _only(Permission.DELIVER, Permission.OPERATE)
 
     for verb in (
-        replays.plan(viewer, "acme", Wanted(), render=in_silence),
+        harness.engine.planning.plan(viewer, "acme", Wanted(), render=in_silence),
         replays.run(viewer, "acme", digest, options, render=in_silence),
         replays.pause(viewer, "acme", name, render=in_silence),
         replays.resume(viewer, "acme", name, render=in_silence),

@@ -128,11 +128,19 @@ def test_what_happens_is_counted(event: Event, sample: Sample, count: int) -> No
 
 
 def test_what_is_polled_is_shown() -> None:
-    samples = scrape(polled=Polled(12, 340, 1.5))
+    samples = scrape(polled=Polled(12, 340, 1.5, replay_jobs={"paused": 2, "planned": 7}))
 
     assert samples[named("attempts_in_flight")] == 12
     assert samples[named("due_backlog")] == 340
     assert samples[named("oldest_due_seconds")] == 1.5
+    assert {
+        state: samples[named("replay_jobs", state=state)] for state in ("canary", "running", "paused")
+    } == {
+        "canary": 0,
+        "running": 0,
+        "paused": 2,
+    }
+    assert named("replay_jobs", state="planned") not in samples
 
 
 def test_a_backlog_nobody_knows_is_absent_and_not_zero() -> None:

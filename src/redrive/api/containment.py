@@ -105,8 +105,8 @@ def _shown(found: Contained) -> dict[str, Any]:
         "state": found.state,
         "containment": views.containment(found.integration),
         "release": views.release(found.integration),
-        "waiting": found.standing.waiting,
-        "in_flight": found.standing.in_flight,
+        "waiting": None if found.standing is None else found.standing.waiting,
+        "in_flight": None if found.standing is None else found.standing.in_flight,
     }
 
 

@@ -10,7 +10,8 @@ from redrive import __version__
 from redrive.api import audit, evidence, groups, problems, queue, replays, views
 from redrive.api.call import REQUEST_ID, Asked, Reply, Route, encode
 from redrive.api.query import DEFAULT_LIMIT, MOST
-from redrive.api.schemas import BOOLEAN, INSTANT, REPLAY_ID, Schema, components, line, obj, ref, whole, words
+from redrive.api.schemas import components
+from redrive.api.schemas.parts import BOOLEAN, INSTANT, REPLAY_ID, Schema, line, obj, ref, whole, words
 from redrive.audit.record import EventType
 from redrive.domain import errors
 from redrive.domain.errors import Fault, RedriveError

@@ -37,7 +37,7 @@ from redrive.domain.replay import (
     check_options,
 )
 from redrive.engine.once import Told
-from redrive.engine.replays import SeenJob
+from redrive.engine.seeing import SeenJob
 from redrive.store.replays import ItemRow
 
 MOST_BODY = 4 * MIB  # a hundred thousand recovery ids
@@ -111,16 +111,18 @@ async def start_replay(asked: Asked) -> Reply:
     integration_id = path_id(asked)
     Query(asked.query_string, ()).done()
     raw = await asked.body(MOST_BODY)
-    engine, key = asked.engine.replays, asked.key(raw)
+    key = asked.key(raw)
     if "plan_digest" in body.members(raw):
         given = body.read(raw, ReplayRun)
         options = _options(given)
-        told = await engine.run(
+        told = await asked.engine.replays.run(
             asked.call, integration_id, given.plan_digest, options, render=_render(asked, 202), key=key
         )
     else:
         wanted = _wanted(body.read(raw, ReplayPlan).filter)
-        told = await engine.plan(asked.call, integration_id, wanted, render=_render(asked, 201), key=key)
+        told = await asked.engine.planning.plan(
+            asked.call, integration_id, wanted, render=_render(asked, 201), key=key
+        )
     return asked.reply(told)
 
 
@@ -221,6 +223,7 @@ def view(seen: SeenJob) -> dict[str, Any]:
         "state": job.shown_state(seen.now).value,
         "verdict": seen.verdict.value,
         "because": job.because,
+        "waits_for": seen.waits_for,
         "filter": _shown_filter(job),
         "as_of": rfc3339(job.as_of),
         "expires_at": rfc3339(job.expires_at),

@@ -45,8 +45,12 @@ def scrape(metrics: Metrics) -> Callable[[Asked], Awaitable[Reply]]:
         contained = sum(one.traffic.containment is not None for one in engine.catalogue)
         defaults = engine.catalogue.defaults
         shut = sum(not defaults.breaker(one).is_closed for one in engine.catalogue)
-        in_flight = engine.worker.lanes.in_flight
-        polled = Polled(in_flight=in_flight, contained=contained, breakers_open=shut)
+        polled = Polled(
+            in_flight=engine.worker.lanes.in_flight,
+            contained=contained,
+            breakers_open=shut,
+            replay_jobs=engine.stepper.under_way,
+        )
         try:
             backlog = await engine.store.backlog()
         except StoreUnavailable:

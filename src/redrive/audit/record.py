@@ -152,11 +152,14 @@ def digest_of(record: bytes) -> bytes:
     return hashlib.sha256(record).digest()
 
 
+def link_to(event: AuditEvent) -> str:
+    """How the next event of the same target names *event*: `previous`."""
+    return digest_of(record_of(event)).hex()
+
+
 def chained(*events: AuditEvent, after: str | None) -> tuple[AuditEvent, ...]:
     """Events of one target, one after another, *after* the record with that digest."""
-    done = []
+    done: list[AuditEvent] = []
     for event in events:
-        done.append(replace(event, previous=after))
-        if len(done) < len(events):
-            after = digest_of(record_of(done[-1])).hex()
+        done.append(replace(event, previous=link_to(done[-1]) if done else after))
     return tuple(done)

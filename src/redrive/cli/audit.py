@@ -14,7 +14,7 @@ from redrive.cli.tables import Column, Fit, Row, column, instant
 from redrive.cli.values import moment
 
 if TYPE_CHECKING:
-    from redrive.client.client import EventQuery
+    from redrive.client.audit import EventQuery
 
 app = App(name="audit", help_epilogue="Each command has its own --help, with an example.")
 app.command(

@@ -14,7 +14,7 @@ from redrive.cli.values import ahead
 
 if TYPE_CHECKING:
     from redrive.client import Answer
-    from redrive.client.client import GroupQuery
+    from redrive.client.recovery import GroupQuery
 
 app = App(name="group", help_epilogue="Each command has its own --help, with an example.")
 GroupId = Annotated[str, Parameter(help="Which group.")]

@@ -13,7 +13,7 @@ from redrive.cli.tables import Column, Fit, column, instant, print_facts
 from redrive.cli.values import moment
 
 if TYPE_CHECKING:
-    from redrive.client.client import QueueQuery
+    from redrive.client.recovery import QueueQuery
 
 app = App(name="queue", help_epilogue="Each command has its own --help, with an example.")
 app.command(

@@ -374,6 +374,7 @@ def print_job(replay: Mapping[str, Any]) -> None:
             "replay": replay["replay_id"],
             "state": replay["state"],
             "because": replay["because"],
+            "waits for": replay["waits_for"],
             "total": f"{progress['total']:,}",
             "succeeded": f"{progress['succeeded']:,}",
             "failed again": f"{progress['failed']:,}",

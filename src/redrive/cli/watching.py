@@ -75,6 +75,8 @@ def _told(replay: Mapping[str, Any]) -> str:
         words.append(f"{progress['outcomes_per_second']:.1f}/s")
     if progress["eta_seconds"] is not None:
         words.append(f"eta {progress['eta_seconds']:.0f} s")
+    if replay["waits_for"] is not None:
+        words.append(f"waits for the {replay['waits_for']}")
     return " · ".join(words)
 
 

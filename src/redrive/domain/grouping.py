@@ -9,6 +9,7 @@ import hashlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from enum import StrEnum
+from functools import lru_cache
 from typing import Any, Final
 
 import msgspec
@@ -18,10 +19,11 @@ from msgspec.structs import replace
 from redrive.domain.delivery import Evidence
 from redrive.domain.integration import Integration
 from redrive.domain.masking import MARK, MOST, is_symbol, masked
-from redrive.domain.outcome import Answer, Failed, Reach
+from redrive.domain.outcome import Failed, Reach
 from redrive.domain.redaction import REDACTED, redacted_json
 
 VERSION: Final = "v1"
+_REMEMBERED: Final = 1_024  # bytes of a body up to which its cause is
 _HEAD: Final = 8_192  # bytes of a body that is read as text
 _HTTP: Final = re.compile(r"HTTP_([1-5])([0-9]{2})", re.ASCII)
 _TITLE: Final = re.compile(r"<title[^>]{0,100}>([^<]{1,500})", re.IGNORECASE)
@@ -119,15 +121,37 @@ def cause_of(integration: Integration, failed: Failed, *, reads_answer: bool = T
 
     *reads_answer*: not so where answers are sealed at rest, for a group's detail is not.
     """
-    kind = class_of(failed)
-    answer = failed.answer if reads_answer else None
-    told = None if answer is None else _told(answer, integration.redact_pointers)
+    answer = failed.answer
+    body = answer.body if answer is not None and reads_answer else None
+    find = _cause_of if body is None or len(body) <= _REMEMBERED else _cause_of.__wrapped__
+    return find(
+        (integration.integration_id, integration.redact_pointers),
+        class_of(failed),
+        failed.code,
+        failed.detail,
+        is_answered=answer is not None,
+        body=body,
+    )
+
+
+@lru_cache(maxsize=1024)  # an outage fails in few ways, and many times
+def _cause_of(
+    of: tuple[str, tuple[str, ...]],
+    kind: FailureClass,
+    code: str,
+    detail: str,
+    *,
+    is_answered: bool,
+    body: bytes | None,
+) -> Cause:
+    integration_id, pointers = of
+    told = None if body is None else _told(body, pointers)
     # Of an answer our own sentence says nothing but its status; what else failed is told with ports.
-    detail = told or (masked(failed.detail) if failed.answer is None else failed.detail[:MOST])
-    told_of = msgspec.json.encode((integration.integration_id, kind, failed.code, detail))
+    said = told or (detail[:MOST] if is_answered else masked(detail))
+    told_of = msgspec.json.encode((integration_id, kind, code, said))
     digest = hashlib.sha256(told_of).digest()
     number = int.from_bytes(digest[:8], "big", signed=True)
-    return Cause(number, f"{VERSION}:{digest.hex()}", kind.value, failed.code, detail)
+    return Cause(number, f"{VERSION}:{digest.hex()}", kind.value, code, said)
 
 
 def cause_elsewhere(integration: Integration, last: Evidence, *, reads_answer: bool = True) -> Cause | None:
@@ -175,9 +199,8 @@ def why_grouped(cause: Cause) -> str:
     return f"{meaning} (class {kind}), the code is {cause.failure_code}{said}; fingerprint {version}"
 
 
-def _told(answer: Answer, pointers: Sequence[str]) -> str | None:
+def _told(body: bytes, pointers: Sequence[str]) -> str | None:
     """What an answer says of its failure; None: nothing that can be read, or shown."""
-    body = answer.body
     if body and pointers:
         shown = redacted_json(body, pointers)
         if shown is None:  # the rules cannot be applied: nothing of it is shown anywhere

@@ -64,10 +64,16 @@ class Wait(Struct, frozen=True):
 Decision = Release | Become | Wait
 
 
-def decide(job: Job, figures: Figures, *, saved: float, limit: int) -> Decision:
-    """What *job* does next. *saved*: what its rate allows now; *limit*: the integration's own concurrency."""
+def decide(job: Job, figures: Figures, *, saved: float, limit: int, tries: bool = False) -> Decision:
+    """What *job* does next. *saved*: what its rate allows now; *limit*: the integration's own concurrency.
+
+    *tries*: the integration's breaker is not closed. Then one item at a time goes before it, to be its trial.
+    """
+    room = _room(job, figures, saved=saved, limit=limit)
+    if tries:
+        room = min(room, 0 if figures.in_flight else 1)
     if job.state is ReplayState.CANARY:
-        return _decide_canary(job, figures, room=_room(job, figures, saved=saved, limit=limit))
+        return _decide_canary(job, figures, room=room)
     failures, known = sum(figures.last), len(figures.last)
     halt_if = job.chosen.halt_if
     if known >= halt_if.last and failures > halt_if.share * known:
@@ -76,7 +82,6 @@ def decide(job: Job, figures: Figures, *, saved: float, limit: int) -> Decision:
         if figures.in_flight:
             return Wait()
         return Become(ReplayState.COMPLETED, "every item of it has its outcome")
-    room = _room(job, figures, saved=saved, limit=limit)
     if not figures.sends or room < 1:
         return Wait(STEADY_SECONDS if not figures.sends else BUSY_SECONDS)
     return Release(min(room, MOST_AT_ONCE))

@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Any, Literal
 
-from redrive.audit.record import NOTHING, Actor, AuditEvent, EventType, chained
+from redrive.audit.record import NOTHING, Actor, AuditEvent, EventType, link_to
 from redrive.domain.access import SYSTEM, Call, Principal
 from redrive.domain.delivery import Attempt, Claim, Item, item_state, rfc3339
 from redrive.domain.ids import EventId, export_id, recovery_id
@@ -47,8 +47,9 @@ def of_attempt(
         failure_code=outcome.code if isinstance(outcome, Failed) else None,
     )
     metadata = _attempt_facts(claim, attempt)
-    events = [
-        _item_event(
+    events: list[AuditEvent] = []
+    for kind in types:
+        event = _item_event(
             next_id(now),
             now,
             kind,
@@ -57,10 +58,10 @@ def of_attempt(
             before=before,
             after=after,
             metadata=metadata,
+            previous=link_to(events[-1]) if events else claim.head,
         )
-        for kind in types
-    ]
-    return chained(*events, after=claim.head)
+        events.append(event)
+    return tuple(events)
 
 
 def of_superseding(next_id: NextId, claim: Claim, integration_id: str, *, now: datetime) -> AuditEvent | None:
@@ -286,6 +287,7 @@ def _item_event(
     before: dict[str, Any],
     after: dict[str, Any],
     metadata: dict[str, Any],
+    previous: str | None,
 ) -> AuditEvent:
     return AuditEvent(
         id=EventId(number),
@@ -302,4 +304,5 @@ def _item_event(
         before_state=before,
         after_state=after,
         metadata=metadata,
+        previous=previous,
     )

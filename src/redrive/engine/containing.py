@@ -46,12 +46,12 @@ class Terms(Struct, frozen=True):
 
 class Contained(Struct, frozen=True):
     """How an integration stands: `state` is none, containing (some process may still start something) or
-    contained.
+    contained. `standing`: None until that is so; to count a long backlog takes time that a stop has not.
     """
 
     integration: Integration
     state: str
-    standing: Standing
+    standing: Standing | None
 
 
 class Released(Struct, frozen=True):
@@ -104,7 +104,7 @@ class Containing:
             traffic = contained(old.traffic, terms, call, self.clock.now())
             new = replace(old, traffic=traffic)
             event = self._event(call, EventType.CONTAINED, old, traffic, _why(terms.reason, terms.incident))
-            told = render(Contained(new, "containing", await self.store.standing(old.number)))
+            told = render(Contained(new, "containing", None))
             once = kept(key, told, self.clock.now())
             return told if await self._written(call, old, traffic, event, once) else None
 
@@ -178,9 +178,8 @@ class Containing:
         while self.clock.elapsed() < until:
             integration = await self.catalogue.current(call, integration_id)
             await self.membership.acknowledge()
-            found = await self._standing(integration)
-            if found.state != "containing":
-                return found
+            if await self._state(integration) != "containing":
+                return await self._standing(integration)
             await self.clock.sleep(LOOK_SECONDS)
         return None
 
@@ -190,12 +189,14 @@ class Containing:
             confirming.exception()  # whoever still waits for it is told of it
 
     async def _standing(self, integration: Integration) -> Contained:
-        containment = integration.traffic.containment
-        state = "none"
-        if containment is not None:
-            is_followed = await self.store.is_followed(containment.version)
-            state = "contained" if is_followed else "containing"
+        state = await self._state(integration)
         return Contained(integration, state, await self.store.standing(integration.number))
+
+    async def _state(self, integration: Integration) -> str:
+        containment = integration.traffic.containment
+        if containment is None:
+            return "none"
+        return "contained" if await self.store.is_followed(containment.version) else "containing"
 
     def _event(
         self, call: Call, kind: EventType, old: Integration, traffic: Traffic, metadata: dict[str, Any]

@@ -22,9 +22,11 @@ from redrive.engine.look import Look
 from redrive.engine.membership import Membership
 from redrive.engine.operate import Operate
 from redrive.engine.placing import Judge
+from redrive.engine.planning import Planning
 from redrive.engine.probing import Probing
 from redrive.engine.provider import Provider
 from redrive.engine.replays import Replays
+from redrive.engine.seeing import Seeing
 from redrive.engine.stepping import Stepper
 from redrive.engine.tools import Tools
 from redrive.engine.verifying import SpotCheck
@@ -99,7 +101,9 @@ class Engine:
         self.groups = Groups(tools, self.catalogue)
         self.stepper = Stepper(tools, self.catalogue, self.worker, self.health)
         self.judging = Judging(tools, self.catalogue)
-        self.replays = Replays(tools, self.catalogue, self.stepper.wake, self.judging.verdict_of)
+        seeing = Seeing(tools, self.catalogue, self.judging.verdict_of)
+        self.planning = Planning(tools, self.catalogue, seeing)
+        self.replays = Replays(tools, self.catalogue, self.planning, seeing, self.stepper.wake)
         self.alerts = Alerts(tools, self.catalogue, self.ingest, self.worker, alerting)
         self.probing = Probing(tools, deliverer, self.catalogue, self.worker)
         self.containing = Containing(tools, self.catalogue, self.membership, self.judging.simulate)

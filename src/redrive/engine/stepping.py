@@ -4,6 +4,8 @@ What was decided is written under the job's very version, so a step that comes t
 """
 
 import asyncio
+from collections import Counter
+from collections.abc import Mapping
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -55,6 +57,7 @@ class Stepper:
         self.catalogue = catalogue
         self.worker = worker
         self.health = health
+        self.under_way: Mapping[str, int] = {}  # all there are, by state, when last looked
         self.is_stopping = False  # then another process goes on with what we stepped
         self._stepping = asyncio.Lock()
         self._wake = asyncio.Event()
@@ -89,6 +92,7 @@ class Stepper:
         if self.is_stopping or self.worker.owned.has_lapsed:
             return RUNNING_SECONDS
         jobs = await self.jobs.unsettled()
+        self.under_way = Counter(job.state.value for job in jobs)
         self._purses = {job.id: self._purses[job.id] for job in jobs if job.id in self._purses}
         return min([await self._safely(job) for job in jobs], default=IDLE_SECONDS)
 
@@ -125,7 +129,8 @@ class Stepper:
         integration = self.catalogue.numbered(job.integration)
         purse = self._refilled(job)
         limit = self.catalogue.defaults.of(integration, "concurrency")
-        match decide(job, figures, saved=purse.saved, limit=limit):
+        tries = not self.catalogue.defaults.breaker(integration).is_closed
+        match decide(job, figures, saved=purse.saved, limit=limit, tries=tries):
             case Release() as release:
                 released = await self._release(job, integration, release)
                 purse.saved -= released

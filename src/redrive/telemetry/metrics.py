@@ -6,8 +6,8 @@ lock, cost 0.4 to 0.9 µs. So events must be announced from one thread, the even
 
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import Final
 
@@ -27,6 +27,7 @@ from redrive.domain.alerting import Kind
 from redrive.telemetry import events
 from redrive.telemetry.bus import Bus
 
+UNDER_WAY: Final = ("canary", "running", "paused")
 RESULTS: Final = ("succeeded", "retrying", "failed", "dlq", "lost")
 _ATTEMPT_BOUNDS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 15.0, 30.0, 60.0)
 _REQUEST_BOUNDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
@@ -42,6 +43,7 @@ class Polled:
     oldest_due_seconds: float | None = None  # how long the oldest due work has been due; 0: none is
     contained: int = 0
     breakers_open: int = 0
+    replay_jobs: Mapping[str, int] = field(default_factory=dict)  # by state
 
 
 class Metrics:
@@ -209,6 +211,10 @@ def _polled(polled: Polled) -> Iterator[Metric]:
     yield _gauge("due_backlog", "Items that are due and wait.", polled.due)
     yield _gauge("oldest_due_seconds", "How long the oldest of them has waited.", polled.oldest_due_seconds)
     yield _gauge("contained_integrations", "Integrations that are contained.", polled.contained)
+    jobs = GaugeMetricFamily("redrive_replay_jobs", "Replay jobs that are under way.", labels=["state"])
+    for state in UNDER_WAY:
+        jobs.add_metric([state], polled.replay_jobs.get(state, 0))
+    yield jobs
 
 
 def _count(name: str, meaning: str, count: int) -> Metric:
