@@ -9,7 +9,7 @@ from redrive.audit.record import EventType
 from redrive.cli.errors import ExitCode, Stop
 from redrive.cli.output import Output
 from redrive.cli.pages import print_all, print_page
-from redrive.cli.service import HERE, Service, calling
+from redrive.cli.service import FIRST_PAGE, HERE, Paging, Service, calling
 from redrive.cli.tables import Column, Fit, Row, column, instant
 from redrive.cli.values import moment
 
@@ -92,9 +92,7 @@ def list_(
         str | None, Parameter(help="From this instant on (RFC 3339, or 2h: two hours ago).")
     ] = None,
     until: Annotated[str | None, Parameter(help="Before this instant.")] = None,
-    limit: Annotated[int | None, Parameter(help="How many a page, 1-200. [default: 50]")] = None,
-    cursor: Annotated[str | None, Parameter(help="Where the page before ended.")] = None,
-    all_: Annotated[bool, Parameter(name="--all", help="Every page.", negative=())] = False,
+    paging: Paging = FIRST_PAGE,
     service: Service = HERE,
     output: Output = "table",
 ) -> int:
@@ -107,11 +105,10 @@ def list_(
         "actor": actor,
         "since": moment(since, "--since"),
         "until": moment(until, "--until"),
-        "limit": limit,
-        "cursor": cursor,
+        **paging.page(),
     }
     with calling(service) as client:
-        if all_:
+        if paging.all_:
             print_all(client.audit_events_all(**query), "events", _COLUMNS, output)
         else:
             print_page(client.audit_events(**query), "events", _COLUMNS, output)

@@ -8,7 +8,19 @@ from redrive.cli.errors import ExitCode
 from redrive.cli.inert import inert
 from redrive.cli.output import Output, note, print_answer
 from redrive.cli.pages import print_all, print_page
-from redrive.cli.service import HERE, UNCORRELATED, Correlation, IntegrationId, Service, calling
+from redrive.cli.service import (
+    FIRST_PAGE,
+    HERE,
+    UNCORRELATED,
+    Correlation,
+    IntegrationId,
+    Key,
+    MayReason,
+    Paging,
+    Reason,
+    Service,
+    calling,
+)
 from redrive.cli.tables import Column, Fit, Row, column, instant, print_facts
 from redrive.cli.values import ahead
 
@@ -19,9 +31,6 @@ if TYPE_CHECKING:
 app = App(name="group", help_epilogue="Each command has its own --help, with an example.")
 GroupId = Annotated[str, Parameter(help="Which group.")]
 State = Literal["open", "acknowledged", "resolved"]
-Reason = Annotated[str, Parameter(help="Why; it is kept in the audit trail.")]
-MayReason = Annotated[str | None, Parameter(help="Why; it is kept in the audit trail.")]
-Key = Annotated[str | None, Parameter(help="The same key does it once, however often it is run.")]
 
 
 def _state(group: Row) -> str:
@@ -50,16 +59,14 @@ def list_(
     /,
     *,
     state: Annotated[State | None, Parameter(help="In this state; in any without it.")] = None,
-    limit: Annotated[int | None, Parameter(help="How many a page, 1-200. [default: 50]")] = None,
-    cursor: Annotated[str | None, Parameter(help="Where the page before ended.")] = None,
-    all_: Annotated[bool, Parameter(name="--all", help="Every page.", negative=())] = False,
+    paging: Paging = FIRST_PAGE,
     service: Service = HERE,
     output: Output = "table",
 ) -> int:
     """List why deliveries failed: groups of failures of one cause, those that failed last first."""
-    query: GroupQuery = {"state": state, "limit": limit, "cursor": cursor}
+    query: GroupQuery = {"state": state, **paging.page()}
     with calling(service) as client:
-        if all_:
+        if paging.all_:
             print_all(client.groups_all(integration_id, **query), "groups", _COLUMNS, output)
         else:
             print_page(client.groups(integration_id, **query), "groups", _COLUMNS, output)

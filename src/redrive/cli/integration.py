@@ -9,9 +9,9 @@ from cyclopts import App, Parameter
 
 from redrive.cli.errors import ExitCode, Stop
 from redrive.cli.output import Output, note, print_answer, print_lines
-from redrive.cli.service import HERE, UNCORRELATED, Correlation, IntegrationId, Service, calling
+from redrive.cli.service import HERE, UNCORRELATED, Correlation, IntegrationId, Key, Service, calling
 from redrive.cli.tables import Column, Fit, column, instant, print_facts, print_table, word
-from redrive.cli.values import content, duration, headers
+from redrive.cli.values import content, headers
 
 if TYPE_CHECKING:
     from redrive.client import Answer
@@ -37,6 +37,31 @@ app.command(
     ),
     help_epilogue="Example: redrive integration health billing",
 )
+app.command(
+    "redrive.cli.containment:contain",
+    help=(
+        "Stop all that goes to an integration; run again, it changes how, why and until when.\n\n"
+        "When it ends the receiver is probed once: if it is well what waits is sent at a cautious rate, "
+        "else the integration stays contained and its owner is told."
+    ),
+    help_epilogue=(
+        'Example: redrive integration contain billing --for 2h --reason "vendor 5xx storm" --owner ann\n'
+        'Example: redrive integration contain billing --mode reject --reason "wrong endpoint" --incident 4711'
+    ),
+)
+app.command(
+    "redrive.cli.containment:containment",
+    help="Show whether an integration is contained, by whom and why; what waits and what is in flight.",
+    help_epilogue="Example: redrive integration containment billing",
+)
+app.command(
+    "redrive.cli.containment:release",
+    help="Let an integration send again; run again, it changes the rate until what waited is sent.",
+    help_epilogue=(
+        "Example: redrive integration release billing --dry-run --reason preview --rate 20\n"
+        'Example: redrive integration release billing --rate 20 --reason "the vendor confirmed recovery"'
+    ),
+)
 REDACTED = "[REDACTED]"
 Unsettable = Literal[
     "timeout_seconds",
@@ -61,12 +86,6 @@ _COLUMNS = [
     column("URL", "url", fit=Fit.CUT),
     column("AUTH", "auth_mode", worth=2),
     column("NAME", "name", fit=Fit.WRAP),
-]
-
-_SIMULATED = [
-    column("AT RATE", "rate_per_second", is_number=True),
-    Column("DRAINED IN (S)", lambda row: _drained_in(row["drain_seconds"]), is_number=True),
-    Column("NEW TRAFFIC WAITS (S)", lambda row: round(row["new_traffic_delay_seconds"]), is_number=True),
 ]
 
 
@@ -175,7 +194,7 @@ def add(
     *,
     fields: Fields = NOTHING,
     signature_scheme: Scheme = None,
-    idempotency_key: Annotated[str | None, Parameter(help="Makes it safe to run this twice.")] = None,
+    idempotency_key: Key = None,
     correlation: Correlation = UNCORRELATED,
     service: Service = HERE,
     output: Output = "table",
@@ -279,7 +298,7 @@ def rotate_secret(
     overlap_seconds: Annotated[
         int | None, Parameter(help="How long those before it sign as well. [default: 86400, a day]")
     ] = None,
-    idempotency_key: Annotated[str | None, Parameter(help="Makes it safe to run this twice.")] = None,
+    idempotency_key: Key = None,
     correlation: Correlation = UNCORRELATED,
     service: Service = HERE,
     output: Output = "table",
@@ -300,125 +319,6 @@ def rotate_secret(
         )
     _print(answer, output)
     return ExitCode.OK
-
-
-@app.command(
-    help_epilogue=(
-        'Example: redrive integration contain billing --for 2h --reason "vendor 5xx storm" --owner ann\n'
-        'Example: redrive integration contain billing --mode reject --reason "wrong endpoint" --incident 4711'
-    )
-)
-def contain(
-    integration_id: IntegrationId,
-    /,
-    *,
-    reason: Annotated[str, Parameter(help="Why; it is kept in the audit trail.")],
-    mode: Annotated[
-        Literal["hold", "reject"] | None,
-        Parameter(
-            help="hold accepts deliveries and does not send them, reject refuses them. [default: hold]"
-        ),
-    ] = None,
-    for_: Annotated[
-        str | None, Parameter(name="--for", help="How long, like 2h, 30m or 3d. [default: 4h]")
-    ] = None,
-    until: Annotated[str | None, Parameter(help="Or until when (RFC 3339).")] = None,
-    owner: Annotated[str | None, Parameter(help="Who answers for it; else who runs this.")] = None,
-    incident: Annotated[str | None, Parameter(help="The incident it belongs to.")] = None,
-    idempotency_key: Annotated[str | None, Parameter(help="Makes it safe to run this twice.")] = None,
-    correlation: Correlation = UNCORRELATED,
-    service: Service = HERE,
-    output: Output = "table",
-) -> int:
-    """Stop all that goes to an integration; run again, it changes how, why and until when.
-
-    When it ends the receiver is probed once: if it is well what waits is sent at a cautious rate, else the
-    integration stays contained and its owner is told.
-    """
-    with calling(service) as client:
-        answer = client.contain(
-            integration_id,
-            reason,
-            mode=mode,
-            owner=owner,
-            until=until,
-            for_seconds=None if for_ is None else duration(for_, "--for").total_seconds(),
-            incident=incident,
-            idempotency_key=idempotency_key,
-            **correlation.ids(),
-        )
-    if answer["state"] == "containing":
-        note("Not every process has confirmed yet; `redrive integration containment` tells when.")
-    _print_containment(answer, output)
-    return ExitCode.OK
-
-
-@app.command(help_epilogue="Example: redrive integration containment billing")
-def containment(
-    integration_id: IntegrationId, /, *, service: Service = HERE, output: Output = "table"
-) -> int:
-    """Show whether an integration is contained, by whom and why; what waits and what is in flight."""
-    with calling(service) as client:
-        answer = client.containment(integration_id)
-    _print_containment(answer, output)
-    return ExitCode.OK
-
-
-@app.command(
-    help_epilogue=(
-        "Example: redrive integration release billing --dry-run --reason preview --rate 20\n"
-        'Example: redrive integration release billing --rate 20 --reason "the vendor confirmed recovery"'
-    )
-)
-def release(
-    integration_id: IntegrationId,
-    /,
-    *,
-    reason: Annotated[str, Parameter(help="Why; it is kept in the audit trail.")],
-    rate: Annotated[
-        float | None,
-        Parameter(help="What waits is sent at so many a second; else as fast as the integration allows."),
-    ] = None,
-    dry_run: Annotated[bool, Parameter(help="Only tell what it would mean.", negative=())] = False,
-    idempotency_key: Annotated[str | None, Parameter(help="Makes it safe to run this twice.")] = None,
-    correlation: Correlation = UNCORRELATED,
-    service: Service = HERE,
-    output: Output = "table",
-) -> int:
-    """Let an integration send again; run again, it changes the rate until what waited is sent."""
-    with calling(service) as client:
-        answer = client.release(
-            integration_id,
-            reason,
-            rate_per_second=rate,
-            dry_run=dry_run,
-            idempotency_key=idempotency_key,
-            **correlation.ids(),
-        )
-    if output != "table":
-        print_answer(answer, output)
-        return ExitCode.OK
-    if dry_run:
-        note("Nothing was released; without --dry-run it is.")
-    facts = {"integration_id": integration_id, "released": answer["released"]}
-    print_facts(facts | {"rate_per_second": rate, "backlog": answer["simulation"]["backlog"]})
-    print_table(_SIMULATED, answer["simulation"]["rates"])
-    return ExitCode.OK
-
-
-def _print_containment(answer: "Answer", output: Output) -> None:
-    if output != "table":
-        print_answer(answer, output)
-        return
-    facts = {name: answer[name] for name in ("integration_id", "state")} | (answer["containment"] or {})
-    facts |= {name: instant(facts.get(name)) for name in ("since", "until")}
-    if answer["release"] is not None:
-        facts["released_at_rate"] = answer["release"]["rate_per_second"]
-    print_facts(facts | {name: answer[name] for name in ("waiting", "in_flight")})
-
-
-def _drained_in(seconds: float | None) -> object:
-    return "never" if seconds is None else round(seconds)
 
 
 def _text(given: str) -> str:

@@ -6,7 +6,7 @@ from cyclopts import Parameter
 
 from redrive.cli.errors import ExitCode
 from redrive.cli.output import Output, print_answer
-from redrive.cli.service import HERE, UNCORRELATED, Correlation, IntegrationId, Service, calling
+from redrive.cli.service import HERE, UNCORRELATED, Correlation, IntegrationId, Key, Service, calling
 from redrive.cli.tables import Column, column, instant, print_facts, print_table, word
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def probe(
     reason: Annotated[
         str | None, Parameter(help="Why; it is kept in the audit trail. With an item it is needed.")
     ] = None,
-    idempotency_key: Annotated[str | None, Parameter(help="Makes it safe to run this twice.")] = None,
+    idempotency_key: Key = None,
     correlation: Correlation = UNCORRELATED,
     service: Service = HERE,
     output: Output = "table",

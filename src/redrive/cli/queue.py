@@ -8,7 +8,19 @@ from cyclopts import App, Parameter, Token
 from redrive.cli.errors import ExitCode, Stop
 from redrive.cli.output import Output, note, print_answer
 from redrive.cli.pages import print_all, print_page
-from redrive.cli.service import HERE, UNCORRELATED, Correlation, IntegrationId, Service, calling
+from redrive.cli.service import (
+    FIRST_PAGE,
+    HERE,
+    UNCORRELATED,
+    Correlation,
+    IntegrationId,
+    Key,
+    MadeKey,
+    Paging,
+    Reason,
+    Service,
+    calling,
+)
 from redrive.cli.tables import Column, Fit, column, instant, print_facts
 from redrive.cli.values import moment
 
@@ -82,9 +94,7 @@ def list_(
         str | None, Parameter(help="Accepted from this instant on (RFC 3339, or 2h: two hours ago).")
     ] = None,
     until: Annotated[str | None, Parameter(help="Accepted before this instant.")] = None,
-    limit: Annotated[int | None, Parameter(help="How many a page, 1-200. [default: 50]")] = None,
-    cursor: Annotated[str | None, Parameter(help="Where the page before ended.")] = None,
-    all_: Annotated[bool, Parameter(name="--all", help="Every page.", negative=())] = False,
+    paging: Paging = FIRST_PAGE,
     service: Service = HERE,
     output: Output = "table",
 ) -> int:
@@ -99,11 +109,10 @@ def list_(
         "resolved": _flag(resolved),
         "since": moment(since, "--since"),
         "until": moment(until, "--until"),
-        "limit": limit,
-        "cursor": cursor,
+        **paging.page(),
     }
     with calling(service) as client:
-        if all_:
+        if paging.all_:
             print_all(client.queue_all(integration_id, **query), "queue", _COLUMNS, output)
         else:
             print_page(client.queue(integration_id, **query), "queue", _COLUMNS, output)
@@ -139,10 +148,8 @@ def replay(
     recovery_id: RecoveryId,
     /,
     *,
-    reason: Annotated[str, Parameter(help="Why; it is kept in the audit trail.")],
-    idempotency_key: Annotated[
-        str | None, Parameter(help="The same key replays once, however often it is run; else one is made.")
-    ] = None,
+    reason: Reason,
+    idempotency_key: MadeKey = None,
     verbose: Annotated[
         bool, Parameter(help="Also print the same call for curl, with its key.", negative=())
     ] = False,
@@ -185,7 +192,7 @@ def erase(
     recovery_id: RecoveryId,
     /,
     *,
-    reason: Annotated[str, Parameter(help="Why; it is kept in the audit trail.")],
+    reason: Reason,
     correlation: Correlation = UNCORRELATED,
     service: Service = HERE,
     output: Output = "table",
@@ -213,8 +220,8 @@ def resolve(
     recovery_id: RecoveryId,
     /,
     *,
-    reason: Annotated[str, Parameter(help="Why; it is kept in the audit trail.")],
-    idempotency_key: Annotated[str | None, Parameter(help="Makes it safe to run this twice.")] = None,
+    reason: Reason,
+    idempotency_key: Key = None,
     correlation: Correlation = UNCORRELATED,
     service: Service = HERE,
     output: Output = "table",

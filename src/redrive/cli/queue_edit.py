@@ -8,7 +8,16 @@ from redrive.cli.errors import ExitCode, Stop
 from redrive.cli.inert import inert
 from redrive.cli.output import Output, print_answer
 from redrive.cli.queue import RecoveryId, is_outcome_unknown
-from redrive.cli.service import HERE, UNCORRELATED, Correlation, IntegrationId, Service, calling
+from redrive.cli.service import (
+    HERE,
+    UNCORRELATED,
+    Correlation,
+    IntegrationId,
+    MadeKey,
+    Reason,
+    Service,
+    calling,
+)
 from redrive.cli.tables import print_facts
 from redrive.cli.values import content, headers
 
@@ -18,7 +27,7 @@ def edit(
     recovery_id: RecoveryId,
     /,
     *,
-    reason: Annotated[str, Parameter(help="Why; it is kept in the audit trail.")],
+    reason: Reason,
     payload: Annotated[
         str | None, Parameter(help="Its JSON, @file or @-, sent byte for byte; else what was sent before.")
     ] = None,
@@ -31,9 +40,7 @@ def edit(
         bool, Parameter(help="Send none of the headers that are there.", negative=())
     ] = False,
     incident: Annotated[str | None, Parameter(help="What it belongs to, such as INC-442.")] = None,
-    idempotency_key: Annotated[
-        str | None, Parameter(help="The same key sends one copy, however often it is run; else one is made.")
-    ] = None,
+    idempotency_key: MadeKey = None,
     correlation: Correlation = UNCORRELATED,
     service: Service = HERE,
     output: Output = "table",

@@ -9,7 +9,18 @@ from cyclopts import App, Parameter
 from redrive.cli.errors import ExitCode, Stop
 from redrive.cli.output import Output, note, print_answer
 from redrive.cli.pages import print_all, print_page
-from redrive.cli.service import HERE, UNCORRELATED, Correlation, IntegrationId, Service, calling
+from redrive.cli.service import (
+    FIRST_PAGE,
+    HERE,
+    UNCORRELATED,
+    Correlation,
+    IntegrationId,
+    MadeKey,
+    Paging,
+    Reason,
+    Service,
+    calling,
+)
 from redrive.cli.tables import Column, Fit, column, instant, print_facts
 from redrive.cli.values import moment, share
 
@@ -18,9 +29,6 @@ if TYPE_CHECKING:
 
 app = App(name="replay", help_epilogue="Each command has its own --help, with an example.")
 ReplayId = Annotated[str, Parameter(help="Which plan or job.")]
-Key = Annotated[
-    str | None, Parameter(help="The same key does it once, however often it is run; else one is made.")
-]
 ItemState = Literal["waiting", "in_flight", "succeeded", "failed", "skipped", "cancelled"]
 MUST_BE_TYPED = 1_000  # items, above which a person at a terminal types their number
 _COLUMNS = [
@@ -64,7 +72,7 @@ def plan(
     since: Annotated[str | None, Parameter(help="Accepted from then on: an instant, or 2h ago.")] = None,
     until: Annotated[str | None, Parameter(help="Accepted before then: an instant, or 2h ago.")] = None,
     failures_of: Annotated[str | None, Parameter(help="What failed again in an earlier job.")] = None,
-    idempotency_key: Key = None,
+    idempotency_key: MadeKey = None,
     correlation: Correlation = UNCORRELATED,
     service: Service = HERE,
     output: Output = "table",
@@ -108,7 +116,7 @@ def run(
     replay_id: ReplayId,
     /,
     *,
-    reason: Annotated[str, Parameter(help="Why; it is kept in the audit trail.")],
+    reason: Reason,
     incident: Annotated[str | None, Parameter(help="The incident it belongs to.")] = None,
     rate: Annotated[
         float | None, Parameter(help="Items a second; else as fast as the integration's own limits.")
@@ -124,7 +132,7 @@ def run(
     ] = False,
     watch: Annotated[bool, Parameter(help="Stay and show how far it is.", negative=())] = False,
     yes: Annotated[bool, Parameter(help="Do not ask.", negative=())] = False,
-    idempotency_key: Key = None,
+    idempotency_key: MadeKey = None,
     correlation: Correlation = UNCORRELATED,
     service: Service = HERE,
     output: Output = "table",
@@ -177,18 +185,16 @@ def list_(
     integration_id: IntegrationId,
     /,
     *,
-    limit: Annotated[int | None, Parameter(help="Rows of a page, 1 to 200.")] = None,
-    cursor: Annotated[str | None, Parameter(help="Go on where a page ended.")] = None,
-    all_: Annotated[bool, Parameter(name="--all", help="Every page.", negative=())] = False,
+    paging: Paging = FIRST_PAGE,
     service: Service = HERE,
     output: Output = "table",
 ) -> int:
     """List plans and jobs, newest first."""
     with calling(service) as client:
-        if all_:
-            print_all(client.replays_all(integration_id, limit=limit), "replays", _COLUMNS, output)
+        if paging.all_:
+            print_all(client.replays_all(integration_id, **paging.page()), "replays", _COLUMNS, output)
         else:
-            page = client.replays(integration_id, limit=limit, cursor=cursor)
+            page = client.replays(integration_id, **paging.page())
             print_page(page, "replays", _COLUMNS, output)
     return ExitCode.OK
 
@@ -221,19 +227,17 @@ def items(
     /,
     *,
     state: Annotated[ItemState | None, Parameter(help="Only those.")] = None,
-    limit: Annotated[int | None, Parameter(help="Rows of a page, 1 to 200.")] = None,
-    cursor: Annotated[str | None, Parameter(help="Go on where a page ended.")] = None,
-    all_: Annotated[bool, Parameter(name="--all", help="Every page.", negative=())] = False,
+    paging: Paging = FIRST_PAGE,
     service: Service = HERE,
     output: Output = "table",
 ) -> int:
     """List what became of each item, and why."""
     with calling(service) as client:
-        if all_:
-            each = client.replay_items_all(integration_id, replay_id, state=state, limit=limit)
+        if paging.all_:
+            each = client.replay_items_all(integration_id, replay_id, state=state, **paging.page())
             print_all(each, "items", _ITEM_COLUMNS, output)
         else:
-            page = client.replay_items(integration_id, replay_id, state=state, limit=limit, cursor=cursor)
+            page = client.replay_items(integration_id, replay_id, state=state, **paging.page())
             print_page(page, "items", _ITEM_COLUMNS, output)
     return ExitCode.OK
 
@@ -260,7 +264,7 @@ def pause(
     replay_id: ReplayId,
     /,
     *,
-    idempotency_key: Key = None,
+    idempotency_key: MadeKey = None,
     correlation: Correlation = UNCORRELATED,
     service: Service = HERE,
     output: Output = "table",
@@ -281,7 +285,7 @@ def resume(
     replay_id: ReplayId,
     /,
     *,
-    idempotency_key: Key = None,
+    idempotency_key: MadeKey = None,
     correlation: Correlation = UNCORRELATED,
     service: Service = HERE,
     output: Output = "table",
@@ -302,7 +306,7 @@ def cancel(
     replay_id: ReplayId,
     /,
     *,
-    idempotency_key: Key = None,
+    idempotency_key: MadeKey = None,
     correlation: Correlation = UNCORRELATED,
     service: Service = HERE,
     output: Output = "table",
@@ -324,7 +328,7 @@ def rate(
     rate: Annotated[str, Parameter(help="Items a second; `none`: the integration's own limits alone.")],
     /,
     *,
-    idempotency_key: Key = None,
+    idempotency_key: MadeKey = None,
     correlation: Correlation = UNCORRELATED,
     service: Service = HERE,
     output: Output = "table",

@@ -36,6 +36,13 @@ class Ids(TypedDict):
     traceparent: str | None
 
 
+class Page(TypedDict):
+    """A page of a list."""
+
+    limit: int | None
+    cursor: str | None
+
+
 @Parameter(name="*")
 @dataclass(frozen=True, slots=True)
 class Correlation:
@@ -51,8 +58,29 @@ class Correlation:
         return {"request_id": self.request_id, "traceparent": self.traceparent}
 
 
+@Parameter(name="*")
+@dataclass(frozen=True, slots=True)
+class Paging:
+    """Which page of a list, or every one."""
+
+    limit: Annotated[int | None, Parameter(help="How many a page, 1-200. [default: 50]")] = None
+    cursor: Annotated[str | None, Parameter(help="Where the page before ended.")] = None
+    all_: Annotated[bool, Parameter(name="--all", help="Every page.", negative=())] = False
+
+    def page(self) -> Page:
+        """As the client takes it."""
+        return {"limit": self.limit, "cursor": self.cursor}
+
+
+Reason = Annotated[str, Parameter(help="Why; it is kept in the audit trail.")]
+MayReason = Annotated[str | None, Parameter(help="Why; it is kept in the audit trail.")]
+Key = Annotated[str | None, Parameter(help="The same key does it once, however often it is run.")]
+MadeKey = Annotated[
+    str | None, Parameter(help="The same key does it once, however often it is run; else one is made.")
+]
 IntegrationId = Annotated[str, Parameter(help="Which integration.")]
 HERE = Service()
+FIRST_PAGE = Paging()
 UNCORRELATED = Correlation()
 
 

@@ -61,11 +61,16 @@ class Replays(Calls):
         return self._get(path, {"limit": limit, "cursor": cursor}, correlation)
 
     def replays_all(
-        self, integration_id: str, *, limit: int | None = None, **correlation: Unpack[Correlation]
+        self,
+        integration_id: str,
+        *,
+        limit: int | None = None,
+        cursor: str | None = None,
+        **correlation: Unpack[Correlation],
     ) -> Iterator[dict[str, Any]]:
         """Every plan and job, newest first, page by page; `limit` is the size of a page."""
         path = under(integration_id, "recovery", "replays")
-        return self._each(path, "replays", {"limit": limit}, correlation)
+        return self._each(path, "replays", {"limit": limit, "cursor": cursor}, correlation)
 
     def replay_job(self, integration_id: str, replay_id: str, **correlation: Unpack[Correlation]) -> Answer:
         """One plan or job, and how far it is."""
@@ -92,11 +97,12 @@ class Replays(Calls):
         *,
         state: str | None = None,
         limit: int | None = None,
+        cursor: str | None = None,
         **correlation: Unpack[Correlation],
     ) -> Iterator[dict[str, Any]]:
         """What became of every item of a job, page by page; `limit` is the size of a page."""
         path = under(integration_id, "recovery", "replays", replay_id, "items")
-        return self._each(path, "items", {"state": state, "limit": limit}, correlation)
+        return self._each(path, "items", {"state": state, "limit": limit, "cursor": cursor}, correlation)
 
     def pause_replay(
         self,
