@@ -22,13 +22,14 @@ from redrive.domain.replay import Job, ReplayState
 from redrive.domain.replay_plan import Frozen
 from redrive.domain.sharing import whole
 from redrive.domain.traffic import Mode, Release, Traffic
-from redrive.store.port import Accepted, AlreadyAnswered, StoreUnavailable
+from redrive.store.port import Accepted, AlreadyAnswered, Result, StoreUnavailable
 from redrive.store.postgres.store import LEASE_SECONDS
 from redrive.store.replays import Batch, Next
 from tests.factories import (
     DONE,
     EXHAUSTED,
     NOW,
+    OUTAGE,
     a_delivery,
     a_job,
     a_once,
@@ -461,6 +462,32 @@ async def test_what_is_rolled_back_leaves_all_to_the_other(processes: Processes,
     assert isinstance(first, StoreUnavailable)
     assert second is won_alone
     assert await left(processes, scene) == await left(processes, alone)
+
+
+async def test_who_records_a_failure_waits_for_nobody_who_records_the_same(processes: Processes) -> None:
+    one, another, aside = processes
+    number = await add_integration(aside, "down")
+    await one.store.record(one.owner, [await _failure(one, number)])  # the group is known
+    first, second = [await _failure(process, number) for process in (one, another)]
+    hold = one.store._database.hold = Hold(commits=True)  # type: ignore[attr-defined] # a HeldDatabase
+
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        recording = asyncio.create_task(one.store.record(one.owner, [first]))
+        await hold.backend
+        recorded = await another.store.record(another.owner, [second])
+        hold.ends.set()
+
+    assert [list(recorded), list(await recording)] == [[True], [True]]
+    [group] = (await aside.groups(number, None, limit=5, below=None)).rows
+    assert (group.failures, group.sample) == (3, second.claim.delivery.id)
+
+
+async def _failure(process: Process, number: int) -> Result:
+    """An item that a process accepted and sent, and that failed for good."""
+    delivery = a_delivery(number)
+    await process.store.accept([an_intake(delivery, owner=process.owner)])
+    claim = Claim(delivery, process.owner, 1, 1, delivery.max_attempts, delivery.request_id)
+    return a_result(claim, EXHAUSTED, OUTAGE)
 
 
 async def a_scene(store: PostgresUnderTest, case: Case) -> Scene:

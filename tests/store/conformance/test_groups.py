@@ -178,6 +178,18 @@ async def test_what_fails_here_is_in_the_group_of_its_cause_attempt_by_attempt(
     assert [each.id for each in await unresolved(store, number, cause=cause)] == [delivery.id]
 
 
+async def test_what_failed_elsewhere_and_what_failed_here_are_counted_together(
+    store: StoreUnderTest, number: int, owner: int
+) -> None:
+    cause = cause_of(an_integration(), OUTAGE)
+    await fails(store, number, cause)
+    here = await a_dead_item(store, owner, number, Status.DLQ)
+
+    group = await group_of(store, number, cause)
+
+    assert (group.failures, group.items, group.sample) == (2, 2, here.id)
+
+
 async def test_what_is_still_tried_is_in_no_group_yet_but_tells_its_risk(
     store: StoreUnderTest, number: int, owner: int
 ) -> None:

@@ -7,6 +7,7 @@ from msgspec.structs import replace
 
 from redrive.audit.record import EventType, chained, digest_of, record_of
 from redrive.domain.delivery import Claim
+from redrive.domain.failure_group import GroupState
 from redrive.domain.grouping import cause_of
 from redrive.domain.item import Step
 from redrive.domain.outcome import Failed, Outcome, Reach, Risk
@@ -53,10 +54,12 @@ async def test_failures_of_one_cause_are_counted_once_each(
     await store.record(owner, results)
     await store.record(owner, results)  # told again: nothing stands any more
 
-    found = await store.peek("SELECT number, failures, sample, state FROM failure_group ORDER BY failures")
+    page = await store.groups(number, None, limit=5, below=None)
+    found = {group.cause.number: group for group in page.rows}
     refused, out = (cause_of(an_integration(), outcome).number for outcome in (REFUSAL, OUTAGE))
-    assert [row[:2] for row in found] == [(refused, 1), (out, 2)]
-    assert {row[2:] for row in found} == {(deliveries[2].id, "open"), (deliveries[1].id, "open")}
+    assert {name: group.failures for name, group in found.items()} == {refused: 1, out: 2}
+    assert (found[refused].sample, found[out].sample) == (deliveries[2].id, deliveries[1].id)
+    assert {group.judgement.state for group in found.values()} == {GroupState.OPEN}
     dead = await store.peek("SELECT id, failure_group, risk FROM dead ORDER BY id")
     assert dead == [(deliveries[0].id, out, 2), (deliveries[1].id, out, 2), (deliveries[2].id, refused, 2)]
     assert await store.peek("SELECT failure_group FROM attempt ORDER BY item") == [(out,), (out,), (refused,)]
@@ -71,11 +74,9 @@ async def test_a_group_knows_when_it_was_seen_first_and_last(
         at = NOW + timedelta(seconds=seconds)
         await store.record(owner, [a_result(claim, EXHAUSTED, OUTAGE, finished_at=at)])
 
-    [(first, last, failures)] = await store.peek(
-        "SELECT first_seen_at, last_seen_at, failures FROM failure_group"
-    )
-    now_ms = int(NOW.timestamp() * 1000)
-    assert (first - now_ms, last - now_ms, failures) == (5000, 9000, 3)
+    [group] = (await store.groups(number, None, limit=5, below=None)).rows
+    first, last = group.first_seen_at - NOW, group.last_seen_at - NOW
+    assert (first.total_seconds(), last.total_seconds(), group.failures) == (5, 9, 3)
 
 
 @pytest.mark.parametrize(

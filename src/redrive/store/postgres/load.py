@@ -14,7 +14,11 @@ from redrive.store.rows import Row
 from redrive.store.transfer import Copied, Digest, Occupied, Source, Tell
 
 SQL: Final = load_queries("redrive.store.postgres", "load.sql")
-OURS: Final = ("incarnation", "lane")  # what a source does not have, and an empty database neither
+OURS: Final = (
+    "incarnation",
+    "lane",
+    "failure_count",
+)  # what a source does not have, and an empty database neither
 READ_AT_ONCE: Final = 64  # rows; a payload may have 1 MiB
 TOLD_EVERY: Final = 256  # rows
 

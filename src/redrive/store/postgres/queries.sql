@@ -274,23 +274,29 @@ t AS (
     ON CONFLICT (integration, minute, owner) DO UPDATE
        SET succeeded = tally.succeeded + excluded.succeeded, failed = tally.failed + excluded.failed,
            duration_us = tally.duration_us + excluded.duration_us),
-g AS (
+s AS MATERIALIZED (
+    SELECT integration, failure_group AS number, count(*) AS failures, min(died_at) AS first_seen_at,
+           max(died_at) AS last_seen_at, max(id) AS sample
+      FROM won WHERE failure_group IS NOT NULL GROUP BY 1, 2),
+n AS (
     -- In one order, as shards of one integration have the same groups.
+    INSERT INTO failure_count (integration, number, part, failures, last_seen_at, sample)
+    SELECT integration, number, $1 % 8, failures, last_seen_at, sample FROM s ORDER BY 1, 2
+    ON CONFLICT (integration, number, part) DO UPDATE
+       SET failures = failure_count.failures + excluded.failures,
+           last_seen_at = greatest(failure_count.last_seen_at, excluded.last_seen_at), sample = excluded.sample
+    RETURNING integration, number),
+g AS (
+    -- Once it is counted: a group that is being forgotten meanwhile is there again.
     INSERT INTO failure_group (integration, number, fingerprint, failure_class, failure_code, detail, failures,
                                first_seen_at, last_seen_at, sample)
-    SELECT w.*, s.first_seen_at, s.last_seen_at, s.sample
-      FROM (SELECT integration, failure_group, count(*) AS failures, min(died_at) AS first_seen_at,
-                   max(died_at) AS last_seen_at, max(id) AS sample
-              FROM won WHERE failure_group IS NOT NULL GROUP BY 1, 2) s
-     CROSS JOIN LATERAL (
-        SELECT c.integration, c.number, c.fingerprint, c.failure_class, c.failure_code, c.detail, s.failures
-          FROM unnest($34::int[], $35::bigint[], $36::text[], $37::text[], $38::text[], $39::text[])
-            AS c (integration, number, fingerprint, failure_class, failure_code, detail)
-         WHERE c.integration = s.integration AND c.number = s.failure_group) w
+    SELECT integration, number, c.fingerprint, c.failure_class, c.failure_code, c.detail, 0, s.first_seen_at,
+           s.last_seen_at, s.sample
+      FROM n JOIN s USING (integration, number)
+      JOIN unnest($34::int[], $35::bigint[], $36::text[], $37::text[], $38::text[], $39::text[])
+           AS c (integration, number, fingerprint, failure_class, failure_code, detail) USING (integration, number)
      ORDER BY 1, 2
-    ON CONFLICT (integration, number) DO UPDATE
-       SET failures = failure_group.failures + excluded.failures,
-           last_seen_at = greatest(failure_group.last_seen_at, excluded.last_seen_at), sample = excluded.sample),
+    ON CONFLICT (integration, number) DO NOTHING),
 j AS (
     UPDATE replay_item i
        SET told_at = coalesce(i.told_at, w.died_at), stumbled = i.stumbled OR w.failure_code IS NOT NULL,
@@ -651,12 +657,12 @@ SELECT id FROM dead WHERE integration = $1 AND (failure_group, id) >= ($5, $2) A
 
 -- name: groups
 -- One that failed again after it was resolved is open. When it failed last is in no index, so that a failure stays on
--- the page of its group (HOT): all groups of the integration are read. Items are counted of those that are listed,
+-- its page (HOT): all groups of the integration are read. Items are counted of those that are listed,
 -- in an order that only indexes by group have.
 SELECT g.*, i.items FROM (
     SELECT integration, number, fingerprint, failure_class, failure_code, detail, failures, first_seen_at, last_seen_at,
            sample, state, state_at, state_by, muted_until
-      FROM failure_group
+      FROM failure_group_now
      WHERE integration = $1 AND (last_seen_at, number) < ($3, $4)
        AND ($2::text IS NULL
             OR $2 = CASE WHEN state = 'resolved' AND last_seen_at > state_at THEN 'open' ELSE state END)
@@ -677,7 +683,7 @@ SELECT integration, number, fingerprint, failure_class, failure_code, detail, fa
              WHERE x.integration = g.integration AND (x.failure_group, x.id) >= (g.number, 0)
                AND (x.failure_group, x.id) <= (g.number, 9223372036854775807)
                AND x.resolved_at IS NULL AND x.superseded_by IS NULL ORDER BY x.failure_group, x.id LIMIT $3) found)
-  FROM failure_group g WHERE integration = $1 AND number = $2
+  FROM failure_group_now g WHERE integration = $1 AND number = $2
 
 -- name: hold_group
 SELECT FROM failure_group WHERE integration = $1 AND number = $2 FOR NO KEY UPDATE
@@ -746,17 +752,37 @@ UPDATE failure_group g SET detail = '[ERASED]' FROM (
         SELECT x.failure_group, (SELECT count(*) FROM imported m WHERE m.integration = $1 AND m.item = $2)
           FROM dead x WHERE x.integration = $1 AND x.id = $2 AND x.failure_group IS NOT NULL) found
      GROUP BY number) own
- WHERE g.integration = $1 AND g.number = ANY (ARRAY[own.number]) AND g.failures <= own.failures
+ WHERE g.integration = $1 AND g.number = ANY (ARRAY[own.number])
+   AND own.failures >= (SELECT failures FROM failure_group_now w WHERE w.integration = $1 AND w.number = g.number)
+
+-- name: cold_groups
+-- Not seen since, and nothing waits in them.
+SELECT integration, number FROM failure_group_now g
+ WHERE last_seen_at < $1
+   AND NOT EXISTS (SELECT FROM dead x
+                    WHERE x.integration = ANY (ARRAY[g.integration]) AND x.failure_group = ANY (ARRAY[g.number]))
+ LIMIT 1000
+
+-- name: hold_counts
+-- Nobody counts a failure meanwhile: whoever does next finds the group, or that it is gone.
+LOCK TABLE failure_count IN SHARE MODE
 
 -- name: forget_groups
--- Not seen since, and nothing waits in them.
+-- Those of them that are so still.
 WITH old AS (
-    DELETE FROM failure_group g WHERE last_seen_at < $1
+    DELETE FROM failure_group g USING unnest($2::int[], $3::bigint[]) AS w (integration, number)
+     WHERE g.integration = ANY (ARRAY[w.integration]) AND g.number = ANY (ARRAY[w.number])
+       AND $1 > (SELECT last_seen_at FROM failure_group_now n
+                  WHERE n.integration = w.integration AND n.number = w.number)
        AND NOT EXISTS (SELECT FROM dead x
                         WHERE x.integration = ANY (ARRAY[g.integration]) AND x.failure_group = ANY (ARRAY[g.number]))
-    RETURNING integration, number)
+    RETURNING g.integration, g.number),
+parts AS (
+    DELETE FROM failure_count c USING old
+     WHERE c.integration = ANY (ARRAY[old.integration]) AND c.number = ANY (ARRAY[old.number]))
 DELETE FROM group_comment c USING old
  WHERE c.integration = ANY (ARRAY[old.integration]) AND c.failure_group = ANY (ARRAY[old.number])
+
 -- corrected copies
 
 -- name: is_correctable

@@ -23,7 +23,7 @@ async def forget_deliveries(connection: Any, before: int, resolved_before: int) 
     await connection.execute(SQL["forget_cycles"], before)
     await connection.execute(SQL["forget_imported"], before)
     await connection.execute(SQL["forget_erased"], before)
-    await connection.execute(SQL["forget_groups"], to_ms(instant_of(before)))
+    await _forget_groups(connection, to_ms(instant_of(before)))
     await connection.execute(SQL["forget_edits"], before)
     return gone
 
@@ -40,6 +40,16 @@ async def forget_events(connection: Any, before: int) -> int:
             await connection.execute(f"DROP TABLE audit_w{week:04d}")
             await connection.execute(SQL["note_forgotten"], end)
     return gone
+
+
+async def _forget_groups(connection: Any, before_ms: int) -> None:
+    """Those that were not seen since, some at a time, for nobody can count a failure meanwhile."""
+    while cold := await connection.fetch(SQL["cold_groups"], before_ms):
+        integrations, numbers = (list(column) for column in zip(*cold, strict=True))
+        async with connection.transaction():
+            await _hurry(connection)
+            await connection.execute(SQL["hold_counts"])
+            await connection.execute(SQL["forget_groups"], before_ms, integrations, numbers)
 
 
 async def _forget_week(connection: Any, week: int, resolved_end: int) -> int:

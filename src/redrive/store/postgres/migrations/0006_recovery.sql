@@ -32,7 +32,7 @@ CREATE INDEX edit_of ON edit (integration, original, item);
 -- this place in the row of the first, which is there only while that is not under way itself.
 ALTER TABLE dead ADD COLUMN edited_as bigint;
 
--- Failures of one cause.
+-- Failures of one cause. How many there were before they were counted in parts, or in another database.
 CREATE TABLE failure_group (
     integration integer NOT NULL,
     number bigint NOT NULL,  -- the first 64 bits of the fingerprint
@@ -40,7 +40,7 @@ CREATE TABLE failure_group (
     failure_class text NOT NULL,
     failure_code text NOT NULL,
     detail text NOT NULL,
-    failures bigint NOT NULL CHECK (failures > 0),
+    failures bigint NOT NULL CHECK (failures >= 0),
     first_seen_at bigint NOT NULL,
     last_seen_at bigint NOT NULL,
     sample bigint NOT NULL,  -- the item that failed so last
@@ -51,6 +51,30 @@ CREATE TABLE failure_group (
     PRIMARY KEY (integration, number),
     CHECK ((state_at IS NULL) = (state_by IS NULL))
 ) WITH (fillfactor = 50);
+
+-- And since: by part, which is a process's. An outage fails in one way everywhere, and whoever counts in a row holds it
+-- until its commit is on disk: of one row, all processes would wait for each other.
+CREATE TABLE failure_count (
+    integration integer NOT NULL,
+    number bigint NOT NULL,
+    part smallint NOT NULL,
+    failures bigint NOT NULL CHECK (failures > 0),
+    last_seen_at bigint NOT NULL,
+    sample bigint NOT NULL,
+    PRIMARY KEY (integration, number, part)
+) WITH (fillfactor = 50);
+
+CREATE VIEW failure_group_now AS
+SELECT g.integration, g.number, g.fingerprint, g.failure_class, g.failure_code, g.detail,
+       (g.failures + coalesce(c.failures, 0))::bigint AS failures, g.first_seen_at,
+       greatest(g.last_seen_at, c.last_seen_at) AS last_seen_at,
+       CASE WHEN c.last_seen_at >= g.last_seen_at THEN c.sample ELSE g.sample END AS sample,
+       g.state, g.state_at, g.state_by, g.muted_until
+  FROM failure_group g
+  LEFT JOIN LATERAL (
+    SELECT sum(failures) AS failures, max(last_seen_at) AS last_seen_at,
+           (max(ARRAY[last_seen_at, sample]))[2] AS sample
+      FROM failure_count p WHERE p.integration = g.integration AND p.number = g.number) c ON true;
 
 CREATE TABLE group_comment (
     id bigint NOT NULL,
