@@ -397,6 +397,27 @@ async def test_it_is_open_after_a_restart(harness: Harness, clock: StandingClock
         await again.engine.close()
 
 
+async def test_a_trial_that_could_not_be_asked_for_is_asked_for_again(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    integration = await harness.integration("shared")
+    await steer(harness, integration, integration.traffic.breaker.opened(harness.clock.now(), chance=0.5))
+    [waits] = await harness.deliver("shared")
+    store_steers = harness.store.steer
+    failed: list[object] = []
+
+    async def fails_once(*given: Any) -> Traffic | None:
+        if not failed:
+            failed.append(given)
+            raise RuntimeError("a mistake of ours")
+        return await store_steers(*given)
+
+    monkeypatch.setattr(harness.store, "steer", fails_once)
+
+    await harness.in_time(lambda: harness.reached("shared", waits, Status.SUCCEEDED))
+    assert failed
+
+
 async def test_without_a_store_it_is_open_and_told_of_later(
     harness: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:

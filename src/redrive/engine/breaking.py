@@ -129,15 +129,15 @@ class Breakers:
         trying = was.trying(self.clock.now(), seconds)
         try:
             is_ours = await self._steer(number, was, trying, None, {})
+            if is_ours and gate.breaker == was:
+                gate.turn(trying, self.clock.now(), self.clock.elapsed())
+                gate.grant(began + seconds)
         except StoreUnavailable as error:
             self.health.failed("breaker", error)
-            is_ours = False
-        if is_ours and gate.breaker == was:
-            gate.turn(trying, self.clock.now(), self.clock.elapsed())
-            gate.grant(began + seconds)
-        elif gate.trial is Trial.ASKED_FOR:
-            gate.put_off(self.clock.elapsed() + self.health.pause_seconds)
-        self.owned.wake.set()
+        finally:
+            if gate.trial is Trial.ASKED_FOR:  # whatever went wrong, it is asked for again
+                gate.put_off(self.clock.elapsed() + self.health.pause_seconds)
+            self.owned.wake.set()
 
     # what others are told
 
