@@ -25,7 +25,7 @@ from redrive.domain.integration import Defaults
 from redrive.engine.runtime import Engine, Limits
 from redrive.engine.tools import Tools
 from redrive.server import HttpServer
-from redrive.store.port import Token
+from redrive.store.tokens import Token
 from redrive.telemetry.bus import Bus
 from redrive.telemetry.metrics import Metrics
 from tests.api.loops import LoopThread, until
@@ -110,7 +110,7 @@ class Service:
         subject = subject or f"subject-{number}"
         expires_at = None if lasts is None else now + lasts
         token = Token(f"tok_{number}", subject, frozenset(permissions), now, expires_at, None, tenant)
-        self.run(self.store.add_token(token, hashlib.sha256(secret.encode()).digest()))
+        self.run(self.store.tokens.add(token, hashlib.sha256(secret.encode()).digest()))
         return Caller(lambda: self.port, secret, subject)
 
     def partner(self, **fields: Any) -> "Partner":

@@ -175,8 +175,8 @@ def test_a_revoked_token_is_refused_within_seconds(service: Service) -> None:
     caller = service.caller(VIEW)
     assert caller.get(INTEGRATIONS).status == 200
 
-    [token] = [one for one in service.run(service.store.tokens()) if one.subject == caller.subject]
-    service.run(service.store.revoke_token(token.token_id, SystemClock().now()))
+    [token] = [one for one in service.run(service.store.tokens.all()) if one.subject == caller.subject]
+    service.run(service.store.tokens.revoke(token.token_id, SystemClock().now()))
 
     until(lambda: caller.get(INTEGRATIONS).status == 401)
 

@@ -21,11 +21,28 @@ from redrive.doctor import Finding
 from redrive.domain.access import Permission
 from redrive.server import CannotServe
 from redrive.store.migration import Migration, migrations
-from redrive.store.port import StoreOwned, StoreUnavailable, Token
+from redrive.store.port import StoreOwned, StoreUnavailable
 from redrive.store.sqlite import schema
+from redrive.store.tokens import Token
 from tests.cli.terminal import Terminal
 from tests.client.peer import Canned, Peer
 from tests.postgres import Server
+
+
+class FakeTokens:
+    """Those of the store."""
+
+    def __init__(self) -> None:
+        self.kept: dict[bytes, Token] = {}
+
+    async def add(self, token: Token, digest: bytes) -> None:
+        self.kept[digest] = token
+
+    async def all(self) -> list[Token]:
+        return list(self.kept.values())
+
+    async def revoke(self, token_id: str, at: datetime) -> bool:
+        return token_id in [token.token_id for token in self.kept.values()]
 
 
 class FakeApp:
@@ -33,7 +50,7 @@ class FakeApp:
 
     def __init__(self) -> None:
         self.settings: Settings | None = None
-        self.kept: dict[bytes, Token] = {}
+        self.tokens = FakeTokens()
         self.applied = ["0001_initial.sql"]
         self.is_down = False
         self.error: Exception | None = None
@@ -56,15 +73,6 @@ class FakeApp:
         if self.error is not None:
             raise self.error
         yield self
-
-    async def add_token(self, token: Token, digest: bytes) -> None:
-        self.kept[digest] = token
-
-    async def tokens(self) -> list[Token]:
-        return list(self.kept.values())
-
-    async def revoke_token(self, token_id: str, at: datetime) -> bool:
-        return token_id in [token.token_id for token in self.kept.values()]
 
 
 @pytest.fixture
@@ -178,7 +186,7 @@ def test_a_token_is_printed_once_alone_and_only_its_digest_is_kept(
         "--permission", "platform.member_admin.view", "--expires-in", "90d",
     )  # fmt: skip
 
-    [(digest, token)] = server.kept.items()
+    [(digest, token)] = server.tokens.kept.items()
     text = ended.out.removesuffix("\n")
     assert text.startswith("rdr_")
     assert len(text) == len("rdr_") + 43
@@ -191,7 +199,7 @@ def test_a_token_is_printed_once_alone_and_only_its_digest_is_kept(
 
 def test_tokens_are_listed_with_their_state(server: FakeApp, terminal: Terminal) -> None:
     past = datetime(2026, 1, 2, 3, 4, 6, tzinfo=UTC)
-    server.kept = {
+    server.tokens.kept = {
         b"1": a_token(),
         b"2": a_token(token_id="tok_2", expires_at=past),
         b"3": a_token(token_id="tok_3", revoked_at=past),
@@ -206,7 +214,7 @@ def test_tokens_are_listed_with_their_state(server: FakeApp, terminal: Terminal)
 
 
 def test_tenants_are_shown_where_there_are_some(server: FakeApp, terminal: Terminal) -> None:
-    server.kept = {b"1": a_token(), b"2": a_token(token_id="tok_2", tenant="acme")}
+    server.tokens.kept = {b"1": a_token(), b"2": a_token(token_id="tok_2", tenant="acme")}
 
     title, one, two = terminal.run("token", "list").out.splitlines()
 
@@ -220,11 +228,11 @@ def test_a_token_is_bound_to_a_tenant(server: FakeApp, terminal: Terminal) -> No
     bad, good = terminal.run(*words, "acme.b"), terminal.run(*words, "acme")
 
     assert (bad.code, good.code) == (2, 0)
-    assert [token.tenant for token in server.kept.values()] == ["acme"]
+    assert [token.tenant for token in server.tokens.kept.values()] == ["acme"]
 
 
 def test_revoking_what_is_not_there_exits_3(server: FakeApp, terminal: Terminal) -> None:
-    server.kept = {b"1": a_token()}
+    server.tokens.kept = {b"1": a_token()}
 
     assert terminal.run("token", "revoke", "tok_1").code == 0
     assert terminal.run("token", "revoke", "tok_2").code == 3

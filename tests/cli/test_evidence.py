@@ -210,8 +210,8 @@ def test_a_database_is_verified_where_it_is(terminal: Terminal, database: Path) 
 
 def test_what_was_done_to_a_database_by_hand_is_named(terminal: Terminal, database: Path) -> None:
     async def meddle(store: SqliteUnderTest) -> str:
-        [item, _] = await store.whereabouts(1, above=-1, limit=9)
-        record = (await store.chains([item.where.target_id]))[1]
+        [item, _] = await store.chains.whereabouts(1, above=-1, limit=9)
+        record = (await store.chains.of([item.where.target_id]))[1]
         await store.meddle("DELETE FROM audit WHERE id = ?", record.id)
         return item.where.target_id
 

@@ -12,7 +12,8 @@ from redrive.domain.errors import RateLimited, Unauthenticated
 from redrive.engine import brake
 from redrive.engine.access import TRUSTED_SECONDS, Access
 from redrive.engine.brake import Buckets
-from redrive.store.port import Store, StoreUnavailable, Token
+from redrive.store.port import Store, StoreUnavailable
+from redrive.store.tokens import Token
 from tests.engine.clock import StandingClock
 from tests.engine.conftest import Harness
 
@@ -83,14 +84,14 @@ async def test_a_token_that_was_valid_lately_is_looked_up_whatever_others_show(h
     now, tokens = harness.clock.now(), ("known", "new")
     for name in tokens:
         token = Token(name, name, frozenset(Permission), now, None, None)
-        await harness.store.add_token(token, hashlib.sha256(name.encode()).digest())
+        await harness.store.tokens.add(token, hashlib.sha256(name.encode()).digest())
     await access.principal("known", "192.0.2.1")
     assert await wrong(access, "guess") is Unauthenticated
     harness.clock.move(TRUSTED_SECONDS)  # it must be looked up again
 
     assert (await access.principal("known", "192.0.2.1")).id == "known"
     assert await wrong(access, "new") is RateLimited, "nobody can tell it from a guess"
-    await harness.store.revoke_token("known", harness.clock.now())
+    await harness.store.tokens.revoke("known", harness.clock.now())
     harness.clock.move(TRUSTED_SECONDS)
     assert await wrong(access, "known") is Unauthenticated
     assert await wrong(access, "known") is RateLimited, "it is a guess like any other now"
@@ -113,7 +114,7 @@ async def test_a_store_that_is_away_counts_as_no_guess(
         raise StoreUnavailable("it is away")
 
     with monkeypatch.context() as patched:
-        patched.setattr(harness.store, "token", away)
+        patched.setattr(harness.store.tokens, "find", away)
         for _ in range(3):
             with pytest.raises(StoreUnavailable):
                 await access.principal("token", "192.0.2.1")

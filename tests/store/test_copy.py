@@ -29,13 +29,13 @@ from redrive.store.port import (
     StoreInconsistent,
     StoreOwned,
     StoreUnavailable,
-    Token,
 )
 from redrive.store.postgres import PostgresStore, prepare
 from redrive.store.postgres.load import load
 from redrive.store.rows import Row
 from redrive.store.sqlite.connection import ask
 from redrive.store.sqlite.export import Export, exported
+from redrive.store.tokens import Token
 from redrive.store.transfer import Copied, Occupied
 from tests.factories import (
     DONE,
@@ -134,7 +134,7 @@ async def fill(store: SqliteUnderTest) -> dict[str, Delivery]:
     await store.meddle(
         "UPDATE live SET claimed_by = ?, attempt = 1 WHERE id = ?", owner, items["replayed and claimed"].id
     )
-    await store.add_token(TOKEN, bytes(32))
+    await store.tokens.add(TOKEN, bytes(32))
     await store.keep("data_key", b"sealed")
     await store.note([an_event(actor=Actor("öps", "token", None), request_id=None)])
     return items
@@ -155,8 +155,8 @@ async def test_all_that_the_port_shows_is_the_same_on_both_sides(path: Path, url
 
 def questions(items: dict[str, Delivery]) -> Iterator[Callable[[Store], Awaitable[Any]]]:
     yield lambda store: store.integrations()
-    yield lambda store: store.tokens()
-    yield lambda store: store.token(bytes(32))
+    yield lambda store: store.tokens.all()
+    yield lambda store: store.tokens.find(bytes(32))
     yield lambda store: store.kept("data_key")
     yield lambda store: store.recall(b"scope")
     yield lambda store: store.last_id()
@@ -288,7 +288,7 @@ async def test_a_database_that_is_not_empty_is_left_as_it_is(path: Path, url: st
         case "an integration":
             await add_integration(there)
         case "a token":
-            await there.add_token(replace(TOKEN, token_id="tok_2"), bytes(32))
+            await there.tokens.add(replace(TOKEN, token_id="tok_2"), bytes(32))
         case _:
             await there.enter()
     await there.close()

@@ -264,8 +264,10 @@ def list_events(**wanted: Any) -> Verb:
 
 def read_records(**wanted: Any) -> Verb:
     async def look(process: Process) -> None:
-        first = await process.store.records(EventFilter(**wanted), limit=50, above=-1)
-        await process.store.records(EventFilter(**wanted), limit=50, above=first[-1].id if first else 0)
+        first = await process.store.chains.records(EventFilter(**wanted), limit=50, above=-1)
+        await process.store.chains.records(
+            EventFilter(**wanted), limit=50, above=first[-1].id if first else 0
+        )
 
     return look
 
@@ -296,15 +298,15 @@ async def erase(process: Process) -> None:
 
 
 async def read_every_chain(process: Process) -> None:
-    first = await process.store.every_chain(after=("", 0), limit=100)
-    await process.store.every_chain(
+    first = await process.store.chains.every(after=("", 0), limit=100)
+    await process.store.chains.every(
         after=(first[-1].target_id, first[-1].id) if first else ("z", 0), limit=100
     )
 
 
 async def read_whereabouts(process: Process) -> None:
-    await process.store.whereabouts(DOWN, above=-1, limit=100)
-    await process.store.whereabouts(DOWN, above=1 << 60, limit=100)
+    await process.store.chains.whereabouts(DOWN, above=-1, limit=100)
+    await process.store.chains.whereabouts(DOWN, above=1 << 60, limit=100)
 
 
 EVENTS: Mapping[str, Any] = {
@@ -345,7 +347,7 @@ VERBS: Mapping[str, Verb] = {
     "is followed": lambda process: process.store.is_followed(1),
     "count the dead": lambda process: process.store.count_dead(NOW - timedelta(days=10_000), most=3),
     "edit": edit,
-    "token": lambda process: process.store.token(b"digest"),
+    "token": lambda process: process.store.tokens.find(b"digest"),
     "changed integrations": lambda process: process.store.changed_integrations(),
     "one item": look_at_one,
     "list groups": lambda process: process.store.groups(DOWN, GroupState.OPEN, limit=3, below=None),
@@ -359,12 +361,12 @@ VERBS: Mapping[str, Verb] = {
     "erase": erase,
     "every record": read_records(),
     **{f"records by {name}": read_records(**{name: value}) for name, value in EVENTS.items()},
-    "chains": lambda process: process.store.chains([recovery_id(n) for n in range(100)]),
+    "chains": lambda process: process.store.chains.of([recovery_id(n) for n in range(100)]),
     "every chain": read_every_chain,
     "whereabouts": read_whereabouts,
     "take": take,
     "arrivals": lambda process: process.store.arrivals(DOWN, NOW - timedelta(days=10_000)),
-    "jobs of an item": lambda process: process.store.jobs_of(DOWN, ItemId(7)),
+    "jobs of an item": lambda process: process.store.chains.jobs_of(DOWN, ItemId(7)),
 }
 INDEXES_OF_EVENTS = {
     None: {"_id_idx"},

@@ -16,7 +16,8 @@ from redrive.domain.access import Permission
 from redrive.domain.delivery import Claim, Delivery, Resolution
 from redrive.domain.integration import Integration, Lifecycle
 from redrive.domain.sharing import Lane
-from redrive.store.port import StoreUnavailable, Token
+from redrive.store.port import StoreUnavailable
+from redrive.store.tokens import Token
 from tests.factories import (
     DONE,
     EXHAUSTED,
@@ -192,8 +193,8 @@ async def notes(scene: Scene) -> Any:
 
 async def adds_token(scene: Scene) -> Any:
     token = Token(f"tok_{scene.name}", scene.name, frozenset({Permission.DELIVER}), NOW, None, None)
-    await scene.store.add_token(token, scene.name.encode().ljust(32))
-    return [one.permissions for one in await scene.store.tokens() if one.subject == scene.name]
+    await scene.store.tokens.add(token, scene.name.encode().ljust(32))
+    return [one.permissions for one in await scene.store.tokens.all() if one.subject == scene.name]
 
 
 async def releases(scene: Scene) -> Any:

@@ -63,7 +63,7 @@ async def test_sqlite(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
     store = await SqliteStore.open(path, CLOCK)
     assert list(await store.integrations()) == expected()
-    [token] = await store.tokens()
+    [token] = await store.tokens.all()
     assert (token.subject, token.tenant) == ("ops", None)
     await store.close()
 

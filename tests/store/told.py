@@ -80,14 +80,14 @@ async def erase(store: Store, item: Item) -> bool:
 
 
 async def chain_of(store: Store, delivery: Delivery) -> list[Record]:
-    return list(await store.chains([recovery_id(delivery.id)]))
+    return list(await store.chains.of([recovery_id(delivery.id)]))
 
 
 async def wrong_with(store: Store, delivery: Delivery) -> list[Finding]:
     """What verifying its chain, and where that ends, finds."""
-    forgotten_before = await store.forgotten_before()
+    forgotten_before = await store.chains.forgotten_before()
     chain = Chain(recovery_id(delivery.id), forgotten_before=forgotten_before)
     findings = [one for record in await chain_of(store, delivery) for one in chain.take(record)]
-    [stood] = await store.whereabouts(delivery.integration, above=delivery.id - 1, limit=1)
+    [stood] = await store.chains.whereabouts(delivery.integration, above=delivery.id - 1, limit=1)
     end = check_end(stood.where, stood.last, forgotten_before=forgotten_before)
     return findings if end is None else [*findings, end]

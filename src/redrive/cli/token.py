@@ -16,7 +16,8 @@ from redrive.clock import SystemClock, random_bytes
 from redrive.domain.access import TENANT, Permission
 from redrive.domain.delivery import rfc3339
 from redrive.domain.integration import is_line
-from redrive.store.port import Store, Token
+from redrive.store.port import Store
+from redrive.store.tokens import Token
 
 app = App(name="token", help_epilogue="Each command has its own --help, with an example.")
 TOKEN_PREFIX = "rdr_"  # noqa: S105  # what every token begins with, so that scanners know one
@@ -65,7 +66,7 @@ def create(
     secret = TOKEN_PREFIX + base64.urlsafe_b64encode(random_bytes(32)).rstrip(b"=").decode()
 
     async def add(store: Store) -> None:
-        await store.add_token(token, hashlib.sha256(secret.encode()).digest())
+        await store.tokens.add(token, hashlib.sha256(secret.encode()).digest())
 
     ask_store(database, add, may_make=True)
     print(secret)
@@ -79,7 +80,7 @@ def list_(*, database: Database = DATABASE, output: Output = "table") -> int:
     now = SystemClock().now()
 
     async def all_of_them(store: Store) -> list[dict[str, Any]]:
-        return [_facts(token, now) for token in await store.tokens()]
+        return [_facts(token, now) for token in await store.tokens.all()]
 
     rows = ask_store(database, all_of_them)
     match output:
@@ -112,7 +113,7 @@ def revoke(
         )
 
     async def end(store: Store) -> bool:
-        return await store.revoke_token(token_id, SystemClock().now())
+        return await store.tokens.revoke(token_id, SystemClock().now())
 
     if not ask_store(database, end):
         raise Stop(ExitCode.NOT_FOUND, f"there is no token {token_id}", "`redrive token list` shows them")

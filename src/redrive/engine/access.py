@@ -117,7 +117,7 @@ class Access:
         """Whose *token* is, and until when (None: until it is revoked); NotBelieved when it is nobody's."""
         if self.provider is not None and has_shape(token):
             return await self.provider.principal(token)
-        found = await self.store.token(digest)
+        found = await self.store.tokens.find(digest)
         if found is None:
             raise NotBelieved("unknown")
         if found.revoked_at is not None:

@@ -17,7 +17,8 @@ from redrive.engine.audited import of_export
 from redrive.engine.catalogue import Catalogue
 from redrive.engine.look import Look, Seen
 from redrive.engine.tools import Tools
-from redrive.store.port import EventFilter, Part, StoreInconsistent
+from redrive.store.chains import Part
+from redrive.store.port import EventFilter, StoreInconsistent
 from redrive.telemetry.events import AuditWritten
 
 AT_ONCE = 100  # records, or items
@@ -98,14 +99,14 @@ class Evidence:
         return Export(EventId(self.next_id(now)), now, of, await self._kept_since())
 
     async def _kept_since(self) -> datetime | None:
-        bound = await self.store.forgotten_before()
+        bound = await self.store.chains.forgotten_before()
         return None if not bound else instant_of(bound) + MILLISECOND
 
     async def _cut(
         self, wanted: EventFilter, integration: Integration | None
     ) -> AsyncIterator[Dossier | Record]:
         above = -1
-        while page := await self.store.records(wanted, limit=AT_ONCE, above=above):
+        while page := await self.store.chains.records(wanted, limit=AT_ONCE, above=above):
             async for piece in self._touched(page, wanted):
                 yield piece
             above = page[-1].id
@@ -127,7 +128,7 @@ class Evidence:
     async def _untouched(self, integration: Integration, wanted: EventFilter) -> AsyncIterator[Dossier]:
         """Items of which there are no records that are wanted, such as those that were just delivered."""
         above = -1 if wanted.since is None else first_id_at(wanted.since) - 1
-        while page := await self.store.whereabouts(integration.number, above=above, limit=AT_ONCE):
+        while page := await self.store.chains.whereabouts(integration.number, above=above, limit=AT_ONCE):
             names = [stood.where.target_id for stood in page if _is_before(stood.where.target_id, wanted)]
             chains = await self._chains(names)
             for name in names:
@@ -140,7 +141,7 @@ class Evidence:
 
     async def _chains(self, targets: Any) -> dict[str, list[Record]]:
         names = sorted({name for name in targets if parse_recovery_id(name) is not None})
-        found = await self.store.chains(names) if names else ()
+        found = await self.store.chains.of(names) if names else ()
         return {name: list(records) for name, records in groupby(found, key=lambda one: one.target_id)}
 
     async def _known(self, integration_id: str, recovery_id: str, chain: Sequence[Record]) -> Dossier:
@@ -155,8 +156,8 @@ class Evidence:
     async def _dossier(self, integration_id: str, recovery_id: str, seen: Seen) -> Dossier:
         """The records up to the last that there was when the item was read: so both are of one moment."""
         item = seen.item
-        records = await self.store.chains([recovery_id])
-        jobs = await self.store.jobs_of(seen.integration.number, item.delivery.id)
+        records = await self.store.chains.of([recovery_id])
+        jobs = await self.store.chains.jobs_of(seen.integration.number, item.delivery.id)
         return Dossier(integration_id, recovery_id, seen, _until(records, item.head), jobs)
 
     async def _of_integration(self, seen: Seen, jobs: Sequence[Part]) -> Sequence[Record]:
@@ -166,7 +167,7 @@ class Evidence:
         for target in (name, *(replay_id(part.job) for part in jobs)):
             wanted = EventFilter(target_id=target, integration_id=name, since=since)
             above = -1
-            while page := await self.store.records(wanted, limit=AT_ONCE, above=above):
+            while page := await self.store.chains.records(wanted, limit=AT_ONCE, above=above):
                 found += page
                 above = page[-1].id
         return found

@@ -47,9 +47,9 @@ async def verify(store: Store, tally: Tally, tell: Callable[[str], None]) -> Asy
 async def _chains(store: Store, tally: Tally, tell: Callable[[str], None]) -> AsyncIterator[Finding]:
     chain: Chain | None = None
     after = ("", 0)
-    while page := await store.every_chain(after=after, limit=AT_ONCE):
+    while page := await store.chains.every(after=after, limit=AT_ONCE):
         forgotten_before = (
-            await store.forgotten_before()
+            await store.chains.forgotten_before()
         )  # read after them: what is missing then was forgotten
         for record in page:
             if chain is None or chain.target_id != record.target_id:
@@ -66,8 +66,8 @@ async def _ends(
     store: Store, integration: int, tally: Tally, tell: Callable[[str], None]
 ) -> AsyncIterator[Finding]:
     above = -1
-    while page := await store.whereabouts(integration, above=above, limit=AT_ONCE):
-        forgotten_before = await store.forgotten_before()
+    while page := await store.chains.whereabouts(integration, above=above, limit=AT_ONCE):
+        forgotten_before = await store.chains.forgotten_before()
         for stood in page:
             finding = check_end(stood.where, stood.last, forgotten_before=forgotten_before)
             if finding is not None:
@@ -100,14 +100,14 @@ class SpotCheck:
         if kept >= bound:
             return
         wanted = EventFilter(until=until)
-        written = await self.store.records(wanted, limit=MOST, above=int.from_bytes(kept) - 1)
+        written = await self.store.chains.records(wanted, limit=MOST, above=int.from_bytes(kept) - 1)
         names = sorted({one.target_id for one in written if parse_recovery_id(one.target_id) is not None})
         for at in range(0, len(names), AT_ONCE):
-            await self._check(await self.store.chains(names[at : at + AT_ONCE]))
+            await self._check(await self.store.chains.of(names[at : at + AT_ONCE]))
         await self.store.exchange(KEPT_AS, kept, bound)
 
     async def _check(self, records: Sequence[Record]) -> None:
-        forgotten_before = await self.store.forgotten_before()
+        forgotten_before = await self.store.chains.forgotten_before()
         for target_id, chained in groupby(records, key=lambda record: record.target_id):
             chain, found = list(chained), Chain(target_id, forgotten_before=forgotten_before)
             findings = [finding for record in chain for finding in found.take(record)]

@@ -11,10 +11,8 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from msgspec import Struct
 
-from redrive.audit.chain import Record, Whereabouts
 from redrive.audit.record import AuditEvent, EventType
 from redrive.clock import Clock
-from redrive.domain.access import Permission
 from redrive.domain.delivery import Attempt, Claim, Delivery, Erasure, Evidence, Item, Resolution
 from redrive.domain.draining import Arrivals
 from redrive.domain.failure_group import Comment, DeadItem, FailureGroup, GroupState
@@ -28,7 +26,9 @@ from redrive.domain.sharing import Lane
 from redrive.domain.traffic import Standing, Traffic
 
 if TYPE_CHECKING:
+    from redrive.store.chains import Chains
     from redrive.store.replays import Replays
+    from redrive.store.tokens import Tokens
 
 Row = TypeVar("Row")
 
@@ -226,22 +226,6 @@ class EventFilter(Struct, frozen=True):
     incident: str | None = None
 
 
-class Stood(Struct, frozen=True):
-    """Where an item is, and the last record of its chain; both of the same moment."""
-
-    where: Whereabouts
-    last: Record | None
-
-
-class Part(Struct, frozen=True):
-    """An item's part in a replay job, as the job has it."""
-
-    job: int
-    state: str
-    reason: str | None
-    told_at: datetime | None
-
-
 class Page(Struct, Generic[Row], frozen=True):
     """Rows newest first. `next_below`: the id below which the next page goes on; None at the end.
 
@@ -269,18 +253,6 @@ class Closed(Struct, frozen=True):
     event: AuditEvent
 
 
-class Token(Struct, frozen=True):
-    """A caller's credential without its secret, which is kept as a SHA-256 digest."""
-
-    token_id: str
-    subject: str
-    permissions: frozenset[Permission]
-    created_at: datetime
-    expires_at: datetime | None
-    revoked_at: datetime | None
-    tenant: str | None = None
-
-
 class Backlog(Struct, frozen=True):
     """Work that waits: how much is due, and since when the oldest is."""
 
@@ -304,6 +276,16 @@ class Store(Protocol):
     @property
     def replays(self) -> "Replays":
         """Its plans and jobs."""
+        ...
+
+    @property
+    def chains(self) -> "Chains":
+        """Its audit records, each target's a chain."""
+        ...
+
+    @property
+    def tokens(self) -> "Tokens":
+        """Its callers' tokens."""
         ...
 
     async def enter(self) -> int:
@@ -583,50 +565,6 @@ class Store(Protocol):
 
         None: nothing was done, as one of the events would not be the last of its item.
         """
-
-    # the chains of audit records
-
-    async def records(self, wanted: EventFilter, *, limit: int, above: int) -> Sequence[Record]:
-        """The first records after the id *above*, as they are stored, in the order of their ids."""
-        ...
-
-    async def chains(self, targets: Sequence[str]) -> Sequence[Record]:
-        """Every record of some targets: those of one stand together, in the order of their ids."""
-        ...
-
-    async def every_chain(self, *, after: tuple[str, int], limit: int) -> Sequence[Record]:
-        """As `chains`, of every target there is: the next records after a target and an id."""
-        ...
-
-    async def whereabouts(self, integration: int, *, above: int, limit: int) -> Sequence[Stood]:
-        """Where the next items after an id are, in the order of their ids."""
-        ...
-
-    async def jobs_of(self, integration: int, item_id: ItemId) -> Sequence[Part]:
-        """The replay jobs that an item was planned for, the oldest first."""
-        ...
-
-    async def forgotten_before(self) -> int:
-        """The id from which on no audit record was ever forgotten."""
-        ...
-
-    # callers
-
-    async def add_token(self, token: Token, digest: bytes) -> None:
-        """Keep a new token under the SHA-256 of its secret."""
-        ...
-
-    async def tokens(self) -> Sequence[Token]:
-        """Every token, newest first."""
-        ...
-
-    async def revoke_token(self, token_id: str, at: datetime) -> bool:
-        """Revoke a token; False when there is none of that id."""
-        ...
-
-    async def token(self, digest: bytes) -> Token | None:
-        """The token with this digest, revoked and expired ones included."""
-        ...
 
     # duties
 

@@ -28,7 +28,9 @@ from redrive.domain.integration import Integration
 from redrive.domain.item import Status
 from redrive.domain.outcome import Answer, Failed, Outcome, Reach, Risk, Succeeded
 from redrive.domain.traffic import FLOWING, Traffic
-from redrive.store.port import Part, Position, Stood, StoreInconsistent, Token
+from redrive.store.chains import Part, Stood
+from redrive.store.port import Position, StoreInconsistent
+from redrive.store.tokens import Token
 
 Row = tuple[Any, ...]
 Value = TypeVar("Value")
@@ -310,6 +312,15 @@ def to_comment(row: Row) -> Comment:
 def position_of(group: FailureGroup) -> Position:
     """Where it stands in a list."""
     return to_ms(group.last_seen_at), group.cause.number
+
+
+def token_row(token: Token, digest: bytes) -> Row:
+    """As `add_token` wants it."""
+    return (
+        token.token_id, digest, token.subject, " ".join(sorted(token.permissions)),
+        to_ms(token.created_at), None if token.expires_at is None else to_ms(token.expires_at),
+        token.tenant,
+    )  # fmt: skip
 
 
 def to_token(row: Row) -> Token:

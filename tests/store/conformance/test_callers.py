@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from redrive.domain.access import Permission
-from redrive.store.port import StoreInconsistent, Token
+from redrive.store.port import StoreInconsistent
+from redrive.store.tokens import Token
 from tests.factories import NOW
 from tests.store.under_test import StoreUnderTest
 
@@ -34,47 +35,47 @@ async def test_a_token_is_found_by_its_digest_as_it_was_kept(
 ) -> None:
     token = a_token(permissions=permissions, expires_at=NOW + timedelta(days=1))
 
-    await store.add_token(token, digest_of("one"))
+    await store.tokens.add(token, digest_of("one"))
 
-    assert await store.token(digest_of("one")) == token
-    assert await store.token(digest_of("two")) is None
+    assert await store.tokens.find(digest_of("one")) == token
+    assert await store.tokens.find(digest_of("two")) is None
 
 
 async def test_tokens_are_listed_newest_first(store: StoreUnderTest) -> None:
     tokens = [a_token(f"tok_{n}", created_at=NOW + timedelta(seconds=n)) for n in range(3)]
     for token in tokens:
-        await store.add_token(token, digest_of(token.token_id))
+        await store.tokens.add(token, digest_of(token.token_id))
 
-    assert list(await store.tokens()) == tokens[::-1]
+    assert list(await store.tokens.all()) == tokens[::-1]
 
 
 async def test_a_revoked_token_says_since_when_and_stays(store: StoreUnderTest) -> None:
-    await store.add_token(a_token(), digest_of("one"))
+    await store.tokens.add(a_token(), digest_of("one"))
 
-    first = await store.revoke_token("tok_1", NOW)
-    second = await store.revoke_token("tok_1", NOW + timedelta(days=1))
+    first = await store.tokens.revoke("tok_1", NOW)
+    second = await store.tokens.revoke("tok_1", NOW + timedelta(days=1))
 
     assert (first, second) == (True, True)
-    assert await store.token(digest_of("one")) == a_token(revoked_at=NOW)
+    assert await store.tokens.find(digest_of("one")) == a_token(revoked_at=NOW)
 
 
 async def test_revoking_what_is_not_there_is_told(store: StoreUnderTest) -> None:
-    await store.add_token(a_token(), digest_of("one"))
+    await store.tokens.add(a_token(), digest_of("one"))
 
-    assert not await store.revoke_token("tok_2", NOW)
-    assert await store.token(digest_of("one")) == a_token()
+    assert not await store.tokens.revoke("tok_2", NOW)
+    assert await store.tokens.find(digest_of("one")) == a_token()
 
 
 @pytest.mark.parametrize(("token_id", "digest"), [("tok_1", "two"), ("tok_2", "one")])
 async def test_neither_a_token_id_nor_a_digest_is_taken_twice(
     store: StoreUnderTest, token_id: str, digest: str
 ) -> None:
-    await store.add_token(a_token(), digest_of("one"))
+    await store.tokens.add(a_token(), digest_of("one"))
 
     with pytest.raises(StoreInconsistent):
-        await store.add_token(a_token(token_id, subject="thief"), digest_of(digest))
+        await store.tokens.add(a_token(token_id, subject="thief"), digest_of(digest))
 
-    assert list(await store.tokens()) == [a_token()]
+    assert list(await store.tokens.all()) == [a_token()]
 
 
 async def test_what_is_kept_first_under_a_name_stays(store: StoreUnderTest) -> None:

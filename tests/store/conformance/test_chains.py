@@ -223,18 +223,18 @@ async def test_a_chain_whose_beginning_was_forgotten_is_whole(old_store: StoreUn
 
     assert await store.forget_events(NOW - timedelta(days=50)) == 1
 
-    bound = await store.forgotten_before()
+    bound = await store.chains.forgotten_before()
     assert record.id < bound
     assert instant_of(bound) <= NOW - timedelta(days=50)
     assert await wrong_with(store, delivery) == []
     assert await store.forget_events(NOW - timedelta(days=90)) == 0
-    assert await store.forgotten_before() == bound
+    assert await store.chains.forgotten_before() == bound
 
 
 async def test_where_nothing_was_forgotten_nothing_may_be_missing(
     store: StoreUnderTest, owner: int, number: int
 ) -> None:
-    assert await store.forgotten_before() == 0
+    assert await store.chains.forgotten_before() == 0
 
 
 # what is read for a verification
@@ -305,7 +305,7 @@ async def test_all_chains_come_one_after_another_however_they_are_cut(store: Sto
     for limit in (1, 2, 5, 100):
         every: list[Record] = []
         after = ("", 0)
-        while page := await store.every_chain(after=after, limit=limit):
+        while page := await store.chains.every(after=after, limit=limit):
             every += page
             after = (page[-1].target_id, page[-1].id)
         assert sorted(record.id for record in every) == ids(events)
@@ -314,7 +314,7 @@ async def test_all_chains_come_one_after_another_however_they_are_cut(store: Sto
         of_one = [record.id for record in every if record.target_id == "rec_2"]
         assert of_one == ids(event for event in events if event.target_id == "rec_2")
 
-    both = await store.chains(["rec_2", "nothing", "acme"])
+    both = await store.chains.of(["rec_2", "nothing", "acme"])
     assert [record.id for record in both] == ids(events[2::3]) + ids(events[1::3])
 
 
@@ -325,7 +325,7 @@ async def test_a_text_that_is_none_is_read_as_bytes(store: StoreUnderTest, store
     await store.note([event])
     await store.meddle("UPDATE audit SET record = CAST(x'ff7b' AS TEXT) WHERE id = ?", event.id)
 
-    [record] = await store.every_chain(after=("", 0), limit=10)
+    [record] = await store.chains.every(after=("", 0), limit=10)
 
     assert record.record == b"\xff{"
     assert read(record.record) is None
@@ -340,7 +340,7 @@ async def test_items_are_walked_in_the_order_of_their_ids(
 
     walked: list[str] = []
     above = -1
-    while page := await store.whereabouts(number, above=above, limit=2):
+    while page := await store.chains.whereabouts(number, above=above, limit=2):
         walked += [stood.where.target_id for stood in page]
         above = deliveries[len(walked) - 1].id
 
@@ -356,19 +356,19 @@ async def test_the_jobs_of_an_item_are_told(store: StoreUnderTest, number: int) 
             number, job, delivery.id, state, at,
         )  # fmt: skip
 
-    parts = await store.jobs_of(number, delivery.id)
+    parts = await store.chains.jobs_of(number, delivery.id)
 
     assert [(part.job, part.state, part.reason, part.told_at is None) for part in parts] == [
         (7, "cancelled", "HTTP_503", True),
         (9, "failed", "HTTP_503", False),
     ]
-    assert await store.jobs_of(number, a_delivery(number).id) == []
+    assert await store.chains.jobs_of(number, a_delivery(number).id) == []
 
 
 async def paged(store: Store, wanted: EventFilter) -> list[Record]:
     """By twos."""
     found: list[Record] = []
-    while page := await store.records(wanted, limit=2, above=found[-1].id if found else -1):
+    while page := await store.chains.records(wanted, limit=2, above=found[-1].id if found else -1):
         found += page
     return found
 

@@ -4,7 +4,8 @@ import pytest
 
 from redrive.domain.item import Finish, Status
 from redrive.domain.sharing import whole
-from redrive.store.port import EventFilter, QueueFilter, StoreInconsistent, Token
+from redrive.store.port import EventFilter, QueueFilter, StoreInconsistent
+from redrive.store.tokens import Token
 from tests.factories import DONE, NOW, a_claim, a_delivery, a_replay, an_event, an_intake, later
 from tests.store.under_test import StoreUnderTest, accept, finish
 
@@ -131,13 +132,13 @@ async def test_a_lifecycle_that_is_none_stops_every_write_to_its_integration(
 
 
 async def test_a_token_with_a_permission_that_is_none_is_reported(store: StoreUnderTest) -> None:
-    await store.add_token(Token("tok_1", "shop", frozenset(), NOW, None, None), b"d" * 32)
+    await store.tokens.add(Token("tok_1", "shop", frozenset(), NOW, None, None), b"d" * 32)
     await store.meddle("UPDATE token SET permissions = 'everything'")
 
     with pytest.raises(StoreInconsistent):
-        await store.token(b"d" * 32)
+        await store.tokens.find(b"d" * 32)
     with pytest.raises(StoreInconsistent):
-        await store.tokens()
+        await store.tokens.all()
 
 
 async def test_a_healthy_item_beside_a_broken_one_is_still_served(

@@ -9,11 +9,11 @@ from redrive.audit.record import AuditEvent
 from redrive.domain.delivery import Attempt, Item
 from redrive.domain.draining import Arrivals
 from redrive.domain.health import Tallies
-from redrive.domain.ids import EventId, ItemId, first_id_at, parse_recovery_id, recovery_id
+from redrive.domain.ids import EventId, ItemId, first_id_at, recovery_id
 from redrive.domain.integration import Integration
 from redrive.domain.item import DEAD, OPEN
 from redrive.store.assemble import Found, assemble
-from redrive.store.port import EventFilter, Page, QueueFilter, Stood, StoreInconsistent
+from redrive.store.port import EventFilter, Page, QueueFilter, StoreInconsistent
 from redrive.store.postgres.connection import Connection
 from redrive.store.postgres.work import SQL
 from redrive.store.rows import (
@@ -25,7 +25,6 @@ from redrive.store.rows import (
     to_event,
     to_integration,
     to_record,
-    to_stood,
     to_tallies,
 )
 
@@ -112,18 +111,6 @@ async def records(connection: Connection, wanted: EventFilter, limit: int, above
         _joined("id, target_id, record, digest", walks, limit, order="ASC"), *values
     )
     return [to_record(row) for row in rows]
-
-
-async def chains(connection: Connection, targets: Sequence[str]) -> list[Record]:
-    """All records of these."""
-    since = [parse_recovery_id(target) or 0 for target in targets]
-    return [to_record(row) for row in await _rows(connection, "chains", list(targets), since)]
-
-
-async def whereabouts(connection: Connection, integration: int, above: int, limit: int) -> list[Stood]:
-    """Where the next items are, with their last records; these are of one statement."""
-    ids = [row[0] for row in await _rows(connection, "next_items", integration, above, limit)]
-    return [to_stood(row) for row in await _rows(connection, "whereabouts", integration, ids, _names(ids))]
 
 
 def _names(ids: Sequence[int]) -> list[str]:

@@ -8,7 +8,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final, Self, TypeVar
 
-from redrive.audit.chain import Record
 from redrive.audit.record import AuditEvent
 from redrive.clock import Clock, FollowedClock
 from redrive.config import without_secrets
@@ -21,6 +20,7 @@ from redrive.domain.integration import MAX_TIMEOUT_SECONDS, Integration
 from redrive.domain.item import RetryAt
 from redrive.domain.sharing import Lane
 from redrive.domain.traffic import Standing, Traffic
+from redrive.store.chains import Chains
 from redrive.store.port import (
     Accepted,
     Backlog,
@@ -34,17 +34,15 @@ from redrive.store.port import (
     Intake,
     Once,
     Page,
-    Part,
     Position,
     QueueFilter,
     Replay,
     Result,
-    Stood,
     StoreInconsistent,
-    Token,
     Verdict,
 )
 from redrive.store.postgres import copies, groups, operate, read, work
+from redrive.store.postgres.chains import PostgresChains
 from redrive.store.postgres.connection import (
     Connection,
     Database,
@@ -58,12 +56,14 @@ from redrive.store.postgres.hints import Hints
 from redrive.store.postgres.lanes import Lanes, columns
 from redrive.store.postgres.migrate import add_partitions, migrate, set_up_if_empty
 from redrive.store.postgres.replays import PostgresReplays
+from redrive.store.postgres.tokens import PostgresTokens
 from redrive.store.postgres.untold import Untold
 from redrive.store.postgres.work import SQL
 from redrive.store.replays import Replays
-from redrive.store.results import FORGOTTEN, Numbers, OutOfOrder, numbers_of, one_each, which_are
-from redrive.store.rows import Row, from_ms, minute_of, to_ms, to_part, to_record, to_token
+from redrive.store.results import Numbers, OutOfOrder, numbers_of, one_each, which_are
+from redrive.store.rows import Row, from_ms, minute_of, to_ms
 from redrive.store.superseding import Ended, Ids, IdsMissing, ended_copies
+from redrive.store.tokens import Tokens
 
 Done = TypeVar("Done")
 LEASE_SECONDS: Final = 15.0
@@ -97,6 +97,8 @@ class PostgresStore:
         self._untold = Untold(database)
         self._duties = Duties(database)
         self.replays: Replays = PostgresReplays(database, lambda: self._cursors, self.ids)
+        self.chains: Chains = PostgresChains(database)
+        self.tokens: Tokens = PostgresTokens(database)
         self._unsettled: set[Numbers] = set()  # results that may be recorded: nobody could learn it
         self._going_back: dict[tuple[int, Numbers], work.Standing] = {}  # by owner
         self._lanes = Lanes(timeout_seconds)
@@ -616,33 +618,6 @@ class PostgresStore:
         """A page of audit events."""
         return await self._database.run(lambda connection: read.events(connection, wanted, limit, below))
 
-    async def records(self, wanted: EventFilter, *, limit: int, above: int) -> Sequence[Record]:
-        """Records as they are stored."""
-        return await self._database.run(lambda connection: read.records(connection, wanted, limit, above))
-
-    async def chains(self, targets: Sequence[str]) -> Sequence[Record]:
-        """Every record of some targets."""
-        return await self._database.run(lambda connection: read.chains(connection, targets))
-
-    async def every_chain(self, *, after: tuple[str, int], limit: int) -> Sequence[Record]:
-        """The next records of all targets."""
-        return [to_record(row) for row in await self._database.ask(SQL["every_chain"], *after, limit)]
-
-    async def whereabouts(self, integration: int, *, above: int, limit: int) -> Sequence[Stood]:
-        """Where the next items are."""
-        return await self._database.run(
-            lambda connection: read.whereabouts(connection, integration, above, limit)
-        )
-
-    async def jobs_of(self, integration: int, item_id: ItemId) -> Sequence[Part]:
-        """The jobs an item was planned for."""
-        rows = await self._database.ask(SQL["jobs_of"], integration, item_id)
-        return [to_part(row) for row in sorted(rows, key=lambda row: row[0])]
-
-    async def forgotten_before(self) -> int:
-        """From where on no record was forgotten."""
-        return int.from_bytes(await self.kept(FORGOTTEN) or b"")
-
     async def count_events(self, wanted: EventFilter, *, most: int) -> int:
         """How many audit events."""
         return await self._database.run(lambda connection: read.count_events(connection, wanted, most))
@@ -698,37 +673,6 @@ class PostgresStore:
         except OutOfOrder as error:
             self.ids.follow(error.last_event)
             return None
-
-    # callers
-
-    async def add_token(self, token: Token, digest: bytes) -> None:
-        """Keep a token."""
-        row = (
-            token.token_id, digest, token.subject, " ".join(sorted(token.permissions)),
-            to_ms(token.created_at), None if token.expires_at is None else to_ms(token.expires_at),
-            token.tenant,
-        )  # fmt: skip
-
-        async def has_token(connection: Connection) -> bool | None:
-            return bool(await connection.fetch(SQL["has_token"], token.token_id, digest)) or None
-
-        await self._database.write(lambda connection: connection.execute(SQL["add_token"], *row), has_token)
-
-    async def tokens(self) -> Sequence[Token]:
-        """Every token."""
-        return [to_token(row) for row in await self._database.ask(SQL["tokens"])]
-
-    async def revoke_token(self, token_id: str, at: datetime) -> bool:
-        """Revoke a token."""
-        values = (to_ms(at), token_id)
-        return bool(
-            await self._database.again(lambda connection: connection.fetch(SQL["revoke_token"], *values))
-        )
-
-    async def token(self, digest: bytes) -> Token | None:
-        """The token of a digest."""
-        rows = await self._database.ask(SQL["token"], digest)
-        return to_token(rows[0]) if rows else None
 
     # duties
 

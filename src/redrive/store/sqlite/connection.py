@@ -1,17 +1,18 @@
 """Opening the file: what every connection is set to, and what its errors mean."""
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import apsw
 
 from redrive.store.port import StoreInconsistent, StoreUnavailable
 
+Done = TypeVar("Done")
 BUSY_MILLISECONDS = 5_000  # `redrive token create` writes beside a running service
 MOST_ROWS = 64
 # A failed sync may have lost what it reports as written, and a second one may lie: only a restart is honest.
@@ -20,6 +21,14 @@ _FATAL_EXTENDED = {
     apsw.SQLITE_IOERR_DIR_FSYNC,
     apsw.SQLITE_READONLY_DBMOVED,
 }
+
+
+class Do(Protocol):
+    """Runs a verb on a connection, in a transaction."""
+
+    async def __call__(self, verb: Callable[[apsw.Connection], Done], /) -> Done:
+        """What the verb returned."""
+        ...
 
 
 class NoDatabase(StoreUnavailable):

@@ -1,11 +1,10 @@
 """Questions, each answered from one snapshot by a reader's connection."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
 
 import apsw
-import msgspec
 
 from redrive.audit.chain import Record
 from redrive.audit.record import AuditEvent
@@ -18,7 +17,7 @@ from redrive.domain.item import DEAD, OPEN
 from redrive.domain.sharing import Lane, whole
 from redrive.domain.traffic import Standing
 from redrive.store.assemble import Found, assemble
-from redrive.store.port import EventFilter, Page, QueueFilter, Stood, StoreInconsistent
+from redrive.store.port import EventFilter, Page, QueueFilter, StoreInconsistent
 from redrive.store.rows import (
     ARRIVALS_COUNTED,
     Row,
@@ -28,7 +27,6 @@ from redrive.store.rows import (
     to_event,
     to_integration,
     to_record,
-    to_stood,
     to_tallies,
 )
 from redrive.store.sqlite.connection import ask
@@ -110,25 +108,6 @@ def records(connection: apsw.Connection, wanted: EventFilter, limit: int, above:
     found = "SELECT id, target_id, CAST(record AS BLOB), digest FROM audit"
     sql = f"{found} WHERE {where} ORDER BY id LIMIT ?"
     return [to_record(row) for row in ask(connection, sql, (*values, limit))]
-
-
-def chains(connection: apsw.Connection, targets: Sequence[str]) -> list[Record]:
-    """All records of these."""
-    return [to_record(row) for target in targets for row in ask(connection, SQL["chain"], (target,))]
-
-
-def every_chain(connection: apsw.Connection, after: tuple[str, int], limit: int) -> list[Record]:
-    """The next by target and id."""
-    return [to_record(row) for row in ask(connection, SQL["every_chain"], (*after, limit))]
-
-
-def whereabouts(connection: apsw.Connection, integration: int, above: int, limit: int) -> list[Stood]:
-    """Where the next items are, with their last records."""
-    ids = [number for (number,) in ask(connection, SQL["next_items"], (integration, above, limit))]
-    named = msgspec.json.encode([(number, recovery_id(number)) for number in ids]).decode()
-    return [
-        to_stood(row) for row in sorted(ask(connection, SQL["whereabouts"], (named,)), key=lambda row: row[0])
-    ]
 
 
 def next_due(connection: apsw.Connection) -> dict[Lane, datetime]:

@@ -1,9 +1,9 @@
 """Plans and jobs in the file."""
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import partial
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 import apsw
 import msgspec
@@ -27,13 +27,10 @@ from redrive.store.replay_rows import (
 from redrive.store.replays import Batch, ItemRow, Waiting
 from redrive.store.rows import to_ms
 from redrive.store.sqlite import operate, work
-from redrive.store.sqlite.connection import ask, insert
+from redrive.store.sqlite.connection import Do, ask, insert
 
 SQL: Final = load_queries("redrive.store.sqlite", "replays.sql")
-Done = TypeVar("Done")
-Do = Callable[[Callable[[apsw.Connection], Any]], Awaitable[Any]]
 SECOND: Final = timedelta(seconds=1)
-MOST_COUNTED: Final = 100_000
 FORGOTTEN_AT_ONCE: Final = 2_000
 _ALONG: Final = {  # the narrowest index first; what it is searched by
     "group": ("dead_group", "x.failure_group"),
@@ -60,18 +57,12 @@ class SqliteReplays:
     ) -> Sequence[Candidate]:
         """Dead items of one status."""
         sql, values = _candidates(integration, wanted, as_of, after, limit)
-        found: list[Candidate] = await self._read(
-            lambda c: [to_candidate(row) for row in ask(c, sql, values)]
-        )
-        return found
+        return await self._read(lambda c: [to_candidate(row) for row in ask(c, sql, values)])
 
     async def named(self, integration: int, items: Sequence[ItemId]) -> Sequence[Candidate]:
         """Those very items."""
         values = {"integration": integration, "items": str(list(items))}
-        found: list[Candidate] = await self._read(
-            lambda c: [to_candidate(row) for row in ask(c, SQL["replay_named"], values)]
-        )
-        return found
+        return await self._read(lambda c: [to_candidate(row) for row in ask(c, SQL["replay_named"], values)])
 
     async def failures_of(self, integration: int, job: JobId, *, after: int, limit: int) -> Sequence[ItemId]:
         """What failed again in a job."""
@@ -95,7 +86,7 @@ class SqliteReplays:
             connection.execute(SQL["freeze"], values)
             return bool(state) and to_job(state[0]).state is ReplayState.PLANNING
 
-        return bool(await self._write(freeze))
+        return await self._write(freeze)
 
     async def add_job(self, job: Job) -> None:
         """Write a new plan down."""
@@ -113,7 +104,7 @@ class SqliteReplays:
             operate.remember(connection, once)
             return True
 
-        return bool(await self._write(change))
+        return await self._write(change)
 
     async def job(self, integration: int, job: JobId) -> Job | None:
         """One job."""
@@ -171,20 +162,17 @@ class SqliteReplays:
 
     async def figures(self, job: Job, now: datetime) -> Figures | None:
         """Where it stands."""
-        found: Figures | None = await self._read(lambda c: _figures(c, job, now))
-        return found
+        return await self._read(lambda c: _figures(c, job, now))
 
     async def next_waiting(
         self, job: Job, order: Order, items: Sequence[ItemId] | None, limit: int
     ) -> Sequence[Waiting]:
         """The next items that wait."""
-        found: list[Waiting] = await self._read(lambda c: _next_waiting(c, job, order, items, limit))
-        return found
+        return await self._read(lambda c: _next_waiting(c, job, order, items, limit))
 
     async def release(self, owner: int, batch: Batch) -> frozenset[ItemId] | None:
         """Open the next cycle of each."""
-        released: frozenset[ItemId] | None = await self._write(lambda c: _release(c, owner, batch))
-        return released
+        return await self._write(lambda c: _release(c, owner, batch))
 
     async def sweep(self, job: Job, limit: int) -> int:
         """Cancel some of what waits."""
@@ -209,7 +197,7 @@ class SqliteReplays:
             connection.execute(SQL[query], values)
             return connection.changes()
 
-        return int(await self._write(change))
+        return await self._write(change)
 
 
 def _candidates(

@@ -13,7 +13,6 @@ from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
 import apsw
 
-from redrive.audit.chain import Record
 from redrive.audit.record import AuditEvent
 from redrive.clock import Clock
 from redrive.domain.delivery import Attempt, Claim, Erasure, Item, Resolution
@@ -24,6 +23,7 @@ from redrive.domain.ids import EventId, IdSequence, ItemId, first_id_at
 from redrive.domain.integration import Integration
 from redrive.domain.sharing import Lane
 from redrive.domain.traffic import Standing, Traffic
+from redrive.store.chains import Chains
 from redrive.store.port import (
     Accepted,
     Backlog,
@@ -37,26 +37,26 @@ from redrive.store.port import (
     Intake,
     Once,
     Page,
-    Part,
     Position,
     QueueFilter,
     Replay,
     Result,
-    Stood,
-    Token,
     Verdict,
 )
 from redrive.store.replays import Replays
-from redrive.store.results import FORGOTTEN, OutOfOrder
-from redrive.store.rows import from_ms, minute_of, to_ms, to_part, to_token
+from redrive.store.results import OutOfOrder
+from redrive.store.rows import from_ms, minute_of, to_ms
 from redrive.store.sqlite import copies, groups, operate, read, retention, work
+from redrive.store.sqlite.chains import SqliteChains
 from redrive.store.sqlite.connection import ask, connect_to_read, translated
 from redrive.store.sqlite.file import OpenedFile, located, sign, take_lock
 from redrive.store.sqlite.replays import SqliteReplays
 from redrive.store.sqlite.schema import check, prepare, upgrade
+from redrive.store.sqlite.tokens import SqliteTokens
 from redrive.store.sqlite.work import SQL
 from redrive.store.sqlite.writer import Writer
 from redrive.store.superseding import Ended, Ids, IdsMissing, ended_copies
+from redrive.store.tokens import Tokens
 
 Done = TypeVar("Done")
 Given = ParamSpec("Given")
@@ -79,6 +79,8 @@ class SqliteStore:
         self._has_told = False
         self._file = OpenedFile(path)
         self.replays: Replays = SqliteReplays(self._read, self._write)
+        self.chains: Chains = SqliteChains(self._read)
+        self.tokens: Tokens = SqliteTokens(self._read, self._write)
 
     @classmethod
     async def open(cls, path: Path, clock: Clock, *, readers: int = 2, migrates: bool = False) -> Self:
@@ -131,7 +133,7 @@ class SqliteStore:
 
     async def leave(self, owner: int) -> None:
         """Delete the incarnation and let go of the lock."""
-        await self._write(_execute, "leave", (owner,))
+        await self._write(lambda c: c.execute(SQL["leave"], (owner,)))
         self._unlock()
 
     async def last_id(self) -> int:
@@ -412,55 +414,6 @@ class SqliteStore:
         """Close items of a group."""
         return await self._write(groups.close_items, integration, items, resolution)
 
-    async def records(self, wanted: EventFilter, *, limit: int, above: int) -> Sequence[Record]:
-        """Records as they are stored."""
-        return await self._read(read.records, wanted, limit, above)
-
-    async def chains(self, targets: Sequence[str]) -> Sequence[Record]:
-        """Every record of some targets."""
-        return await self._read(read.chains, targets)
-
-    async def every_chain(self, *, after: tuple[str, int], limit: int) -> Sequence[Record]:
-        """The next records of all targets."""
-        return await self._read(read.every_chain, after, limit)
-
-    async def whereabouts(self, integration: int, *, above: int, limit: int) -> Sequence[Stood]:
-        """Where the next items are."""
-        return await self._read(read.whereabouts, integration, above, limit)
-
-    async def jobs_of(self, integration: int, item_id: ItemId) -> Sequence[Part]:
-        """The jobs an item was planned for."""
-        return await self._read(
-            lambda c: [to_part(r) for r in ask(c, SQL["jobs_of"], (integration, item_id))]
-        )
-
-    async def forgotten_before(self) -> int:
-        """From where on no record was forgotten."""
-        return int.from_bytes(await self.kept(FORGOTTEN) or b"")
-
-    async def add_token(self, token: Token, digest: bytes) -> None:
-        """Keep a token."""
-        row = (
-            token.token_id, digest, token.subject, " ".join(sorted(token.permissions)),
-            to_ms(token.created_at), None if token.expires_at is None else to_ms(token.expires_at),
-            token.tenant,
-        )  # fmt: skip
-        await self._write(_execute, "add_token", row)
-
-    async def tokens(self) -> Sequence[Token]:
-        """Every token."""
-        return await self._read(lambda c: [to_token(row) for row in ask(c, SQL["tokens"])])
-
-    async def revoke_token(self, token_id: str, at: datetime) -> bool:
-        """Revoke a token."""
-        values = (to_ms(at), token_id)
-        return bool(await self._write(lambda c: ask(c, SQL["revoke_token"], values)))
-
-    async def token(self, digest: bytes) -> Token | None:
-        """The token of a digest."""
-        rows = await self._read(lambda c: ask(c, SQL["token"], (digest,)))
-        return to_token(rows[0]) if rows else None
-
     async def prune(self, before: datetime) -> int:
         """Forget old idempotency keys, a little at a time so that no commit grows long."""
         gone = 0
@@ -579,10 +532,6 @@ class SqliteStore:
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
-
-
-def _execute(connection: apsw.Connection, query: str, values: tuple[Any, ...]) -> None:
-    connection.execute(SQL[query], values)
 
 
 def _delete(connection: apsw.Connection, query: str, bound: int) -> int:
