@@ -9,7 +9,7 @@ import pytest
 from redrive.domain.delivery import rfc3339
 from redrive.domain.failure_group import DeadItem
 from redrive.engine import groups as engine_groups
-from redrive.store.port import Closed
+from redrive.store.groups import Closed
 from tests.api.receiver import Answer
 from tests.api.service import OPERATE, Partner, Service
 from tests.api.shapes import GROUP, GROUP_ID, INSTANT, REQUEST_ID
@@ -414,7 +414,7 @@ def test_what_dies_while_a_group_is_resolved_is_no_part_of_it(
 ) -> None:
     monkeypatch.setattr(engine_groups, "AT_ONCE", 2)
     group_id = a_group(quiet, 5)
-    store, bounds = quiet.service.engine.groups.store, []
+    store, bounds = quiet.service.engine.groups.store.groups, []
     look = store.unresolved
 
     async def watched(*args: Any, died_by: datetime, **more: Any) -> Sequence[DeadItem]:
@@ -431,7 +431,7 @@ def test_an_item_that_moved_on_meanwhile_is_looked_at_once_more(
     quiet: Partner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     group_id = a_group(quiet, 3)
-    store, calls = quiet.service.engine.groups.store, []
+    store, calls = quiet.service.engine.groups.store.groups, []
     close = store.close_items
 
     async def late(integration: int, items: Sequence[Closed], *rest: Any) -> int | None:
@@ -450,7 +450,7 @@ def test_what_was_cut_short_goes_on_when_it_is_asked_for_again(
 ) -> None:
     monkeypatch.setattr(engine_groups, "AT_ONCE", 2)
     group_id = a_group(quiet, 5)
-    store, calls = quiet.service.engine.groups.store, []
+    store, calls = quiet.service.engine.groups.store.groups, []
     close = store.close_items
 
     async def cut_short(*args: Any) -> int | None:

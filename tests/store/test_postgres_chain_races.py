@@ -10,7 +10,8 @@ from redrive.audit.record import EventType
 from redrive.domain.delivery import Item, Resolution
 from redrive.domain.failure_group import DeadItem
 from redrive.domain.ids import first_id_at
-from redrive.store.port import Closed, Store, StoreUnavailable
+from redrive.store.groups import Closed
+from redrive.store.port import Store, StoreUnavailable
 from tests.factories import EXHAUSTED, NOW
 from tests.postgres import Server
 from tests.store import under_test
@@ -26,7 +27,7 @@ async def close_as_a_group(store: Store, item: Item) -> bool:
     dead = DeadItem(
         item.delivery.id, item.status, item.cycle, item.attempt_count, "HTTP_503", "req-1", item.head
     )
-    count = await store.close_items(
+    count = await store.groups.close_items(
         item.delivery.integration, [Closed(dead, event)], Resolution(NOW, "ops", "why")
     )
     return bool(count)

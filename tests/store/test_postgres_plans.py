@@ -21,7 +21,8 @@ from redrive.domain.failure_group import Comment, GroupState
 from redrive.domain.ids import EventId, ItemId, recovery_id
 from redrive.domain.item import DEAD, Status, Step
 from redrive.domain.sharing import whole
-from redrive.store.port import Closed, EventFilter, QueueFilter, Result
+from redrive.store.groups import Closed
+from redrive.store.port import EventFilter, QueueFilter, Result
 from redrive.store.postgres import PostgresStore, copies, prepare, work
 from redrive.store.postgres.work import Place
 from redrive.store.rows import event_row
@@ -230,23 +231,23 @@ async def look_at_one(process: Process) -> None:
 
 
 async def judge(process: Process) -> None:
-    for group in (await process.store.groups(DOWN, None, limit=3, below=None)).rows:
+    for group in (await process.store.groups.page(DOWN, None, limit=3, below=None)).rows:
         muted = failure_group.muted(group, NOW + timedelta(days=10_000), at=NOW)
-        assert await process.store.judge(group, muted, an_event(), None)
+        assert await process.store.groups.judge(group, muted, an_event(), None)
 
 
 async def comment(process: Process) -> None:
-    for group in (await process.store.groups(DOWN, None, limit=1, below=None)).rows:
+    for group in (await process.store.groups.page(DOWN, None, limit=1, below=None)).rows:
         written = Comment(an_id(), DOWN, group.cause.number, "ops", "hm")
-        assert await process.store.comment(written, an_event(), None)
-    await process.store.comments(DOWN, A_GROUP, limit=50, below=None)
+        assert await process.store.groups.comment(written, an_event(), None)
+    await process.store.groups.comments(DOWN, A_GROUP, limit=50, below=None)
 
 
 async def close_items(process: Process, at_once: int = 10) -> None:
     far = NOW + timedelta(days=10_000)
-    items = await process.store.unresolved(DOWN, A_GROUP, died_by=far, after=0, limit=at_once)
+    items = await process.store.groups.unresolved(DOWN, A_GROUP, died_by=far, after=0, limit=at_once)
     given = [Closed(item, an_event(target_id=f"rec_{item.id}")) for item in items]
-    assert await process.store.close_items(DOWN, given, Resolution(NOW, "ops", "done")) == len(items)
+    assert await process.store.groups.close_items(DOWN, given, Resolution(NOW, "ops", "done")) == len(items)
 
 
 def list_items(**wanted: Any) -> Verb:
@@ -350,8 +351,8 @@ VERBS: Mapping[str, Verb] = {
     "token": lambda process: process.store.tokens.find(b"digest"),
     "changed integrations": lambda process: process.store.changed_integrations(),
     "one item": look_at_one,
-    "list groups": lambda process: process.store.groups(DOWN, GroupState.OPEN, limit=3, below=None),
-    "one group": lambda process: process.store.group(DOWN, A_GROUP),
+    "list groups": lambda process: process.store.groups.page(DOWN, GroupState.OPEN, limit=3, below=None),
+    "one group": lambda process: process.store.groups.group(DOWN, A_GROUP),
     "judge": judge,
     "comment": comment,
     "close items": close_items,
@@ -434,9 +435,9 @@ async def test_what_waits_in_a_group_is_found_by_the_index_of_what_waits(
 ) -> None:
     async with a_process(filled[size]) as process:
         for verb in (
-            process.store.group(DOWN, A_GROUP),
-            process.store.groups(DOWN, None, limit=3, below=None),
-            process.store.unresolved(DOWN, A_GROUP, died_by=NOW, after=0, limit=100),
+            process.store.groups.group(DOWN, A_GROUP),
+            process.store.groups.page(DOWN, None, limit=3, below=None),
+            process.store.groups.unresolved(DOWN, A_GROUP, died_by=NOW, after=0, limit=100),
         ):
             plans = await process.plans_of(verb)
 
@@ -446,7 +447,7 @@ async def test_what_waits_in_a_group_is_found_by_the_index_of_what_waits(
 @pytest.mark.parametrize("size", [size for size in SIZES if size])
 async def test_closing_items_reads_those_alone(filled: Mapping[int, str], size: int) -> None:
     async with a_process(filled[size]) as process:
-        await process.store.group(DOWN, A_GROUP)  # asyncpg asks for its types once
+        await process.store.groups.group(DOWN, A_GROUP)  # asyncpg asks for its types once
 
         plans = await process.plans_of(close_items(process, at_once=20))
 

@@ -478,7 +478,7 @@ async def test_who_records_a_failure_waits_for_nobody_who_records_the_same(proce
         hold.ends.set()
 
     assert [list(recorded), list(await recording)] == [[True], [True]]
-    [group] = (await aside.groups(number, None, limit=5, below=None)).rows
+    [group] = (await aside.groups.page(number, None, limit=5, below=None)).rows
     assert (group.failures, group.sample) == (3, second.claim.delivery.id)
 
 

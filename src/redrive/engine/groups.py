@@ -20,7 +20,8 @@ from redrive.engine.catalogue import Catalogue
 from redrive.engine.once import TURNS, Key, Render, Told, idempotent, kept, until_written
 from redrive.engine.paging import Paging
 from redrive.engine.tools import Tools
-from redrive.store.port import Closed, Page, Position
+from redrive.store.groups import Closed, Position
+from redrive.store.port import Page
 from redrive.telemetry.events import AuditWritten
 
 AT_ONCE = 500  # items that one transaction closes
@@ -68,7 +69,7 @@ class Groups:
         scope = f"groups {integration_id} {state}"
         below = None if cursor is None else _place(self.paging.position(cursor, scope, 16))
         integration = await self.catalogue.current(call, integration_id)
-        page = await self.store.groups(integration.number, state, limit=limit, below=below)
+        page = await self.store.groups.page(integration.number, state, limit=limit, below=below)
         after = None if page.next_below is None else self.paging.cursor(_bytes(page.next_below), scope)
         return GroupsListed(list(page.rows), after)
 
@@ -80,7 +81,9 @@ class Groups:
         scope = f"comments {integration_id} {group_id}"
         below = None if cursor is None else int.from_bytes(self.paging.position(cursor, scope, 8), "big")
         integration, group = await self._group(call, integration_id, group_id)
-        page = await self.store.comments(integration.number, group.cause.number, limit=limit, below=below)
+        page = await self.store.groups.comments(
+            integration.number, group.cause.number, limit=limit, below=below
+        )
         after = page.next_below
         next_cursor = None if after is None else self.paging.cursor(after.to_bytes(8, "big"), scope)
         return GroupSeen(group, page, next_cursor)
@@ -174,7 +177,7 @@ class Groups:
                 call, integration, EventType.GROUP_COMMENTED, group, group, metadata={"text": text}, now=now
             )
             told = render(comment)
-            if not await self.store.comment(comment, event, kept(key, told, now)):
+            if not await self.store.groups.comment(comment, event, kept(key, told, now)):
                 return None
             self._announce(event, call, integration)
             return told
@@ -219,7 +222,7 @@ class Groups:
                 now=self.clock.now(),
             )
             told = render(Settled(after, closed))
-            if not await self.store.judge(group, after, event, kept(key, told, at)):
+            if not await self.store.groups.judge(group, after, event, kept(key, told, at)):
                 return None
             self._announce(event, call, integration)
             return told
@@ -244,7 +247,7 @@ class Groups:
         """How many items waited in it, and how many of them were closed."""
         after = seen = closed = 0
         while True:
-            items = await self.store.unresolved(
+            items = await self.store.groups.unresolved(
                 integration.number,
                 group.cause.number,
                 died_by=resolution.resolved_at,
@@ -268,7 +271,7 @@ class Groups:
         for _ in range(TURNS):
             events = [self._item_event(call, integration, group, item, resolution) for item in items]
             given = list(map(Closed, items, events))
-            count = await self.store.close_items(integration.number, given, resolution)
+            count = await self.store.groups.close_items(integration.number, given, resolution)
             if count is not None:
                 for _ in range(count):
                     self.announce(AuditWritten(EventType.RESOLVED.value))
@@ -280,7 +283,7 @@ class Groups:
     ) -> tuple[Integration, FailureGroup]:
         integration = await self.catalogue.current(call, integration_id)
         number = parse_group_id(group_id)
-        found = None if number is None else await self.store.group(integration.number, number)
+        found = None if number is None else await self.store.groups.group(integration.number, number)
         if found is None:
             raise GroupNotFound(f"{integration_id} has no group {group_id!r}")
         return integration, found
@@ -304,7 +307,7 @@ class Groups:
             metadata = {} if reason is None else {"reason": reason}
             event = self._event(call, integration, kind, before, after, metadata=metadata, now=now)
             told = render(after)
-            if not await self.store.judge(before, after, event, kept(key, told, now)):
+            if not await self.store.groups.judge(before, after, event, kept(key, told, now)):
                 return None
             self._announce(event, call, integration)
             return told

@@ -29,7 +29,8 @@ from redrive.domain.item import Status
 from redrive.domain.outcome import Answer, Failed, Outcome, Reach, Risk, Succeeded
 from redrive.domain.traffic import FLOWING, Traffic
 from redrive.store.chains import Part, Stood
-from redrive.store.port import Position, StoreInconsistent
+from redrive.store.groups import Position
+from redrive.store.port import StoreInconsistent
 from redrive.store.tokens import Token
 
 Row = tuple[Any, ...]

@@ -38,9 +38,9 @@ async def test_what_waits_in_a_muted_group_does_not_count_while_it_is_muted(
     store: StoreUnderTest, owner: int, number: int
 ) -> None:
     await a_dead_item(store, owner, number)
-    [group] = (await store.groups(number, None, limit=10, below=None)).rows
+    [group] = (await store.groups.page(number, None, limit=10, below=None)).rows
     muted = failure_group.muted(group, NOW + SOON, at=NOW)
-    await store.judge(group, muted, an_event(EventType.GROUP_MUTED), None)
+    await store.groups.judge(group, muted, an_event(EventType.GROUP_MUTED), None)
 
     while_muted = await store.count_dead(NOW, most=10)
     store.clock.move(SOON.total_seconds())

@@ -15,7 +15,8 @@ from redrive.domain.ids import ItemId
 from redrive.domain.item import Status
 from redrive.domain.outcome import Risk
 from redrive.store import rows
-from redrive.store.port import AlreadyAnswered, Closed, EventFilter, QueueFilter
+from redrive.store.groups import Closed
+from redrive.store.port import AlreadyAnswered, EventFilter, QueueFilter
 from redrive.store.postgres import groups as postgres_groups
 from redrive.store.sqlite import groups as sqlite_groups
 from tests.factories import (
@@ -61,19 +62,19 @@ async def fails(
 
 
 async def group_of(store: StoreUnderTest, number: int, cause: Cause = DOWN) -> FailureGroup:
-    found = await store.group(number, cause.number)
+    found = await store.groups.group(number, cause.number)
     assert found is not None
     return found
 
 
 async def acknowledge(store: StoreUnderTest, group: FailureGroup, event: AuditEvent | None = None) -> bool:
     after = failure_group.acknowledged(group, at=NOW, by="ops")
-    return await store.judge(group, after, event or an_event(ACKNOWLEDGED), None)
+    return await store.groups.judge(group, after, event or an_event(ACKNOWLEDGED), None)
 
 
 async def closing(store: StoreUnderTest, number: int, cause: Cause = DOWN, limit: int = 100) -> list[Closed]:
     """What a call that closes the group's items has to write."""
-    items = await store.unresolved(number, cause.number, died_by=NOW, after=0, limit=limit)
+    items = await store.groups.unresolved(number, cause.number, died_by=NOW, after=0, limit=limit)
     return [Closed(item, an_event(EventType.RESOLVED, target_id=f"rec_{item.id}")) for item in items]
 
 
@@ -117,7 +118,7 @@ async def test_what_nothing_is_known_of_is_in_no_group(store: StoreUnderTest, nu
 
     assert item is not None
     assert item.group is None
-    assert (await store.groups(number, None, limit=10, below=None)).rows == []
+    assert (await store.groups.page(number, None, limit=10, below=None)).rows == []
 
 
 async def test_a_duplicate_counts_nothing(store: StoreUnderTest, number: int) -> None:
@@ -131,8 +132,8 @@ async def test_a_group_is_of_one_integration(store: StoreUnderTest, number: int)
     other = await add_integration(store, "other")
     await fails(store, number)
 
-    assert await store.group(other, DOWN.number) is None
-    assert (await store.groups(other, None, limit=10, below=None)).rows == []
+    assert await store.groups.group(other, DOWN.number) is None
+    assert (await store.groups.page(other, None, limit=10, below=None)).rows == []
 
 
 async def test_items_are_counted_while_they_wait(store: StoreUnderTest, number: int) -> None:
@@ -159,7 +160,7 @@ async def test_a_count_that_is_cut_says_so(
         group = await group_of(store, number)
 
         assert (group.items, group.items_is_exact) == expected
-        assert (await store.groups(number, None, limit=1, below=None)).rows == [group]
+        assert (await store.groups.page(number, None, limit=1, below=None)).rows == [group]
 
 
 async def test_what_fails_here_is_in_the_group_of_its_cause_attempt_by_attempt(
@@ -213,7 +214,7 @@ async def test_groups_are_listed_by_when_they_failed_last(store: StoreUnderTest,
     for cause in (DOWN, GONE, LATE, DOWN):
         await fails(store, number, cause)
 
-    page = await store.groups(number, None, limit=10, below=None)
+    page = await store.groups.page(number, None, limit=10, below=None)
 
     assert [group.cause for group in page.rows] == [DOWN, LATE, GONE]
     assert page.next_below is None
@@ -227,14 +228,14 @@ async def test_pages_of_groups_have_no_gap_and_no_repetition(
         delivery = a_delivery(number, id=an_id(NOW + n // 2 * SECOND))
         given = replace(delivery, id=ItemId(delivery.id + n))
         await store.hand_over(an_import(given, cause=a_cause(f"cause {n}")), None)
-    whole = (await store.groups(number, None, limit=100, below=None)).rows
+    whole = (await store.groups.page(number, None, limit=100, below=None)).rows
 
     found: list[FailureGroup] = []
-    page = await store.groups(number, None, limit=limit, below=None)
+    page = await store.groups.page(number, None, limit=limit, below=None)
     while page.next_below is not None:
         assert len(page.rows) == limit
         found += page.rows
-        page = await store.groups(number, None, limit=limit, below=page.next_below)
+        page = await store.groups.page(number, None, limit=limit, below=page.next_below)
     found += page.rows
 
     assert len(found) == 6
@@ -249,7 +250,7 @@ async def test_a_filter_goes_by_the_state_as_it_is_now(store: StoreUnderTest, nu
     await settle(store, await group_of(store, number, LATE))
 
     async def listed(state: GroupState | None) -> list[Cause]:
-        page = await store.groups(number, state, limit=10, below=None)
+        page = await store.groups.page(number, state, limit=10, below=None)
         assert all(group.state is state for group in page.rows) or state is None
         return [group.cause for group in page.rows]
 
@@ -272,7 +273,7 @@ async def test_what_was_said_of_a_group_is_kept_with_its_event(store: StoreUnder
     after = failure_group.acknowledged(before, at=NOW, by="ops")
     after = failure_group.muted(after, NOW + SECOND, at=NOW)
 
-    done = await store.judge(before, after, event, a_once())
+    done = await store.groups.judge(before, after, event, a_once())
 
     assert done
     assert await group_of(store, number) == after
@@ -289,7 +290,7 @@ async def test_of_two_that_judge_at_once_one_is_late_and_changes_nothing(
     await acknowledge(store, before)
     late = an_event(EventType.GROUP_MUTED)
 
-    done = await store.judge(before, muted, late, a_once())
+    done = await store.groups.judge(before, muted, late, a_once())
 
     assert not done
     assert (await group_of(store, number)).judgement.muted_until is None
@@ -312,10 +313,10 @@ async def test_a_call_that_was_answered_before_changes_nothing(store: StoreUnder
     await fails(store, number)
     before = await group_of(store, number)
     muted = failure_group.muted(before, NOW + SECOND, at=NOW)
-    await store.judge(before, muted, an_event(EventType.GROUP_MUTED), a_once())
+    await store.groups.judge(before, muted, an_event(EventType.GROUP_MUTED), a_once())
 
     with pytest.raises(AlreadyAnswered):
-        await store.judge(muted, before, an_event(EventType.GROUP_MUTED), a_once())
+        await store.groups.judge(muted, before, an_event(EventType.GROUP_MUTED), a_once())
 
     assert await group_of(store, number) == muted
     assert len(await events_of(store, EventFilter(event_type=EventType.GROUP_MUTED))) == 1
@@ -337,21 +338,21 @@ async def test_comments_stay_as_they_were_written_newest_first(store: StoreUnder
     await fails(store, number)
     made = [Comment(an_id(), number, DOWN.number, "ops", f"note {n}\nand more") for n in range(5)]
     for each in made:
-        assert await store.comment(each, an_event(EventType.GROUP_COMMENTED), None)
+        assert await store.groups.comment(each, an_event(EventType.GROUP_COMMENTED), None)
 
-    first = await store.comments(number, DOWN.number, limit=3, below=None)
-    rest = await store.comments(number, DOWN.number, limit=3, below=first.next_below)
+    first = await store.groups.comments(number, DOWN.number, limit=3, below=None)
+    rest = await store.groups.comments(number, DOWN.number, limit=3, below=first.next_below)
 
     assert [*first.rows, *rest.rows] == made[::-1]
     assert rest.next_below is None
     assert len(await events_of(store, EventFilter(event_type=EventType.GROUP_COMMENTED))) == 5
-    assert (await store.comments(number, GONE.number, limit=3, below=None)).rows == []
+    assert (await store.groups.comments(number, GONE.number, limit=3, below=None)).rows == []
 
 
 async def test_what_is_no_group_takes_no_comment(store: StoreUnderTest, number: int) -> None:
     comment = Comment(an_id(), number, GONE.number, "ops", "hm")
 
-    done = await store.comment(comment, an_event(EventType.GROUP_COMMENTED), a_once())
+    done = await store.groups.comment(comment, an_event(EventType.GROUP_COMMENTED), a_once())
 
     assert not done
     assert await events_of(store, EventFilter(event_type=EventType.GROUP_COMMENTED)) == []
@@ -366,7 +367,7 @@ async def test_items_of_a_group_are_closed_each_with_its_event(store: StoreUnder
     other = await fails(store, number, GONE)
     given = await closing(store, number)
 
-    count = await store.close_items(number, given, RESOLUTION)
+    count = await store.groups.close_items(number, given, RESOLUTION)
 
     assert count == 3
     assert [one.item.id for one in given] == [delivery.id for delivery in dead]
@@ -392,7 +393,7 @@ async def test_an_item_that_moved_on_is_left_alone_and_leaves_no_event(
     first = Resolution(NOW, "another", "first")
     await store.resolve(item, first, an_event(), None)
 
-    count = await store.close_items(number, given, RESOLUTION)
+    count = await store.groups.close_items(number, given, RESOLUTION)
 
     assert count == 1
     assert await resolution_of(store, number, moved.id) is None
@@ -405,14 +406,14 @@ async def test_an_item_that_moved_on_is_left_alone_and_leaves_no_event(
 async def test_what_is_closed_twice_is_closed_once(store: StoreUnderTest, number: int) -> None:
     await fails(store, number)
     given = await closing(store, number)
-    await store.close_items(number, given, RESOLUTION)
+    await store.groups.close_items(number, given, RESOLUTION)
     again = [Closed(one.item, an_event(EventType.RESOLVED)) for one in given]
 
-    assert await store.close_items(number, again, RESOLUTION) == 0
+    assert await store.groups.close_items(number, again, RESOLUTION) == 0
 
     assert len(await events_of(store, EventFilter(event_type=EventType.RESOLVED))) == 1
     assert await closing(store, number) == []
-    assert await store.close_items(number, [], RESOLUTION) == 0
+    assert await store.groups.close_items(number, [], RESOLUTION) == 0
 
 
 async def test_items_to_close_come_by_id_and_died_by_then(store: StoreUnderTest, number: int) -> None:
@@ -421,7 +422,7 @@ async def test_items_to_close_come_by_id_and_died_by_then(store: StoreUnderTest,
     await store.hand_over(an_import(late, cause=DOWN), None)
 
     async def ids(after: int, limit: int) -> list[ItemId]:
-        found = await store.unresolved(number, DOWN.number, died_by=NOW, after=after, limit=limit)
+        found = await store.groups.unresolved(number, DOWN.number, died_by=NOW, after=after, limit=limit)
         return [item.id for item in found]
 
     assert await ids(0, 10) == [delivery.id for delivery in dead]
@@ -452,7 +453,7 @@ async def test_an_item_that_died_again_in_its_next_cycle_is_left_alone(
     [claim] = await claim_all(store, owner, number)
     await store.record(owner, [a_result(claim, EXHAUSTED, OUTAGE)])
 
-    assert await store.close_items(number, given, RESOLUTION) == 0
+    assert await store.groups.close_items(number, given, RESOLUTION) == 0
 
     assert await resolution_of(store, number, delivery.id) is None
 
@@ -493,29 +494,29 @@ async def test_a_group_that_nothing_waits_in_is_forgotten_with_its_comments(
     await store.enter()
     for cause in (DOWN, GONE):
         await fails(store, number, cause)
-        await store.comment(
+        await store.groups.comment(
             Comment(an_id(), number, cause.number, "ops", "hm"), an_event(EventType.GROUP_COMMENTED), None
         )
     await settle(store, await group_of(store, number, GONE))
-    await store.close_items(number, await closing(store, number, GONE), RESOLUTION)
+    await store.groups.close_items(number, await closing(store, number, GONE), RESOLUTION)
     far = NOW + timedelta(days=30)
 
     await store.forget_deliveries(far, resolved_before=far)
 
-    assert await store.group(number, GONE.number) is None
-    assert (await store.comments(number, GONE.number, limit=9, below=None)).rows == []
+    assert await store.groups.group(number, GONE.number) is None
+    assert (await store.groups.comments(number, GONE.number, limit=9, below=None)).rows == []
     assert (await group_of(store, number)).items == 1
-    assert len((await store.comments(number, DOWN.number, limit=9, below=None)).rows) == 1
+    assert len((await store.groups.comments(number, DOWN.number, limit=9, below=None)).rows) == 1
 
 
 async def test_a_group_that_failed_since_is_kept(store: StoreUnderTest, number: int) -> None:
     await store.enter()
     delivery = await fails(store, number)
-    await store.close_items(number, await closing(store, number), RESOLUTION)
+    await store.groups.close_items(number, await closing(store, number), RESOLUTION)
 
     await store.forget_deliveries(delivery.created_at, resolved_before=delivery.created_at)
 
-    assert await store.group(number, DOWN.number) is not None
+    assert await store.groups.group(number, DOWN.number) is not None
 
 
 @pytest.mark.parametrize("others", [0, 1])
@@ -541,12 +542,12 @@ async def test_what_a_group_says_is_erased_with_the_one_item_it_was_of(
 async def unresolved(
     store: StoreUnderTest, number: int, died_by: datetime = NOW, cause: Cause = DOWN
 ) -> Sequence[DeadItem]:
-    return await store.unresolved(number, cause.number, died_by=died_by, after=0, limit=100)
+    return await store.groups.unresolved(number, cause.number, died_by=died_by, after=0, limit=100)
 
 
 async def settle(store: StoreUnderTest, group: FailureGroup) -> None:
     after = failure_group.resolved(group, at=NOW, by="ops")
-    assert await store.judge(group, after, an_event(EventType.GROUP_RESOLVED), None)
+    assert await store.groups.judge(group, after, an_event(EventType.GROUP_RESOLVED), None)
 
 
 async def resolution_of(store: StoreUnderTest, number: int, item_id: ItemId) -> Resolution | None:

@@ -54,7 +54,7 @@ async def test_failures_of_one_cause_are_counted_once_each(
     await store.record(owner, results)
     await store.record(owner, results)  # told again: nothing stands any more
 
-    page = await store.groups(number, None, limit=5, below=None)
+    page = await store.groups.page(number, None, limit=5, below=None)
     found = {group.cause.number: group for group in page.rows}
     refused, out = (cause_of(an_integration(), outcome).number for outcome in (REFUSAL, OUTAGE))
     assert {name: group.failures for name, group in found.items()} == {refused: 1, out: 2}
@@ -74,7 +74,7 @@ async def test_a_group_knows_when_it_was_seen_first_and_last(
         at = NOW + timedelta(seconds=seconds)
         await store.record(owner, [a_result(claim, EXHAUSTED, OUTAGE, finished_at=at)])
 
-    [group] = (await store.groups(number, None, limit=5, below=None)).rows
+    [group] = (await store.groups.page(number, None, limit=5, below=None)).rows
     first, last = group.first_seen_at - NOW, group.last_seen_at - NOW
     assert (first.total_seconds(), last.total_seconds(), group.failures) == (5, 9, 3)
 

@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 from redrive.audit.record import AuditEvent
-from redrive.domain.ids import IdSequence, ItemId, JobId, first_id_at, recovery_id
+from redrive.domain.ids import ItemId, JobId, first_id_at, recovery_id
 from redrive.domain.replay import OVER, ItemState, Job, Order, Progress, Wanted
 from redrive.domain.replay_pace import Figures
 from redrive.domain.replay_plan import Candidate, Frozen, Skip
@@ -14,6 +14,7 @@ from redrive.store.port import Once
 from redrive.store.postgres import operate, work
 from redrive.store.postgres.connection import Connection, Database, Verb
 from redrive.store.postgres.cursors import Cursors
+from redrive.store.postgres.guarded import Guarded
 from redrive.store.postgres.work import SQL as QUERIES
 from redrive.store.replay_rows import (
     job_columns,
@@ -25,7 +26,6 @@ from redrive.store.replay_rows import (
     to_waiting,
 )
 from redrive.store.replays import Batch, ItemRow, Waiting
-from redrive.store.results import OutOfOrder
 from redrive.store.rows import event_row, to_ms
 
 SQL: Final = load_queries("redrive.store.postgres", "replays.sql")
@@ -49,10 +49,10 @@ _BY_KEY: Final = {  # the narrowest first: along which index, from above $4
 class PostgresReplays:
     """The verbs of `store.replays`. *cursors*: of the present incarnation."""
 
-    def __init__(self, database: Database, cursors: Callable[[], Cursors], ids: IdSequence) -> None:
+    def __init__(self, database: Database, cursors: Callable[[], Cursors], guarded: Guarded) -> None:
         self._database = database
         self._cursors = cursors
-        self._ids = ids
+        self._guarded = guarded
 
     async def candidates(
         self, integration: int, wanted: Wanted, *, as_of: datetime, after: int, limit: int
@@ -113,11 +113,7 @@ class PostgresReplays:
                     await connection.execute(SQL["forget_duty"], _duty(job))
                 return True
 
-        try:
-            return await self._database.write(change, self._if_changed(job, events))
-        except OutOfOrder as error:
-            self._ids.follow(error.last_event)
-            return False
+        return bool(await self._guarded.in_order(change, self._if_changed(job, events)))
 
     async def job(self, integration: int, job: JobId) -> Job | None:
         """One job."""

@@ -13,7 +13,6 @@ from redrive.clock import Clock, FollowedClock
 from redrive.config import without_secrets
 from redrive.domain.delivery import Attempt, Claim, Erasure, Item, Resolution
 from redrive.domain.draining import Arrivals
-from redrive.domain.failure_group import Comment, DeadItem, FailureGroup, GroupState
 from redrive.domain.health import Tallies
 from redrive.domain.ids import EventId, IdSequence, ItemId, first_id_at
 from redrive.domain.integration import MAX_TIMEOUT_SECONDS, Integration
@@ -21,20 +20,18 @@ from redrive.domain.item import RetryAt
 from redrive.domain.sharing import Lane
 from redrive.domain.traffic import Standing, Traffic
 from redrive.store.chains import Chains
+from redrive.store.groups import Groups
 from redrive.store.port import (
     Accepted,
     Backlog,
     Balance,
     Claimed,
-    Closed,
     Edit,
     EventFilter,
-    GroupPage,
     Import,
     Intake,
     Once,
     Page,
-    Position,
     QueueFilter,
     Replay,
     Result,
@@ -48,10 +45,11 @@ from redrive.store.postgres.connection import (
     Database,
     PooledDatabase,
     Unsettled,
-    Verb,
 )
 from redrive.store.postgres.cursors import Cursors
 from redrive.store.postgres.duties import Duties
+from redrive.store.postgres.groups import PostgresGroups
+from redrive.store.postgres.guarded import Guarded, if_written
 from redrive.store.postgres.hints import Hints
 from redrive.store.postgres.lanes import Lanes, columns
 from redrive.store.postgres.migrate import add_partitions, migrate, set_up_if_empty
@@ -96,7 +94,9 @@ class PostgresStore:
         self._cursors = Cursors()
         self._untold = Untold(database)
         self._duties = Duties(database)
-        self.replays: Replays = PostgresReplays(database, lambda: self._cursors, self.ids)
+        self._guarded = Guarded(database, self.ids)
+        self.replays: Replays = PostgresReplays(database, lambda: self._cursors, self._guarded)
+        self.groups: Groups = PostgresGroups(database, self._guarded)
         self.chains: Chains = PostgresChains(database)
         self.tokens: Tokens = PostgresTokens(database)
         self._unsettled: set[Numbers] = set()  # results that may be recorded: nobody could learn it
@@ -270,7 +270,7 @@ class PostgresStore:
                     await operate.remember(connection, once)
                 return verdict
 
-        return await self._database.write(hand_over, _if_written([item.event], Accepted(claimed=False)))
+        return await self._database.write(hand_over, if_written([item.event], Accepted(claimed=False)))
 
     # work
 
@@ -412,18 +412,18 @@ class PostgresStore:
                     await work.write_last_events(connection, events)
                 return changed
 
-        return await self._guarded(update, events, once)
+        return await self._guarded.write(update, events, once)
 
     async def replay(self, replay: Replay, once: Once | None) -> bool:
         """Open an item's next cycle."""
-        replayed = await self._guarded(lambda c: _replay(c, replay), [replay.event], once)
+        replayed = await self._guarded.write(lambda c: _replay(c, replay), [replay.event], once)
         if replayed:
             self._cursors.put_back(replay.integration, to_ms(replay.opened_at))
         return replayed
 
     async def resolve(self, item: Item, resolution: Resolution, event: AuditEvent, once: Once | None) -> bool:
         """Close an item for good."""
-        return await self._guarded(lambda c: operate.resolve(c, item, resolution, event), [event], once)
+        return await self._guarded.write(lambda c: operate.resolve(c, item, resolution, event), [event], once)
 
     async def edit(self, edit: Edit, once: Once | None) -> bool:
         """Store a corrected copy."""
@@ -432,7 +432,7 @@ class PostgresStore:
             async with connection.transaction():
                 return await copies.edit(connection, edit)
 
-        edited = await self._guarded(change, edit.events, once)
+        edited = await self._guarded.write(change, edit.events, once)
         if edited:
             self._cursors.put_back(edit.copy.integration, to_ms(edit.copy.created_at))
         return edited
@@ -444,7 +444,7 @@ class PostgresStore:
             async with connection.transaction():
                 return await operate.erase(connection, item, erasure, event)
 
-        return await self._guarded(erase, [event], once)
+        return await self._guarded.write(erase, [event], once)
 
     async def recall(self, scope: bytes) -> Once | None:
         """The stored reply to an idempotent call."""
@@ -457,7 +457,7 @@ class PostgresStore:
             await work.write_events(connection, events)
             return True
 
-        await self._database.write(note, _if_written(events, True))
+        await self._database.write(note, if_written(events, True))
 
     # containment
 
@@ -485,7 +485,7 @@ class PostgresStore:
                 await work.write_last_events(connection, events)
                 return True
 
-        return steered[-1] if await self._guarded(steer, events, once) else None
+        return steered[-1] if await self._guarded.write(steer, events, once) else None
 
     async def follow(self, owner: int, version: int) -> None:
         """Confirm a version of the catalogue."""
@@ -627,53 +627,6 @@ class PostgresStore:
         [(due, oldest)] = await self._database.ask(SQL["backlog"])
         return Backlog(due, read.instant(oldest))
 
-    # failure groups
-
-    async def groups(
-        self, integration: int, state: GroupState | None, *, limit: int, below: Position | None
-    ) -> GroupPage:
-        """A page of groups."""
-        return await self._database.run(lambda c: groups.groups(c, integration, state, limit, below))
-
-    async def group(self, integration: int, number: int) -> FailureGroup | None:
-        """One group."""
-        return await self._database.run(lambda c: groups.group(c, integration, number))
-
-    async def comments(self, integration: int, group: int, *, limit: int, below: int | None) -> Page[Comment]:
-        """A page of comments."""
-        return await self._database.run(lambda c: groups.comments(c, integration, group, limit, below))
-
-    async def judge(
-        self, before: FailureGroup, after: FailureGroup, event: AuditEvent, once: Once | None
-    ) -> bool:
-        """Replace what people said of a group."""
-        return await self._guarded(lambda c: groups.judge(c, before, after, event), [event], once)
-
-    async def comment(self, comment: Comment, event: AuditEvent, once: Once | None) -> bool:
-        """Add a comment."""
-        return await self._guarded(lambda c: groups.comment(c, comment, event), [event], once)
-
-    async def unresolved(
-        self, integration: int, group: int, *, died_by: datetime, after: int, limit: int
-    ) -> Sequence[DeadItem]:
-        """Items that wait in a group."""
-        return await self._database.run(
-            lambda c: groups.unresolved(c, integration, group, died_by=died_by, after=after, limit=limit)
-        )
-
-    async def close_items(
-        self, integration: int, items: Sequence[Closed], resolution: Resolution
-    ) -> int | None:
-        """Close items of a group."""
-        try:
-            return await self._database.write(
-                lambda c: groups.close_items(c, integration, items, resolution),
-                lambda c: groups.closed_items(c, items),
-            )
-        except OutOfOrder as error:
-            self.ids.follow(error.last_event)
-            return None
-
     # duties
 
     async def prune(self, before: datetime) -> int:
@@ -734,30 +687,6 @@ class PostgresStore:
             self._followed.follow(from_ms(rows[0][0]), before, self.clock.elapsed())
         return bool(rows)
 
-    async def _guarded(
-        self, change: Verb[bool], events: Sequence[AuditEvent], once: Once | None = None
-    ) -> bool:
-        """A change that writes its events, and its stored reply: all of it or, when the guard fails, nothing.
-
-        It fails as well when these events would stand before one that was written before them, whose id a
-        process with a clock a little ahead of ours made. The caller decides anew, with ids that come after.
-        """
-
-        async def with_reply(connection: Connection) -> bool:
-            async with connection.transaction():
-                changed = await change(connection)
-                if changed:
-                    await operate.remember(connection, once)
-                return changed
-
-        try:
-            return await self._database.write(
-                change if once is None else with_reply, _if_written(events, True)
-            )
-        except OutOfOrder as error:
-            self.ids.follow(error.last_event)
-            return False
-
 
 async def prepare(url: str, clock: Clock, *, is_pooled: bool = False) -> list[str]:
     """Bring the schema up to this version; what was applied."""
@@ -778,16 +707,6 @@ async def _replay(connection: Connection, replay: Replay) -> bool:
         return await operate.replay(connection, replay)
     async with connection.transaction():
         return await copies.replay(connection, replay, replay.edit_of)
-
-
-def _if_written(events: Sequence[AuditEvent], result: Done) -> Verb[Done | None]:
-    """A look-up: *result* when these events are there, which were written in the same transaction."""
-
-    async def look_up(connection: Connection) -> Done | None:
-        is_there = events and await connection.fetch(SQL["has_event"], events[0].id)
-        return result if is_there else None
-
-    return look_up
 
 
 def _process(pid: int) -> str:

@@ -1,14 +1,16 @@
-"""Groups of failures: questions, and what people say of them, inside a transaction."""
+"""Groups of failures in the file."""
 
 from collections.abc import Sequence
 from datetime import datetime
 
 import apsw
 
+from redrive.audit.record import AuditEvent
 from redrive.domain.delivery import Resolution
 from redrive.domain.failure_group import COUNTED_AT_MOST, Comment, DeadItem, FailureGroup, GroupState
 from redrive.domain.ids import first_id_at, recovery_id
-from redrive.store.port import Closed, GroupPage, Import, Page, Position
+from redrive.store.groups import Closed, GroupPage, Position
+from redrive.store.port import Import, Once, Page
 from redrive.store.rows import (
     MILLISECOND,
     cause_row,
@@ -19,91 +21,92 @@ from redrive.store.rows import (
     to_group,
     to_ms,
 )
-from redrive.store.sqlite.connection import ask
+from redrive.store.sqlite.connection import Do, ask
+from redrive.store.sqlite.guarded import guarded
 from redrive.store.sqlite.work import SQL, follows, head, write_events
 
 TOP = (1 << 63) - 1
 
 
-def groups(
-    connection: apsw.Connection,
-    integration: int,
-    state: GroupState | None,
-    limit: int,
-    below: Position | None,
-) -> GroupPage:
-    """A page of them, the last seen first."""
-    below_ms, number = below or (TOP, TOP)
-    rows = ask(
-        connection,
-        SQL["groups"],
-        {
+class SqliteGroups:
+    """The verbs of `store.groups`; *read* and *write* run what they are given on a connection."""
+
+    def __init__(self, read: Do, write: Do) -> None:
+        self._read = read
+        self._write = write
+
+    async def page(
+        self, integration: int, state: GroupState | None, *, limit: int, below: Position | None
+    ) -> GroupPage:
+        """A page of groups."""
+        below_ms, number = below or (TOP, TOP)
+        values = {
             "integration": integration,
             "state": state,
             "below_ms": below_ms,
             "below": number,
             "most": COUNTED_AT_MOST + 1,
             "limit": limit + 1,
-        },
-    )
-    found = [to_group(row) for row in rows[:limit]]
-    return GroupPage(found, position_of(found[-1]) if len(rows) > limit else None)
+        }
+        rows = await self._read(lambda c: ask(c, SQL["groups"], values))
+        found = [to_group(row) for row in rows[:limit]]
+        return GroupPage(found, position_of(found[-1]) if len(rows) > limit else None)
 
+    async def group(self, integration: int, number: int) -> FailureGroup | None:
+        """One group."""
+        values = {"integration": integration, "number": number, "most": COUNTED_AT_MOST + 1}
+        rows = await self._read(lambda c: ask(c, SQL["group"], values))
+        return to_group(rows[0]) if rows else None
 
-def group(connection: apsw.Connection, integration: int, number: int) -> FailureGroup | None:
-    """One of them."""
-    values = {"integration": integration, "number": number, "most": COUNTED_AT_MOST + 1}
-    rows = ask(connection, SQL["group"], values)
-    return to_group(rows[0]) if rows else None
+    async def comments(self, integration: int, group: int, *, limit: int, below: int | None) -> Page[Comment]:
+        """A page of comments."""
+        values = (integration, group, below or TOP, limit + 1)
+        rows = await self._read(lambda c: ask(c, SQL["comments"], values))
+        found = [to_comment(row) for row in rows[:limit]]
+        return Page(found, found[-1].id if len(rows) > limit else None)
 
+    async def judge(
+        self, before: FailureGroup, after: FailureGroup, event: AuditEvent, once: Once | None
+    ) -> bool:
+        """Replace what people said of a group."""
+        named = (before.integration, before.cause.number)
+        values = (*judgement_row(after.judgement), *named, *judgement_row(before.judgement))
+        return await self._write(guarded(lambda c: bool(ask(c, SQL["judge"], values)), [event], once))
 
-def comments(
-    connection: apsw.Connection, integration: int, number: int, limit: int, below: int | None
-) -> Page[Comment]:
-    """What was written about one, newest first."""
-    rows = ask(connection, SQL["comments"], (integration, number, below or TOP, limit + 1))
-    found = [to_comment(row) for row in rows[:limit]]
-    return Page(found, found[-1].id if len(rows) > limit else None)
+    async def comment(self, comment: Comment, event: AuditEvent, once: Once | None) -> bool:
+        """Add a comment."""
+        values = (comment.id, comment.written_by, comment.text, comment.integration, comment.group)
+        return await self._write(guarded(lambda c: bool(ask(c, SQL["add_comment"], values)), [event], once))
 
+    async def unresolved(
+        self, integration: int, group: int, *, died_by: datetime, after: int, limit: int
+    ) -> Sequence[DeadItem]:
+        """Items that wait in a group. What died by then was accepted before."""
+        before = first_id_at(died_by + MILLISECOND)
+        values = (integration, group, after, before, to_ms(died_by), limit)
 
-def judge(connection: apsw.Connection, before: FailureGroup, after: FailureGroup) -> bool:
-    """Replace what people said of it, if nobody else did since it was read."""
-    named = (before.integration, before.cause.number)
-    values = (*judgement_row(after.judgement), *named, *judgement_row(before.judgement))
-    return bool(ask(connection, SQL["judge"], values))
+        def look(connection: apsw.Connection) -> list[DeadItem]:
+            rows = ask(connection, SQL["unresolved"], values)
+            return [to_dead_item(row, head(connection, recovery_id(row[0]))) for row in rows]
 
+        return await self._read(look)
 
-def comment(connection: apsw.Connection, given: Comment) -> bool:
-    """Write it down, if the group is there."""
-    values = (given.id, given.written_by, given.text, given.integration, given.group)
-    return bool(ask(connection, SQL["add_comment"], values))
+    async def close_items(
+        self, integration: int, items: Sequence[Closed], resolution: Resolution
+    ) -> int | None:
+        """Close items of a group."""
+        what = (to_ms(resolution.resolved_at), resolution.resolved_by, resolution.reason)
 
+        def close(connection: apsw.Connection) -> int:
+            closed = []
+            for one in items:
+                values = (*what, one.item.id, integration, one.item.status, one.item.cycle)
+                if follows(connection, one.event) and ask(connection, SQL["resolve"], values):
+                    closed.append(one.event)
+            write_events(connection, closed)
+            return len(closed)
 
-def unresolved(
-    connection: apsw.Connection, integration: int, number: int, *, died_by: datetime, after: int, limit: int
-) -> list[DeadItem]:
-    """Items that wait in it, by id. What died by then was accepted before."""
-    before = first_id_at(died_by + MILLISECOND)
-    values = (integration, number, after, before, to_ms(died_by), limit)
-    rows = ask(connection, SQL["unresolved"], values)
-    return [to_dead_item(row, head(connection, recovery_id(row[0]))) for row in rows]
-
-
-def close_items(
-    connection: apsw.Connection, integration: int, items: Sequence[Closed], resolution: Resolution
-) -> int:
-    """Resolve those that are still as they were read."""
-    what = (to_ms(resolution.resolved_at), resolution.resolved_by, resolution.reason)
-    closed = [
-        one
-        for one in items
-        if follows(connection, one.event)
-        and ask(
-            connection, SQL["resolve"], (*what, one.item.id, integration, one.item.status, one.item.cycle)
-        )
-    ]
-    write_events(connection, [one.event for one in closed])
-    return len(closed)
+        return await self._write(close)
 
 
 def count(connection: apsw.Connection, item: Import) -> None:

@@ -26,8 +26,9 @@ from redrive.store.replay_rows import (
 )
 from redrive.store.replays import Batch, ItemRow, Waiting
 from redrive.store.rows import to_ms
-from redrive.store.sqlite import operate, work
+from redrive.store.sqlite import work
 from redrive.store.sqlite.connection import Do, ask, insert
+from redrive.store.sqlite.guarded import guarded
 
 SQL: Final = load_queries("redrive.store.sqlite", "replays.sql")
 SECOND: Final = timedelta(seconds=1)
@@ -95,16 +96,8 @@ class SqliteReplays:
 
     async def change_job(self, job: Job, events: Sequence[AuditEvent], once: Once | None = None) -> bool:
         """Replace it."""
-
-        def change(connection: apsw.Connection) -> bool:
-            row = (*job_columns(job), job.integration, job.id, job.version - 1)
-            if not ask(connection, SQL["change_job"], row):
-                return False
-            work.write_events(connection, events)
-            operate.remember(connection, once)
-            return True
-
-        return await self._write(change)
+        row = (*job_columns(job), job.integration, job.id, job.version - 1)
+        return await self._write(guarded(lambda c: bool(ask(c, SQL["change_job"], row)), events, once))
 
     async def job(self, integration: int, job: JobId) -> Job | None:
         """One job."""

@@ -17,27 +17,24 @@ from redrive.audit.record import AuditEvent
 from redrive.clock import Clock
 from redrive.domain.delivery import Attempt, Claim, Erasure, Item, Resolution
 from redrive.domain.draining import Arrivals
-from redrive.domain.failure_group import Comment, DeadItem, FailureGroup, GroupState
 from redrive.domain.health import Tallies
 from redrive.domain.ids import EventId, IdSequence, ItemId, first_id_at
 from redrive.domain.integration import Integration
 from redrive.domain.sharing import Lane
 from redrive.domain.traffic import Standing, Traffic
 from redrive.store.chains import Chains
+from redrive.store.groups import Groups
 from redrive.store.port import (
     Accepted,
     Backlog,
     Balance,
     Claimed,
-    Closed,
     Edit,
     EventFilter,
-    GroupPage,
     Import,
     Intake,
     Once,
     Page,
-    Position,
     QueueFilter,
     Replay,
     Result,
@@ -50,6 +47,8 @@ from redrive.store.sqlite import copies, groups, operate, read, retention, work
 from redrive.store.sqlite.chains import SqliteChains
 from redrive.store.sqlite.connection import ask, connect_to_read, translated
 from redrive.store.sqlite.file import OpenedFile, located, sign, take_lock
+from redrive.store.sqlite.groups import SqliteGroups
+from redrive.store.sqlite.guarded import guarded
 from redrive.store.sqlite.replays import SqliteReplays
 from redrive.store.sqlite.schema import check, prepare, upgrade
 from redrive.store.sqlite.tokens import SqliteTokens
@@ -79,6 +78,7 @@ class SqliteStore:
         self._has_told = False
         self._file = OpenedFile(path)
         self.replays: Replays = SqliteReplays(self._read, self._write)
+        self.groups: Groups = SqliteGroups(self._read, self._write)
         self.chains: Chains = SqliteChains(self._read)
         self.tokens: Tokens = SqliteTokens(self._read, self._write)
 
@@ -220,23 +220,23 @@ class SqliteStore:
         self, integration: Integration, events: Sequence[AuditEvent], once: Once | None = None
     ) -> bool:
         """Replace an integration."""
-        return await self._guarded(lambda c: operate.update_integration(c, integration), events, once)
+        return await self._write(guarded(lambda c: operate.update_integration(c, integration), events, once))
 
     async def replay(self, replay: Replay, once: Once | None) -> bool:
         """Open an item's next cycle."""
-        return await self._guarded(lambda c: operate.replay(c, replay), [replay.event], once)
+        return await self._write(guarded(lambda c: operate.replay(c, replay), [replay.event], once))
 
     async def resolve(self, item: Item, resolution: Resolution, event: AuditEvent, once: Once | None) -> bool:
         """Close an item for good."""
-        return await self._guarded(lambda c: operate.resolve(c, item, resolution), [event], once)
+        return await self._write(guarded(lambda c: operate.resolve(c, item, resolution), [event], once))
 
     async def edit(self, edit: Edit, once: Once | None) -> bool:
         """Store a corrected copy."""
-        return await self._guarded(lambda c: copies.edit(c, edit), edit.events, once)
+        return await self._write(guarded(lambda c: copies.edit(c, edit), edit.events, once))
 
     async def erase(self, item: Item, erasure: Erasure, event: AuditEvent, once: Once | None) -> bool:
         """Erase what an item was delivered with."""
-        return await self._guarded(lambda c: operate.erase(c, item, erasure), [event], once)
+        return await self._write(guarded(lambda c: operate.erase(c, item, erasure), [event], once))
 
     async def recall(self, scope: bytes) -> Once | None:
         """The stored reply to an idempotent call."""
@@ -261,7 +261,7 @@ class SqliteStore:
         once: Once | None = None,
     ) -> Traffic | None:
         """Replace an integration's traffic."""
-        steered = await self._guarded(lambda c: operate.steer(c, integration, traffic), events, once)
+        steered = await self._write(guarded(lambda c: operate.steer(c, integration, traffic), events, once))
         return traffic if steered else None
 
     async def follow(self, owner: int, version: int) -> None:
@@ -376,44 +376,6 @@ class SqliteStore:
 
         return await self._read(count)
 
-    async def groups(
-        self, integration: int, state: GroupState | None, *, limit: int, below: Position | None
-    ) -> GroupPage:
-        """A page of groups."""
-        return await self._read(groups.groups, integration, state, limit, below)
-
-    async def group(self, integration: int, number: int) -> FailureGroup | None:
-        """One group."""
-        return await self._read(groups.group, integration, number)
-
-    async def comments(self, integration: int, group: int, *, limit: int, below: int | None) -> Page[Comment]:
-        """A page of comments."""
-        return await self._read(groups.comments, integration, group, limit, below)
-
-    async def judge(
-        self, before: FailureGroup, after: FailureGroup, event: AuditEvent, once: Once | None
-    ) -> bool:
-        """Replace what people said of a group."""
-        return await self._guarded(lambda c: groups.judge(c, before, after), [event], once)
-
-    async def comment(self, comment: Comment, event: AuditEvent, once: Once | None) -> bool:
-        """Add a comment."""
-        return await self._guarded(lambda c: groups.comment(c, comment), [event], once)
-
-    async def unresolved(
-        self, integration: int, group: int, *, died_by: datetime, after: int, limit: int
-    ) -> Sequence[DeadItem]:
-        """Items that wait in a group."""
-        return await self._read(
-            groups.unresolved, integration, group, died_by=died_by, after=after, limit=limit
-        )
-
-    async def close_items(
-        self, integration: int, items: Sequence[Closed], resolution: Resolution
-    ) -> int | None:
-        """Close items of a group."""
-        return await self._write(groups.close_items, integration, items, resolution)
-
     async def prune(self, before: datetime) -> int:
         """Forget old idempotency keys, a little at a time so that no commit grows long."""
         gone = 0
@@ -482,26 +444,6 @@ class SqliteStore:
                 family = await self._read(copies.family, copy.integration, copy.of)
                 ids |= {number: EventId(self.ids.next(self.clock.now())) for number in family}
         return ids
-
-    async def _guarded(
-        self,
-        change: Callable[[apsw.Connection], bool],
-        events: Sequence[AuditEvent],
-        once: Once | None = None,
-    ) -> bool:
-        """A change, its events and its stored reply: all of it or, when the guard fails, nothing.
-
-        It fails as well when the record that the first event follows is not the last of its item any more.
-        """
-
-        def run(connection: apsw.Connection) -> bool:
-            changed = all(work.follows(connection, first) for first in events[:1]) and change(connection)
-            if changed:
-                work.write_events(connection, events)
-                operate.remember(connection, once)
-            return changed
-
-        return await self._write(run)
 
     async def _read(
         self,
