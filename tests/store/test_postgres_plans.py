@@ -283,7 +283,7 @@ async def edit(process: Process) -> None:
         claim = Claim(given.copy, process.owner, 1, 1, 5, "req-1", edit_of=given.of)
         event = an_event(EventType.SUPERSEDED)
         result = replace(a_result(claim), superseded=event)
-        ids = await process.store._superseding(ended_copies([result]))
+        ids = await process.store._recording.ids_for(ended_copies([result]), process.store.clock.now())
         await process.store._database.run(lambda c: _settled(c, result, ids))
 
 

@@ -1,4 +1,4 @@
-"""Corrected copies of dead items, each inside a transaction: at most one of a family is under way."""
+"""Corrected copies of dead items, each in a transaction: at most one of a family is under way."""
 
 from collections.abc import Sequence
 
@@ -15,29 +15,34 @@ from redrive.store.superseding import Ended, Ids, superseded
 
 async def edit(connection: Connection, edit: Edit) -> bool:
     """A copy that is due now, if the item is still as it was judged and the place is free."""
-    copy = edit.copy
-    if not await is_place_free(connection, copy.integration, edit.of):
-        return False
-    judged = (edit.id, copy.integration, edit.status.value, edit.cycle)
-    if not await connection.fetch(SQL["is_correctable"], *judged):
-        return False
-    if not await follows(connection, edit.events[0]):
-        return False
-    await connection.execute(SQL["take_place"], copy.integration, edit.of, copy.id)
-    await connection.execute(SQL["insert_copy"], *delivery_row(copy), edit.of)
-    await connection.execute(SQL["insert_live"], copy.id, copy.integration, copy.max_attempts)
-    await write_last_events(connection, edit.events)
-    return True
+    async with connection.transaction():
+        copy = edit.copy
+        if not await is_place_free(connection, copy.integration, edit.of):
+            return False
+        judged = (edit.id, copy.integration, edit.status.value, edit.cycle)
+        if not await connection.fetch(SQL["is_correctable"], *judged):
+            return False
+        if not await follows(connection, edit.events[0]):
+            return False
+        await connection.execute(SQL["take_place"], copy.integration, edit.of, copy.id)
+        await connection.execute(SQL["insert_copy"], *delivery_row(copy), edit.of)
+        await connection.execute(SQL["insert_live"], copy.id, copy.integration, copy.max_attempts)
+        await write_last_events(connection, edit.events)
+        return True
 
 
-async def replay(connection: Connection, replay: Replay, of: ItemId) -> bool:
-    """The next cycle of a copy *of* an item, if the place of that is free."""
-    if not await is_place_free(connection, replay.integration, of):
-        return False
-    if not await operate.replay(connection, replay):
-        return False
-    await connection.execute(SQL["take_place"], replay.integration, of, replay.id)
-    return True
+async def replay(connection: Connection, replay: Replay) -> bool:
+    """The next cycle of an item; of a copy, if the place of what that is a copy of is free."""
+    of = replay.edit_of
+    if of is None:
+        return await operate.replay(connection, replay)
+    async with connection.transaction():
+        if not await is_place_free(connection, replay.integration, of):
+            return False
+        if not await operate.replay(connection, replay):
+            return False
+        await connection.execute(SQL["take_place"], replay.integration, of, replay.id)
+        return True
 
 
 async def is_place_free(connection: Connection, integration: int, of: ItemId) -> bool:

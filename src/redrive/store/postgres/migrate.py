@@ -4,9 +4,11 @@ from typing import Any, Final
 
 import asyncpg
 
+from redrive.clock import Clock
 from redrive.domain.ids import ID_EPOCH, TIME_SHIFT
 from redrive.store.migration import Migration, migrations, missing
 from redrive.store.port import StoreUnavailable
+from redrive.store.postgres.connection import Database, PooledDatabase
 from redrive.store.rows import to_ms
 
 LOCK: Final = 0x7265647269766500  # "redrive": the advisory lock of whoever changes the schema
@@ -22,6 +24,15 @@ CREATE TABLE IF NOT EXISTS migration (
 """
 
 _NOTE = "INSERT INTO migration VALUES ($1, $2, $3, redrive_now())"
+
+
+async def prepare(url: str, clock: Clock, *, is_pooled: bool = False) -> list[str]:
+    """Bring the schema up to this version; what was applied."""
+    database = await (PooledDatabase if is_pooled else Database).open(url, clock, connections=1)
+    try:
+        return await database.run(migrate)
+    finally:
+        await database.close()
 
 
 async def migrate(connection: Any) -> list[str]:

@@ -1,5 +1,6 @@
-"""A person's verbs, each repeating what made it right. One statement, or inside a transaction."""
+"""A person's verbs, each repeating what made it right: one statement, or a transaction of its own."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from msgspec.structs import replace as changed
@@ -10,44 +11,59 @@ from redrive.domain.integration import Integration
 from redrive.domain.traffic import Traffic
 from redrive.store.port import AlreadyAnswered, Once, Replay
 from redrive.store.postgres.connection import Connection
-from redrive.store.postgres.work import SQL, follows, write_last_events
+from redrive.store.postgres.work import SQL, follows, write_events, write_last_events
 from redrive.store.results import OutOfOrder
 from redrive.store.rows import event_row, from_ms, pack_integration, previous_of, to_ms, traffic_columns
 
 
-async def create_integration(connection: Connection, integration: Integration) -> int | None:
-    """Its number, or None when the integration_id is taken."""
-    version = await connection.fetchval(SQL["next_version"])
-    number: int | None = await connection.fetchval(
-        SQL["insert_integration"],
-        integration.integration_id, integration.lifecycle_status.value, integration.version, version,
-        integration.shards, pack_integration(integration),
-    )  # fmt: skip
-    if number is not None:
-        await connection.execute(SQL["add_lanes"], number, integration.shards)
-    return number
+async def create_integration(
+    connection: Connection, integration: Integration, event: AuditEvent, once: Once | None
+) -> int | None:
+    """With its event and its reply: its number, or None when the integration_id is taken."""
+    async with connection.transaction():
+        version = await connection.fetchval(SQL["next_version"])
+        number: int | None = await connection.fetchval(
+            SQL["insert_integration"],
+            integration.integration_id, integration.lifecycle_status.value, integration.version, version,
+            integration.shards, pack_integration(integration),
+        )  # fmt: skip
+        if number is not None:
+            await connection.execute(SQL["add_lanes"], number, integration.shards)
+            await write_events(connection, [event])
+            await remember(connection, once)
+        return number
 
 
-async def update_integration(connection: Connection, integration: Integration) -> bool:
-    """Replace it if nobody else did since it was read."""
-    version = await connection.fetchval(SQL["next_version"])
-    rows = await connection.fetch(
-        SQL["update_integration"],
-        integration.lifecycle_status.value, integration.version, version, integration.shards,
-        pack_integration(integration), integration.number, integration.version - 1,
-    )  # fmt: skip
-    if rows:
-        await connection.execute(SQL["add_lanes"], integration.number, integration.shards)
-    return bool(rows)
+async def update_integration(
+    connection: Connection, integration: Integration, events: Sequence[AuditEvent]
+) -> bool:
+    """Replace it if nobody else did since it was read, and write its events."""
+    async with connection.transaction():
+        version = await connection.fetchval(SQL["next_version"])
+        rows = await connection.fetch(
+            SQL["update_integration"],
+            integration.lifecycle_status.value, integration.version, version, integration.shards,
+            pack_integration(integration), integration.number, integration.version - 1,
+        )  # fmt: skip
+        if rows:
+            await connection.execute(SQL["add_lanes"], integration.number, integration.shards)
+            await write_last_events(connection, events)
+        return bool(rows)
 
 
-async def steer(connection: Connection, integration: Integration, traffic: Traffic) -> Traffic | None:
-    """Replace its traffic if nobody else did since it was read; in a transaction. What it is now."""
-    version = await connection.fetchval(SQL["next_version"])
-    if traffic.containment is not None and not traffic.containment.version:
-        traffic = changed(traffic, containment=changed(traffic.containment, version=version))
-    values = (*traffic_columns(traffic), version, integration.number, traffic.version - 1)
-    return traffic if await connection.fetch(SQL["steer"], *values) else None
+async def steer(
+    connection: Connection, integration: Integration, traffic: Traffic, events: Sequence[AuditEvent]
+) -> Traffic | None:
+    """Replace its traffic if nobody else did since it was read, and write its events. What it is now."""
+    async with connection.transaction():
+        version = await connection.fetchval(SQL["next_version"])
+        if traffic.containment is not None and not traffic.containment.version:
+            traffic = changed(traffic, containment=changed(traffic.containment, version=version))
+        values = (*traffic_columns(traffic), version, integration.number, traffic.version - 1)
+        if not await connection.fetch(SQL["steer"], *values):
+            return None
+        await write_last_events(connection, events)
+        return traffic
 
 
 async def replay(connection: Connection, replay: Replay) -> bool:
@@ -71,21 +87,22 @@ async def resolve(connection: Connection, item: Item, resolution: Resolution, ev
 
 
 async def erase(connection: Connection, item: Item, erasure: Erasure, event: AuditEvent) -> bool:
-    """Erase it if it is still as it was judged, and write its event; in a transaction."""
-    of_item = (item.delivery.integration, item.delivery.id)
-    await connection.execute(SQL["hold_item"], *of_item)
-    if not await follows(connection, event):
-        return False
-    if not await connection.fetchval(SQL["is_erasable"], *of_item, item.status.value, item.cycle):
-        return False
-    values = (to_ms(erasure.erased_at), erasure.erased_by, erasure.reason)
-    for note in ("close_dead", "note_erasure"):
-        await connection.execute(SQL[note], *of_item, *values)
-    await connection.execute(SQL["erase_groups"], *of_item)
-    for part in ("erase_delivery", "erase_attempts", "erase_imported", "erase_answers"):
-        await connection.execute(SQL[part], *of_item)
-    await write_last_events(connection, [event])
-    return True
+    """Erase it if it is still as it was judged, and write its event."""
+    async with connection.transaction():
+        of_item = (item.delivery.integration, item.delivery.id)
+        await connection.execute(SQL["hold_item"], *of_item)
+        if not await follows(connection, event):
+            return False
+        if not await connection.fetchval(SQL["is_erasable"], *of_item, item.status.value, item.cycle):
+            return False
+        values = (to_ms(erasure.erased_at), erasure.erased_by, erasure.reason)
+        for note in ("close_dead", "note_erasure"):
+            await connection.execute(SQL[note], *of_item, *values)
+        await connection.execute(SQL["erase_groups"], *of_item)
+        for part in ("erase_delivery", "erase_attempts", "erase_imported", "erase_answers"):
+            await connection.execute(SQL[part], *of_item)
+        await write_last_events(connection, [event])
+        return True
 
 
 async def remember(connection: Connection, once: Once | None) -> None:

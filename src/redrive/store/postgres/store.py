@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime
 from functools import partial
 from pathlib import Path
-from typing import Any, Final, Self, TypeVar
+from typing import Any, Final, Self
 
 from redrive.audit.record import AuditEvent
 from redrive.clock import Clock, FollowedClock
@@ -16,7 +16,6 @@ from redrive.domain.draining import Arrivals
 from redrive.domain.health import Tallies
 from redrive.domain.ids import EventId, IdSequence, ItemId, first_id_at
 from redrive.domain.integration import MAX_TIMEOUT_SECONDS, Integration
-from redrive.domain.item import RetryAt
 from redrive.domain.sharing import Lane
 from redrive.domain.traffic import Standing, Traffic
 from redrive.store.chains import Chains
@@ -40,30 +39,24 @@ from redrive.store.port import (
 )
 from redrive.store.postgres import copies, groups, operate, read, work
 from redrive.store.postgres.chains import PostgresChains
-from redrive.store.postgres.connection import (
-    Connection,
-    Database,
-    PooledDatabase,
-    Unsettled,
-)
+from redrive.store.postgres.connection import Connection, Database, PooledDatabase
 from redrive.store.postgres.cursors import Cursors
 from redrive.store.postgres.duties import Duties
 from redrive.store.postgres.groups import PostgresGroups
 from redrive.store.postgres.guarded import Guarded, if_written
 from redrive.store.postgres.hints import Hints
 from redrive.store.postgres.lanes import Lanes, columns
-from redrive.store.postgres.migrate import add_partitions, migrate, set_up_if_empty
+from redrive.store.postgres.migrate import add_partitions, set_up_if_empty
+from redrive.store.postgres.recording import Recording
 from redrive.store.postgres.replays import PostgresReplays
 from redrive.store.postgres.tokens import PostgresTokens
 from redrive.store.postgres.untold import Untold
 from redrive.store.postgres.work import SQL
 from redrive.store.replays import Replays
-from redrive.store.results import Numbers, OutOfOrder, numbers_of, one_each, which_are
+from redrive.store.results import Numbers, OutOfOrder, numbers_of
 from redrive.store.rows import Row, from_ms, minute_of, to_ms
-from redrive.store.superseding import Ended, Ids, IdsMissing, ended_copies
 from redrive.store.tokens import Tokens
 
-Done = TypeVar("Done")
 LEASE_SECONDS: Final = 15.0
 
 
@@ -94,12 +87,12 @@ class PostgresStore:
         self._cursors = Cursors()
         self._untold = Untold(database)
         self._duties = Duties(database)
+        self._recording = Recording(database, self.ids, lambda: self._cursors)
         self._guarded = Guarded(database, self.ids)
         self.replays: Replays = PostgresReplays(database, lambda: self._cursors, self._guarded)
         self.groups: Groups = PostgresGroups(database, self._guarded)
         self.chains: Chains = PostgresChains(database)
         self.tokens: Tokens = PostgresTokens(database)
-        self._unsettled: set[Numbers] = set()  # results that may be recorded: nobody could learn it
         self._going_back: dict[tuple[int, Numbers], work.Standing] = {}  # by owner
         self._lanes = Lanes(timeout_seconds)
         self._hints = hints  # None: nobody would hear them through a pooler
@@ -239,12 +232,8 @@ class PostgresStore:
                 return verdicts
 
         async def look_up(connection: Connection) -> list[Verdict]:
-            deliveries = [intake.delivery for intake in intakes]
-            where = [d.integration for d in deliveries], [d.id for d in deliveries]
-            rows = await connection.fetch(SQL["accepted"], owner, stamp, *where)
-            if not rows:
-                return await accept(connection)  # it did not happen: now it does
-            return await work.verdicts(connection, intakes, dict(rows))
+            found = await work.accepted(connection, intakes, owner, stamp)
+            return found or await accept(connection)  # it did not happen: now it does
 
         claims = [(i.delivery.integration, i.delivery.id, stamp) for i in intakes if i.owner is not None]
 
@@ -302,46 +291,7 @@ class PostgresStore:
 
     async def record(self, owner: int, results: Sequence[Result]) -> Sequence[bool]:
         """Write what came of attempts."""
-        while ended := ended_copies(results):
-            ids = await self._superseding(ended)
-            try:
-                return await self._record(owner, results, ids)
-            except OutOfOrder as error:
-                self.ids.follow(error.last_event)
-            except IdsMissing:
-                continue
-        return await self._record(owner, results)
-
-    async def _record(
-        self, owner: int, results: Sequence[Result], superseding: Ids | None = None
-    ) -> Sequence[bool]:
-        chosen = one_each(results)
-        once = list(chosen.values())
-
-        async def record(connection: Connection) -> set[Numbers]:
-            if superseding is None:
-                return await work.record(connection, owner, once)
-            async with connection.transaction():
-                won = await work.record(connection, owner, once)
-                standing = [result for numbers, result in chosen.items() if numbers in won]
-                await copies.settle(connection, ended_copies(standing), superseding)
-                return won
-
-        async def look_up(connection: Connection) -> set[Numbers]:
-            return await work.recorded(connection, once) or await record(connection)
-
-        try:
-            won = await self._database.write(record, look_up)
-        except Unsettled:
-            self._unsettled.update(chosen)
-            raise
-        if unsure := [chosen[numbers] for numbers in (chosen.keys() & self._unsettled) - won]:
-            won |= await self._database.again(lambda connection: work.recorded(connection, unsure))
-        self._unsettled -= chosen.keys()
-        for result in once:
-            if isinstance(result.step, RetryAt):
-                self._cursors.put_back(result.claim.delivery.integration, to_ms(result.step.due_at))
-        return which_are((chosen[numbers] for numbers in chosen.keys() & won), results)
+        return await self._recording.record(owner, results, now=self.clock.now())
 
     async def give_back(self, owner: int, claims: Sequence[Claim]) -> None:
         """Undo claims that were not sent."""
@@ -385,38 +335,26 @@ class PostgresStore:
     ) -> int | None:
         """Add an integration."""
 
-        async def create(connection: Connection) -> int | None:
-            async with connection.transaction():
-                number = await operate.create_integration(connection, integration)
-                if number is not None:
-                    await work.write_events(connection, [event])
-                    await operate.remember(connection, once)
-                return number
-
         async def look_up(connection: Connection) -> int | None:
             if not await connection.fetch(SQL["has_event"], event.id):
                 return None
             return int(await connection.fetchval(SQL["number_of"], integration.integration_id))
 
-        return await self._database.write(create, look_up)
+        return await self._database.write(
+            lambda c: operate.create_integration(c, integration, event, once), look_up
+        )
 
     async def update_integration(
         self, integration: Integration, events: Sequence[AuditEvent], once: Once | None = None
     ) -> bool:
         """Replace an integration."""
-
-        async def update(connection: Connection) -> bool:
-            async with connection.transaction():
-                changed = await operate.update_integration(connection, integration)
-                if changed:
-                    await work.write_last_events(connection, events)
-                return changed
-
-        return await self._guarded.write(update, events, once)
+        return await self._guarded.write(
+            lambda c: operate.update_integration(c, integration, events), events, once
+        )
 
     async def replay(self, replay: Replay, once: Once | None) -> bool:
         """Open an item's next cycle."""
-        replayed = await self._guarded.write(lambda c: _replay(c, replay), [replay.event], once)
+        replayed = await self._guarded.write(lambda c: copies.replay(c, replay), [replay.event], once)
         if replayed:
             self._cursors.put_back(replay.integration, to_ms(replay.opened_at))
         return replayed
@@ -427,24 +365,14 @@ class PostgresStore:
 
     async def edit(self, edit: Edit, once: Once | None) -> bool:
         """Store a corrected copy."""
-
-        async def change(connection: Connection) -> bool:
-            async with connection.transaction():
-                return await copies.edit(connection, edit)
-
-        edited = await self._guarded.write(change, edit.events, once)
+        edited = await self._guarded.write(lambda c: copies.edit(c, edit), edit.events, once)
         if edited:
             self._cursors.put_back(edit.copy.integration, to_ms(edit.copy.created_at))
         return edited
 
     async def erase(self, item: Item, erasure: Erasure, event: AuditEvent, once: Once | None) -> bool:
         """Erase what an item was delivered with."""
-
-        async def erase(connection: Connection) -> bool:
-            async with connection.transaction():
-                return await operate.erase(connection, item, erasure, event)
-
-        return await self._guarded.write(erase, [event], once)
+        return await self._guarded.write(lambda c: operate.erase(c, item, erasure, event), [event], once)
 
     async def recall(self, scope: bytes) -> Once | None:
         """The stored reply to an idempotent call."""
@@ -477,13 +405,10 @@ class PostgresStore:
         steered: list[Traffic] = []
 
         async def steer(connection: Connection) -> bool:
-            async with connection.transaction():
-                stored = await operate.steer(connection, integration, traffic)
-                if stored is None:
-                    return False
+            stored = await operate.steer(connection, integration, traffic, events)
+            if stored is not None:
                 steered.append(stored)
-                await work.write_last_events(connection, events)
-                return True
+            return stored is not None
 
         return steered[-1] if await self._guarded.write(steer, events, once) else None
 
@@ -524,7 +449,7 @@ class PostgresStore:
             async with connection.transaction():
                 cycle, attempt = item.cycle, item.attempt_count
                 if replay is not None:
-                    if not await _replay(connection, replay):
+                    if not await copies.replay(connection, replay):
                         return None
                     cycle, attempt = replay.cycle + 1, 0
                 row = await work.take(connection, owner, item, cycle=cycle, attempt=attempt, claimed_at=stamp)
@@ -664,15 +589,6 @@ class PostgresStore:
             "made_schema": self._made_schema,
         }
 
-    async def _superseding(self, ended: Sequence[Ended]) -> Ids:
-        """Ids for the events of what copies that ended supersede."""
-        ids: dict[ItemId, EventId] = {}
-        for copy in ended:
-            if copy.event is not None:
-                rows = await self._database.ask(SQL["family"], copy.integration, copy.of)
-                ids |= {row[0]: EventId(self.ids.next(self.clock.now())) for row in rows}
-        return ids
-
     def _stamp(self) -> int:
         """A millisecond that this process never stamped a claim with before, nor the one after it."""
         self._last_stamp = max(self._last_stamp + 2, to_ms(self.clock.now()))
@@ -688,25 +604,8 @@ class PostgresStore:
         return bool(rows)
 
 
-async def prepare(url: str, clock: Clock, *, is_pooled: bool = False) -> list[str]:
-    """Bring the schema up to this version; what was applied."""
-    database = await (PooledDatabase if is_pooled else Database).open(url, clock, connections=1)
-    try:
-        return await database.run(migrate)
-    finally:
-        await database.close()
-
-
 class _Fenced(Exception):
     """What was replayed could not be claimed: nothing of it is to be written."""
-
-
-async def _replay(connection: Connection, replay: Replay) -> bool:
-    """One of a corrected copy takes more than a statement."""
-    if replay.edit_of is None:
-        return await operate.replay(connection, replay)
-    async with connection.transaction():
-        return await copies.replay(connection, replay, replay.edit_of)
 
 
 def _process(pid: int) -> str:

@@ -59,24 +59,16 @@ async def accept(
     """One verdict each. What is claimed is claimed by *owner*, at *claimed_at*."""
     columns = _columns([(*delivery_row(i.delivery), i.fingerprint, i.owner is not None) for i in intakes], 14)
     rows = await connection.fetch(SQL["accept"], owner, claimed_at, *columns)
-    return await verdicts(connection, intakes, dict(rows))
+    return await _verdicts(connection, intakes, dict(rows))
 
 
-async def verdicts(
-    connection: Connection, intakes: Sequence[Intake], stored: Mapping[int, bool]
-) -> list[Verdict]:
-    """What became of each, given which were stored (and whether claimed)."""
-    others = [i.delivery for i in intakes if i.delivery.id not in stored]
-    taken, lifecycles = {}, {}
-    if others:
-        keyed = [d for d in others if d.idempotency_key is not None]
-        keys = await connection.fetch(
-            SQL["keys"], [d.integration for d in keyed], [d.idempotency_key for d in keyed]
-        )
-        taken = {(number, key): (item, fingerprint) for number, key, item, fingerprint in keys}
-        numbers = sorted({d.integration for d in others})
-        lifecycles = dict(await connection.fetch(SQL["lifecycles"], numbers))
-    return [_verdict(intake, stored, taken, lifecycles) for intake in intakes]
+async def accepted(
+    connection: Connection, intakes: Sequence[Intake], owner: int | None, claimed_at: int
+) -> list[Verdict] | None:
+    """What became of each by a call that nobody answered for; None: nothing is there, it did not happen."""
+    where = [i.delivery.integration for i in intakes], [i.delivery.id for i in intakes]
+    rows = await connection.fetch(SQL["accepted"], owner, claimed_at, *where)
+    return await _verdicts(connection, intakes, dict(rows)) if rows else None
 
 
 async def hand_over(connection: Connection, item: Import) -> Verdict:
@@ -91,7 +83,7 @@ async def hand_over(connection: Connection, item: Import) -> Verdict:
         delivery.idempotency_key is not None
         and not await connection.fetch(SQL["take_key"], *key, delivery.id, item.fingerprint)
     ):
-        [verdict] = await verdicts(connection, [intake], {})
+        [verdict] = await _verdicts(connection, [intake], {})
         return verdict
     await connection.execute(SQL["insert_delivery"], *delivery_row(delivery))
     await connection.execute(
@@ -248,6 +240,23 @@ def _columns(rows: Sequence[Row], width: int) -> list[list[Any]]:
 
 def _where(places: Iterable[Place]) -> list[list[Any]]:
     return _columns([(*place.lane, place.since) for place in places], 4)
+
+
+async def _verdicts(
+    connection: Connection, intakes: Sequence[Intake], stored: Mapping[int, bool]
+) -> list[Verdict]:
+    """What became of each, given which were stored (and whether claimed)."""
+    others = [i.delivery for i in intakes if i.delivery.id not in stored]
+    taken, lifecycles = {}, {}
+    if others:
+        keyed = [d for d in others if d.idempotency_key is not None]
+        keys = await connection.fetch(
+            SQL["keys"], [d.integration for d in keyed], [d.idempotency_key for d in keyed]
+        )
+        taken = {(number, key): (item, fingerprint) for number, key, item, fingerprint in keys}
+        numbers = sorted({d.integration for d in others})
+        lifecycles = dict(await connection.fetch(SQL["lifecycles"], numbers))
+    return [_verdict(intake, stored, taken, lifecycles) for intake in intakes]
 
 
 def _verdict(
