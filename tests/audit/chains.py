@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import msgspec
 from msgspec.structs import replace
 
-from redrive.audit.chain import Chain, Finding, Record
+from redrive.audit.chain import Chain, Filed, Finding, Record
 from redrive.audit.record import AuditEvent, EventType, chained, digest_of, record_of
 from redrive.domain.ids import recovery_id
 from tests.factories import an_event, an_id
@@ -13,7 +13,8 @@ from tests.factories import an_event, an_id
 
 def stored(event: AuditEvent) -> Record:
     text = record_of(event)
-    return Record(event.id, event.target_id, text, digest_of(text))
+    filed = Filed(event.event_type, event.request_id, event.integration_id, event.actor.id)
+    return Record(event.id, event.target_id, text, digest_of(text), filed)
 
 
 def a_chain(length: int, *, after: str | None = None, target_id: str | None = None) -> list[Record]:

@@ -247,6 +247,7 @@ def test_what_was_erased_ends_with_its_erasure() -> None:
     where = a_place(is_resolved=True, is_erased=True)
 
     assert check_end(where, a_last(where, EventType.ERASED)) is None
+    assert check_end(where, a_last(where, EventType.SUPERSEDED)) is None  # a copy of it arrived afterwards
     assert check_end(where, a_last(where, EventType.RESOLVED)) is not None
 
 

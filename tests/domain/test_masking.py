@@ -1,4 +1,3 @@
-
 """What varies from one failure to the next comes out as a mark; what a program says does not."""
 
 import signal

@@ -7,7 +7,7 @@ from typing import Any, Final
 import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
-from redrive.audit.record import EventType, digest_of
+from redrive.audit.record import Actor, EventType, digest_of
 from redrive.domain.ids import EventId, event_id, parse_recovery_id
 from redrive.domain.item import Status
 
@@ -30,6 +30,15 @@ class Finding(Struct, frozen=True):
     detail: str
 
 
+class Filed(Struct, frozen=True):
+    """What stands beside a record, for lists to find it by; its text says the same."""
+
+    event_type: str
+    request_id: str | None
+    integration_id: str | None
+    actor: str
+
+
 class Record(Struct, frozen=True):
     """An audit event as it is stored: its text, and the digest that was stored beside it."""
 
@@ -37,6 +46,7 @@ class Record(Struct, frozen=True):
     target_id: str
     record: bytes
     digest: bytes | None  # None: of before there were any
+    filed: Filed | None = None  # None: not known, as of a file
 
     @property
     def event_id(self) -> str:
@@ -52,6 +62,7 @@ class Told(Struct, frozen=True):
     target_id: str
     integration_id: str | None
     request_id: str | None
+    actor: Actor
     after_state: dict[str, Any]
     metadata: dict[str, Any]
     previous: str | UnsetType | None = UNSET
@@ -60,6 +71,11 @@ class Told(Struct, frozen=True):
     def names(self) -> str | None:
         """The digest it gives of the record before it."""
         return None if self.previous is UNSET else self.previous
+
+    @property
+    def filed(self) -> Filed:
+        """What lists are to find it by."""
+        return Filed(self.event_type, self.request_id, self.integration_id, self.actor.id)
 
     @property
     def failed_attempt(self) -> tuple[int, int] | None:
@@ -122,6 +138,11 @@ class Chain:
                 Wrong.ALTERED,
                 record,
                 f"{name} was altered: its text has another digest than was stored with it",
+            )
+        elif record.filed is not None and record.filed != told.filed:
+            by = " and ".join(_differing(record.filed, told.filed))
+            yield self._finding(
+                Wrong.ALTERED, record, f"{name} was altered: lists find it by another {by} than it says"
             )
         if (told.id, told.target_id) != (record.id, record.target_id):
             said = event_id(told.id) if told.id != record.id else f"of {told.target_id}"
@@ -190,6 +211,10 @@ class Chain:
         return Finding(kind, self.target_id, record.event_id, detail)
 
 
+def _differing(one: Filed, other: Filed) -> list[str]:
+    return [name for name in Filed.__struct_fields__ if getattr(one, name) != getattr(other, name)]
+
+
 class Whereabouts(Struct, frozen=True):
     """Where an item is: what the last of its records must say. `attempt_count`: that have ended.
 
@@ -232,7 +257,7 @@ def _why_not_last(where: Whereabouts, told: Told, name: str) -> str | None:
         return (
             f"{is_there}, and its last record, {name}, does not say what followed from that failure: {then}"
         )
-    if where.is_erased and told.event_type != EventType.ERASED:
+    if where.is_erased and told.event_type not in (EventType.ERASED, EventType.SUPERSEDED):
         return f"{where.target_id} is erased, and its last record, {name}, is of something else: {then}"
     if where.last_attempt is not None and place is not None:
         cycle, attempt = where.last_attempt

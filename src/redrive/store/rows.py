@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import msgspec
 from msgspec.structs import replace
 
-from redrive.audit.chain import Record, Whereabouts
+from redrive.audit.chain import Filed, Record, Whereabouts
 from redrive.audit.record import AuditEvent, digest_of, record_of
 from redrive.domain.access import Permission
 from redrive.domain.delivery import Attempt, Delivery, Erasure, Evidence, Headers
@@ -213,10 +213,14 @@ def to_event(record: str) -> AuditEvent:
 
 
 def to_record(row: Row) -> Record:
-    """From id, target_id, record and digest of `audit`; what is damaged is for whoever verifies it."""
-    number, target_id, text, digest = row
+    """From id, target_id, record and digest of `audit`, and perhaps its other columns.
+
+    What is damaged is for whoever verifies it.
+    """
+    number, target_id, text, digest, *filed = row
     record = text if isinstance(text, bytes) else str(text).encode()
-    return Record(EventId(number), target_id, record, None if digest is None else bytes(digest))
+    known = None if digest is None else bytes(digest)
+    return Record(EventId(number), target_id, record, known, Filed(*filed) if filed else None)
 
 
 def to_stood(row: Row) -> Stood:

@@ -84,6 +84,19 @@ async def test_a_record_of_an_integration_that_was_altered_is_named(store: Store
     assert (finding.kind, finding.event_id) == (Wrong.ALTERED, event.event_id)
 
 
+@pytest.mark.parametrize("column", ["event_type", "request_id", "integration_id", "actor"])
+async def test_a_record_that_lists_would_find_by_something_else_is_named(
+    store: StoreUnderTest, column: str
+) -> None:
+    await store.note([event := an_event()])
+
+    await store.meddle(f"UPDATE audit SET {column} = 'hidden' WHERE id = ?", event.id)
+
+    [finding] = await findings(store)
+    assert (finding.kind, finding.event_id) == (Wrong.ALTERED, event.event_id)
+    assert column in finding.detail
+
+
 async def test_an_item_that_makes_no_sense_is_a_finding_like_others(
     store: StoreUnderTest, owner: int, number: int
 ) -> None:

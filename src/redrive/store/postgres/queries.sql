@@ -847,7 +847,7 @@ SELECT (SELECT a.digest FROM audit a WHERE a.target_id = g.name AND a.id > g.id
 
 -- name: chains
 -- A target at a time, each along its index; an item's records are no older than the item itself.
-SELECT a.id, a.target_id, a.record, a.digest
+SELECT a.id, a.target_id, a.record, a.digest, a.event_type, a.request_id, a.integration_id, a.actor
   FROM unnest($1::text[], $2::bigint[]) WITH ORDINALITY AS g (name, since, place)
  CROSS JOIN LATERAL (
     SELECT * FROM audit
@@ -855,7 +855,8 @@ SELECT a.id, a.target_id, a.record, a.digest
      ORDER BY target_id, id OFFSET 0) a
 
 -- name: every_chain
-SELECT id, target_id, record, digest FROM audit WHERE (target_id, id) > ($1, $2) ORDER BY target_id, id LIMIT $3
+SELECT id, target_id, record, digest, event_type, request_id, integration_id, actor FROM audit
+ WHERE (target_id, id) > ($1, $2) ORDER BY target_id, id LIMIT $3
 
 -- name: next_items
 SELECT id FROM delivery WHERE integration = $1 AND id > $2 ORDER BY id LIMIT $3

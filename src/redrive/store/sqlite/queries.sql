@@ -484,10 +484,12 @@ SELECT digest FROM audit WHERE target_id = ? ORDER BY id DESC LIMIT 1
 
 -- name: chain
 -- As bytes: a text that is none must be read, too.
-SELECT id, target_id, CAST(record AS BLOB), digest FROM audit INDEXED BY audit_target WHERE target_id = ? ORDER BY id
+SELECT id, target_id, CAST(record AS BLOB), digest, event_type, request_id, integration_id, actor
+  FROM audit INDEXED BY audit_target WHERE target_id = ? ORDER BY id
 
 -- name: every_chain
-SELECT id, target_id, CAST(record AS BLOB), digest FROM audit INDEXED BY audit_target
+SELECT id, target_id, CAST(record AS BLOB), digest, event_type, request_id, integration_id, actor
+  FROM audit INDEXED BY audit_target
  WHERE (target_id, id) > (?, ?) ORDER BY target_id, id LIMIT ?
 
 -- name: next_items
