@@ -256,7 +256,11 @@ async def halts(process: Process, scene: Scene) -> bool:
 async def _batch(process: Process, scene: Scene, job: Job) -> Batch:
     found = await process.store.replays.next_waiting(job, "oldest", None, 10)
     event = an_event(EventType.REPLAYED, **_of(process, scene))
-    items = [Next(one.item, one.status, one.cycle, one.head, event) for one in found if one.status]
+    items = [
+        Next(one.item, one.status, one.cycle, one.head, replace(event, previous=one.head_digest))
+        for one in found
+        if one.status
+    ]
     return Batch(job, 5, NOW, items, ())
 
 

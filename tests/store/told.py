@@ -10,7 +10,7 @@ from redrive.domain.ids import recovery_id
 from redrive.domain.item import Status, Step
 from redrive.engine.audited import of_attempt, of_person
 from redrive.store.port import Intake, Store
-from tests.factories import NOW, a_delivery, a_replay, a_result
+from tests.factories import NOW, a_delivery, a_replay, a_result, an_edit
 from tests.store.under_test import claim_all
 
 CALL = Call(SYSTEM, "req-of-a-person", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")
@@ -66,6 +66,10 @@ async def replay(store: Store, item: Item) -> bool:
     return await store.replay(
         a_replay(item.delivery, item.status, cycle=item.cycle, event=event, request_id=request_id), None
     )
+
+
+async def edit(store: Store, item: Item) -> bool:
+    return await store.edit(an_edit(item, events=(an_event_of(store, item, EventType.EDITED),)), None)
 
 
 async def resolve(store: Store, item: Item) -> bool:

@@ -88,7 +88,7 @@ async def a_batch(store: StoreUnderTest, job: Job, items: Sequence[ItemId] | Non
     for one in found:
         if one.status is not None and not one.is_resolved:
             event = an_event(EventType.REPLAYED, target_id=recovery_id(one.item), target_type="recovery_item")
-            event = replace(event, id=EventId(max(event.id, (one.head or 0) + 1)))
+            event = replace(event, id=EventId(max(event.id, (one.head or 0) + 1)), previous=one.head_digest)
             following.append(Next(one.item, one.status, one.cycle, one.head, event))
     return Batch(job, 7, NOW, following, ())
 
@@ -710,3 +710,23 @@ async def test_a_job_does_not_replay_what_was_corrected_after_it_was_planned(
     waiting = {one.item: one.kin for one in await store.replays.next_waiting(job, "oldest", None, 10)}
     assert await statuses(store, number, [one.id for one in items]) == [Status.DLQ, Status.REPLAYED]
     assert waiting == {items[0].id: Kin.CORRECTED}
+
+
+async def test_what_was_judged_before_a_copy_that_failed_meanwhile_is_not_released(
+    store: StoreUnderTest, owner: int, number: int
+) -> None:
+    [original] = await dead(store, owner, number, 1)
+    job = await running(store, number, [original])
+    before = await a_batch(store, job)
+    item = await store.item(number, original.id)
+    assert item is not None
+    assert await store.edit(an_edit(item), None)
+    [claim] = await claim_all(store, owner, number)
+    await finish(store, claim, EXHAUSTED)  # nothing stands in its place any more
+    later = replace(before.items[0].event, id=EventId(an_id()))
+    before = replace(before, items=[replace(before.items[0], event=later)])
+
+    assert await store.replays.release(owner, before) == frozenset()
+
+    assert await progress(store, job) == {"waiting": 1}
+    assert await store.replays.release(owner, await a_batch(store, job)) == {original.id}

@@ -358,12 +358,15 @@ SELECT 1 FROM audit WHERE id = $1
 -- integration sending.
 -- One statement for all of it, as every round trip costs both sides. Its event ($11 to $18) must not stand before one
 -- that is there, nor after another than the one that it names ($20): whoever writes the next event of a dead item
--- changes its row, and then nothing of this is done.
+-- changes its row, and then nothing of this is done. `xmin` tells that: of a row that was waited for, the server looks
+-- at the columns of the new version, in which an edit that failed again leaves no trace, and at an old `last`.
 WITH last AS MATERIALIZED (
     SELECT id, digest FROM audit WHERE target_id = $15::text AND id > $1 ORDER BY target_id DESC, id DESC LIMIT 1),
 later AS MATERIALIZED (SELECT id FROM last WHERE id > $11::bigint),
+seen AS MATERIALIZED (SELECT xmin AS version FROM dead WHERE id = $1 AND integration = $2),
 exhumed AS (
     DELETE FROM dead WHERE id = $1 AND integration = $2 AND status = $3 AND cycle = $4 AND resolved_at IS NULL
+       AND xmin = (SELECT version FROM seen)
        AND edited_as IS NULL AND superseded_by IS NULL
        AND (SELECT original FROM edit WHERE integration = $2 AND item = $1) IS NOT DISTINCT FROM $19::bigint
        AND EXISTS (SELECT FROM integration WHERE number = $2 AND lifecycle = 'active' AND (containment IS NULL OR $21))
@@ -388,9 +391,11 @@ SELECT EXISTS (SELECT FROM exhumed) AS is_done, (SELECT id FROM later) AS later
 WITH last AS MATERIALIZED (
     SELECT id, digest FROM audit WHERE target_id = $12::text AND id > $4 ORDER BY target_id DESC, id DESC LIMIT 1),
 later AS MATERIALIZED (SELECT id FROM last WHERE id > $8::bigint),
+seen AS MATERIALIZED (SELECT xmin AS version FROM dead WHERE id = $4 AND integration = $5),
 resolved AS (
     UPDATE dead SET resolved_at = $1, resolved_by = $2, resolved_reason = $3
      WHERE id = $4 AND integration = $5 AND status = $6 AND cycle = $7 AND resolved_at IS NULL AND superseded_by IS NULL
+       AND xmin = (SELECT version FROM seen)
        AND (SELECT digest FROM last WHERE starts_with($12, 'rec_')) IS NOT DISTINCT FROM $16::bytea
        AND NOT EXISTS (SELECT FROM later) RETURNING integration),
 e AS (
@@ -722,15 +727,18 @@ WITH given AS MATERIALIZED (
         AS g (item, status, cycle, id, event_type, request_id, integration_id, target_id, actor, record, digest,
               previous)),
 judged AS MATERIALIZED (
-    SELECT g.*, a.last, NOT starts_with(g.target_id, 'rec_') OR a.head IS NOT DISTINCT FROM g.previous AS follows
-      FROM given g LEFT JOIN LATERAL (
+    SELECT g.*, d.version, a.last,
+           NOT starts_with(g.target_id, 'rec_') OR a.head IS NOT DISTINCT FROM g.previous AS follows
+      FROM given g
+      LEFT JOIN LATERAL (SELECT xmin AS version FROM dead WHERE integration = g.integration AND id = g.item OFFSET 0) d ON true
+      LEFT JOIN LATERAL (
         SELECT id AS last, digest AS head FROM audit WHERE target_id = g.target_id AND id > g.item
          ORDER BY target_id DESC, id DESC LIMIT 1) a ON true),
 later AS MATERIALIZED (SELECT last AS id FROM judged WHERE last > id),
 closed AS (
     UPDATE dead x SET resolved_at = $2, resolved_by = $3, resolved_reason = $4 FROM judged g
      WHERE x.integration = ANY (ARRAY[g.integration]) AND x.id = ANY (ARRAY[g.item]) AND x.status = g.status
-       AND x.cycle = g.cycle AND g.follows AND coalesce(x.resolved_at, x.superseded_by) IS NULL
+       AND x.cycle = g.cycle AND x.xmin = g.version AND g.follows AND coalesce(x.resolved_at, x.superseded_by) IS NULL
        AND NOT EXISTS (SELECT FROM later)
     RETURNING g.*),
 e AS (

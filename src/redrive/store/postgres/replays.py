@@ -26,7 +26,7 @@ from redrive.store.replay_rows import (
     to_waiting,
 )
 from redrive.store.replays import Batch, ItemRow, Waiting
-from redrive.store.rows import event_row, to_ms
+from redrive.store.rows import event_row, previous_of, to_ms
 
 SQL: Final = load_queries("redrive.store.postgres", "replays.sql")
 SECOND: Final = timedelta(seconds=1)
@@ -279,12 +279,15 @@ async def _next_waiting(
 
 def _batch_values(owner: int, batch: Batch) -> list[Any]:
     job, run, options = batch.job, batch.job.started, batch.job.chosen
-    items = [(one.item, one.status.value, one.cycle, *event_row(one.event)) for one in batch.items]
+    items = [
+        (one.item, one.status.value, one.cycle, *event_row(one.event), previous_of(one.event))
+        for one in batch.items
+    ]
     return [
         owner, job.integration, job.id, job.version, *_columns(batch.skipped, 2),
         batch.max_attempts, to_ms(batch.opened_at),
         run.request_id, run.traceparent, run.by.id, options.reason,
-        *_columns(items, 11),
+        *_columns(items, 12),
     ]  # fmt: skip
 
 

@@ -145,9 +145,9 @@ SELECT g.name, a.id, a.digest FROM unnest($1::text[]) AS g (name)
 -- name: release_batch
 -- The guard of all that a job releases: its very version, releasing; this process alive; its integration sending. The
 -- job's row is held until the end: whoever pauses it waits for us, or we see that it is paused. Then of each item the
--- same as of a single replay ($13 and after: what the item was judged by, and its event). By its place, as the planner,
--- knowing nothing of a table that has just grown, would rather walk along an index; a row that was changed meanwhile
--- has another place, and is left for the next batch.
+-- same as of a single replay ($13 and after: what the item was judged by, and its event, which must follow the one that
+-- it names). By its place, as the planner, knowing nothing of a table that has just grown, would rather walk along an
+-- index; a row that was changed meanwhile has another version (see `replay`), and is left for the next batch.
 WITH alive AS MATERIALIZED (SELECT id FROM incarnation WHERE id = $1 FOR KEY SHARE),
 job AS MATERIALIZED (
     SELECT j.integration, j.id FROM alive, replay_job j
@@ -161,16 +161,21 @@ s AS (
      WHERE r.integration = ANY (ARRAY[g.integration]) AND r.job = ANY (ARRAY[g.job]) AND r.item = ANY (ARRAY[g.item])
        AND r.state = 'waiting'),
 given AS MATERIALIZED (
-    SELECT job.integration, job.id AS job, x.place, g.* FROM job
+    SELECT job.integration, job.id AS job, x.place, x.version, g.* FROM job
      CROSS JOIN unnest($13::bigint[], $14::text[], $15::int[], $16::bigint[], $17::text[], $18::text[], $19::text[],
-                       $20::text[], $21::text[], $22::text[], $23::bytea[])
-      AS g (item, status, cycle, event, event_type, request_id, integration_id, target_id, actor, record, digest)
+                       $20::text[], $21::text[], $22::text[], $23::bytea[], $24::bytea[])
+      AS g (item, status, cycle, event, event_type, request_id, integration_id, target_id, actor, record, digest,
+            previous)
      CROSS JOIN LATERAL (SELECT FROM replay_item WHERE integration = $2 AND job = $3 AND item = g.item AND state = 'waiting' OFFSET 0) r
-     CROSS JOIN LATERAL (SELECT ctid AS place FROM dead WHERE integration = $2 AND id = g.item OFFSET 0) x
-     WHERE NOT EXISTS (SELECT FROM audit a WHERE a.target_id = g.target_id AND a.id > g.event)),
+     CROSS JOIN LATERAL (SELECT ctid AS place, xmin AS version FROM dead WHERE integration = $2 AND id = g.item OFFSET 0) x
+      LEFT JOIN LATERAL (
+        SELECT id AS last, digest AS head FROM audit WHERE target_id = g.target_id AND id > g.item
+         ORDER BY target_id DESC, id DESC LIMIT 1) a ON true
+     WHERE (NOT starts_with(g.target_id, 'rec_') OR a.head IS NOT DISTINCT FROM g.previous)
+       AND coalesce(a.last, 0) < g.event),
 exhumed AS MATERIALIZED (
     DELETE FROM dead x USING given g
-     WHERE x.ctid = g.place AND x.id = g.item AND x.status = g.status AND x.cycle = g.cycle
+     WHERE x.ctid = g.place AND x.xmin = g.version AND x.id = g.item AND x.status = g.status AND x.cycle = g.cycle
        AND coalesce(x.resolved_at, x.edited_as, x.superseded_by) IS NULL
        AND NOT EXISTS (SELECT FROM edit t WHERE t.integration = $2 AND t.item = g.item)
     RETURNING g.*, x.risk),
