@@ -9,8 +9,8 @@ from msgspec.structs import replace
 from redrive.domain.ids import EventId, ItemId, recovery_id
 from redrive.domain.item import Status
 from redrive.domain.replay import ItemState, Job, Progress, ReplayState
-from redrive.domain.replay_pace import Tried
-from redrive.domain.replay_plan import Candidate, Kin
+from redrive.domain.replay_pace import Figures, Tried
+from redrive.domain.replay_plan import Candidate, Kin, Skip
 from redrive.store.port import StoreInconsistent
 from redrive.store.replays import ItemRow, Waiting
 from redrive.store.rows import Row, from_ms, to_choice
@@ -81,8 +81,32 @@ def to_item_row(row: Row) -> ItemRow:
     )  # fmt: skip
 
 
-def to_tried(row: Row) -> Tried:
-    """From the columns of `canary_items`."""
+def to_moved_on(counts: Row) -> dict[str, int]:
+    """From the columns of `moved_on`; none of those that are 0."""
+    reasons = (Skip.REPLAYED_SINCE, Skip.RESOLVED, Skip.CORRECTED, Skip.IN_ANOTHER_JOB)
+    return {reason.value: count for reason, count in zip(reasons, counts, strict=True) if count}
+
+
+def canary_of(job: Job) -> Sequence[ItemId]:
+    """Those of which `figures` tells, each by itself."""
+    return () if job.canary_passed or job.plan is None else job.plan.canary
+
+
+def to_figures(row: Row, tried: Iterable[Row]) -> Figures:
+    """From the columns of `figures` and the rows of `canary_items`."""
+    sends, in_flight, untold, waits, last, told = row
+    return Figures(
+        has_waiting=bool(waits),
+        in_flight=in_flight,
+        untold=untold,
+        told_in_last_second=told,
+        last=tuple(map(bool, last)),
+        canary=tuple(map(_to_tried, tried)),
+        sends=bool(sends),
+    )
+
+
+def _to_tried(row: Row) -> Tried:
     item, state, is_told, stumbled = row
     return Tried(ItemId(item), to_choice(ItemState, state), bool(is_told), bool(stumbled))
 

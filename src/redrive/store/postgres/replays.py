@@ -8,7 +8,7 @@ from redrive.audit.record import AuditEvent
 from redrive.domain.ids import ItemId, JobId, first_id_at, recovery_id
 from redrive.domain.replay import OVER, ItemState, Job, Order, Progress, Wanted
 from redrive.domain.replay_pace import Figures
-from redrive.domain.replay_plan import Candidate, Frozen, Skip
+from redrive.domain.replay_plan import Candidate, Frozen
 from redrive.store.named import load_queries
 from redrive.store.port import Once
 from redrive.store.postgres import operate, work
@@ -17,12 +17,14 @@ from redrive.store.postgres.cursors import Cursors
 from redrive.store.postgres.guarded import Guarded
 from redrive.store.postgres.work import SQL as QUERIES
 from redrive.store.replay_rows import (
+    canary_of,
     job_columns,
     to_candidate,
+    to_figures,
     to_item_row,
     to_job,
+    to_moved_on,
     to_progress,
-    to_tried,
     to_waiting,
 )
 from redrive.store.replays import Batch, ItemRow, Waiting
@@ -155,8 +157,7 @@ class PostgresReplays:
     async def moved_on(self, job: Job) -> Mapping[str, int]:
         """How many are no longer as they were planned."""
         [counts] = await self._database.ask(SQL["moved_on"], job.integration, job.id)
-        reasons = (Skip.REPLAYED_SINCE, Skip.RESOLVED, Skip.CORRECTED, Skip.IN_ANOTHER_JOB)
-        return {reason.value: count for reason, count in zip(reasons, counts, strict=True) if count}
+        return to_moved_on(counts)
 
     async def waits_in(self, integration: int, item: ItemId) -> JobId | None:
         """The running job that an item waits in."""
@@ -249,18 +250,9 @@ async def _figures(connection: Connection, job: Job, now: datetime) -> Figures |
     )
     if row is None:
         return None
-    sends, in_flight, untold, waits, last, told = row
-    canary: Sequence[ItemId] = () if job.canary_passed or job.plan is None else job.plan.canary
+    canary = canary_of(job)
     tried = await connection.fetch(SQL["canary_items"], *of_job, list(canary)) if canary else []
-    return Figures(
-        has_waiting=waits,
-        in_flight=in_flight,
-        untold=untold,
-        told_in_last_second=told,
-        last=tuple(last),
-        canary=tuple(map(to_tried, tried)),
-        sends=sends,
-    )
+    return to_figures(row, tried)
 
 
 async def _next_waiting(

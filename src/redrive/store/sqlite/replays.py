@@ -12,16 +12,18 @@ from redrive.audit.record import AuditEvent
 from redrive.domain.ids import ItemId, JobId, first_id_at, recovery_id
 from redrive.domain.replay import ItemState, Job, Order, Progress, ReplayState, Wanted
 from redrive.domain.replay_pace import Figures
-from redrive.domain.replay_plan import Candidate, Frozen, Skip
+from redrive.domain.replay_plan import Candidate, Frozen
 from redrive.store.named import load_queries
 from redrive.store.port import Once
 from redrive.store.replay_rows import (
+    canary_of,
     job_columns,
     to_candidate,
+    to_figures,
     to_item_row,
     to_job,
+    to_moved_on,
     to_progress,
-    to_tried,
     to_waiting,
 )
 from redrive.store.replays import Batch, ItemRow, Waiting
@@ -141,8 +143,7 @@ class SqliteReplays:
     async def moved_on(self, job: Job) -> Mapping[str, int]:
         """How many are no longer as they were planned."""
         [counts] = await self._read(lambda c: ask(c, SQL["moved_on"], (job.integration, job.id)))
-        reasons = (Skip.REPLAYED_SINCE, Skip.RESOLVED, Skip.CORRECTED, Skip.IN_ANOTHER_JOB)
-        return {reason.value: count for reason, count in zip(reasons, counts, strict=True) if count}
+        return to_moved_on(counts)
 
     async def waits_in(self, integration: int, item: ItemId) -> JobId | None:
         """The running job that an item waits in."""
@@ -226,20 +227,15 @@ def _figures(connection: apsw.Connection, job: Job, now: datetime) -> Figures | 
     [(in_flight, untold)] = ask(connection, SQL["job_in_flight"], of_job)
     [(waits,)] = ask(connection, SQL["job_has_waiting"], of_job)
     since = 0 if job.watched_from is None else to_ms(job.watched_from)
-    last = ask(connection, SQL["last_told"], (*of_job, since, job.chosen.halt_if.last))
     [(told,)] = ask(connection, SQL["told_since"], (*of_job, to_ms(now - SECOND)))
-    canary: Sequence[ItemId] = () if job.canary_passed or job.plan is None else job.plan.canary
+    canary = canary_of(job)
     values = {"integration": job.integration, "job": job.id, "items": str(list(canary))}
     tried = ask(connection, SQL["canary_items"], values) if canary else []
-    return Figures(
-        has_waiting=bool(waits),
-        in_flight=in_flight,
-        untold=untold,
-        told_in_last_second=told,
-        last=tuple(bool(stumbled) for (stumbled,) in last),
-        canary=tuple(map(to_tried, tried)),
-        sends=bool(sends[0][0]),
-    )
+    last = [
+        stumbled
+        for (stumbled,) in ask(connection, SQL["last_told"], (*of_job, since, job.chosen.halt_if.last))
+    ]
+    return to_figures((sends[0][0], in_flight, untold, waits, last, told), tried)
 
 
 def _next_waiting(
