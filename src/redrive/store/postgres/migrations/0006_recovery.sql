@@ -9,16 +9,16 @@ ALTER TABLE dead ADD COLUMN failure_group bigint;
 ALTER TABLE dead ADD COLUMN superseded_by bigint;  -- the corrected copy of it that succeeded
 CREATE INDEX dead_group ON dead (integration, failure_group, id);
 CREATE INDEX dead_open ON dead (integration, failure_group, id) WHERE resolved_at IS NULL AND superseded_by IS NULL;
-UPDATE live SET risk = w.risk FROM (
-    SELECT integration, item, max(CASE WHEN reach = 'not_sent' THEN 1
+UPDATE live SET risk = w.risk FROM live o CROSS JOIN LATERAL (
+    SELECT max(CASE WHEN reach = 'not_sent' THEN 1
                     WHEN reach = 'answered' AND (http_status < 500 OR http_status = 503) THEN 2 ELSE 3 END) AS risk
-      FROM attempt WHERE failure_code IS NOT NULL GROUP BY 1, 2) w
- WHERE live.integration = w.integration AND live.id = w.item;
-UPDATE dead SET risk = w.risk FROM (
-    SELECT integration, item, max(CASE WHEN reach = 'not_sent' THEN 1
+      FROM attempt WHERE integration = o.integration AND item = o.id AND failure_code IS NOT NULL OFFSET 0) w
+ WHERE live.integration = o.integration AND live.id = o.id AND live.risk <> w.risk;
+UPDATE dead SET risk = w.risk FROM dead o CROSS JOIN LATERAL (
+    SELECT max(CASE WHEN reach = 'not_sent' THEN 1
                     WHEN reach = 'answered' AND (http_status < 500 OR http_status = 503) THEN 2 ELSE 3 END) AS risk
-      FROM attempt WHERE failure_code IS NOT NULL GROUP BY 1, 2) w
- WHERE dead.integration = w.integration AND dead.id = w.item;
+      FROM attempt WHERE integration = o.integration AND item = o.id AND failure_code IS NOT NULL OFFSET 0) w
+ WHERE dead.integration = o.integration AND dead.id = o.id AND dead.risk <> w.risk;
 
 -- A corrected copy of an item, and of which; of a copy's copy, the first.
 CREATE TABLE edit (
@@ -110,7 +110,7 @@ CREATE TABLE replay_item (
     state text NOT NULL CHECK (state IN ('waiting', 'in_flight', 'succeeded', 'failed', 'skipped', 'cancelled')),
     reason text,  -- why it was skipped, or how it failed
     told_at bigint,  -- when its first attempt ended
-    stumbled boolean NOT NULL DEFAULT false,  -- an attempt of it failed
+    stumbled boolean NOT NULL DEFAULT false,  -- its first attempt failed
     PRIMARY KEY (integration, job, item)
 );
 CREATE INDEX replay_item_next ON replay_item (integration, job, state, item);

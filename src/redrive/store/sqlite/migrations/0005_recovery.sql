@@ -85,7 +85,7 @@ CREATE TABLE replay_item (
     state TEXT NOT NULL CHECK (state IN ('waiting', 'in_flight', 'succeeded', 'failed', 'skipped', 'cancelled')),
     reason TEXT,  -- why it was skipped, or how it failed
     told_at INTEGER,  -- when its first attempt ended
-    stumbled INTEGER NOT NULL DEFAULT 0,  -- an attempt of it failed
+    stumbled INTEGER NOT NULL DEFAULT 0,  -- its first attempt failed
     PRIMARY KEY (integration, job, item)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX replay_item_next ON replay_item (integration, job, state, item);
