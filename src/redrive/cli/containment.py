@@ -6,7 +6,17 @@ from cyclopts import Parameter
 
 from redrive.cli.errors import ExitCode
 from redrive.cli.output import Output, note, print_answer
-from redrive.cli.service import HERE, UNCORRELATED, Correlation, IntegrationId, Key, Reason, Service, calling
+from redrive.cli.service import (
+    HERE,
+    UNCORRELATED,
+    Correlation,
+    IntegrationId,
+    MadeKey,
+    Reason,
+    Service,
+    calling,
+    changing,
+)
 from redrive.cli.tables import Column, column, instant, print_facts, print_table
 from redrive.cli.values import duration
 
@@ -37,13 +47,13 @@ def contain(
     until: Annotated[str | None, Parameter(help="Or until when (RFC 3339).")] = None,
     owner: Annotated[str | None, Parameter(help="Who answers for it; else who runs this.")] = None,
     incident: Annotated[str | None, Parameter(help="The incident it belongs to.")] = None,
-    idempotency_key: Key = None,
+    idempotency_key: MadeKey = None,
     correlation: Correlation = UNCORRELATED,
     service: Service = HERE,
     output: Output = "table",
 ) -> int:
     """Stop all that goes to an integration."""
-    with calling(service) as client:
+    with changing(service, idempotency_key) as (client, key):
         answer = client.contain(
             integration_id,
             reason,
@@ -52,7 +62,7 @@ def contain(
             until=until,
             for_seconds=None if for_ is None else duration(for_, "--for").total_seconds(),
             incident=incident,
-            idempotency_key=idempotency_key,
+            idempotency_key=key,
             **correlation.ids(),
         )
     if answer["state"] == "containing":
@@ -81,19 +91,19 @@ def release(
         Parameter(help="What waits is sent at so many a second; else as fast as the integration allows."),
     ] = None,
     dry_run: Annotated[bool, Parameter(help="Only tell what it would mean.", negative=())] = False,
-    idempotency_key: Key = None,
+    idempotency_key: MadeKey = None,
     correlation: Correlation = UNCORRELATED,
     service: Service = HERE,
     output: Output = "table",
 ) -> int:
     """Let an integration send again."""
-    with calling(service) as client:
+    with changing(service, idempotency_key) as (client, key):
         answer = client.release(
             integration_id,
             reason,
             rate_per_second=rate,
             dry_run=dry_run,
-            idempotency_key=idempotency_key,
+            idempotency_key=key,
             **correlation.ids(),
         )
     if output != "table":

@@ -14,15 +14,16 @@ from redrive.cli.service import (
     UNCORRELATED,
     Correlation,
     IntegrationId,
-    Key,
+    MadeKey,
     MayReason,
     Paging,
     Reason,
     Service,
     calling,
+    changing,
 )
 from redrive.cli.tables import Column, Fit, Row, column, instant, print_facts
-from redrive.cli.values import ahead
+from redrive.cli.values import ahead, pinned
 
 if TYPE_CHECKING:
     from redrive.client import Answer
@@ -109,15 +110,15 @@ def acknowledge(
     /,
     *,
     reason: MayReason = None,
-    idempotency_key: Key = None,
+    idempotency_key: MadeKey = None,
     correlation: Correlation = UNCORRELATED,
     service: Service = HERE,
     output: Output = "table",
 ) -> int:
     """Say that you look at an open group."""
-    with calling(service) as client:
+    with changing(service, idempotency_key) as (client, key):
         answer = client.acknowledge_group(
-            integration_id, group_id, reason, idempotency_key=idempotency_key, **correlation.ids()
+            integration_id, group_id, reason, idempotency_key=key, **correlation.ids()
         )
     return _print_judged(answer, output)
 
@@ -131,7 +132,7 @@ def resolve(
     /,
     *,
     reason: Reason,
-    idempotency_key: Key = None,
+    idempotency_key: MadeKey = None,
     correlation: Correlation = UNCORRELATED,
     service: Service = HERE,
     output: Output = "table",
@@ -140,9 +141,9 @@ def resolve(
 
     Items are closed some at a time. A command that was cut short can be run again, and goes on.
     """
-    with calling(service) as client:
+    with changing(service, idempotency_key) as (client, key):
         answer = client.resolve_group(
-            integration_id, group_id, reason, idempotency_key=idempotency_key, **correlation.ids()
+            integration_id, group_id, reason, idempotency_key=key, **correlation.ids()
         )
     if output == "table":
         note(f"Items closed with it: {answer['resolved_items']}")
@@ -156,15 +157,15 @@ def reopen(
     /,
     *,
     reason: Reason,
-    idempotency_key: Key = None,
+    idempotency_key: MadeKey = None,
     correlation: Correlation = UNCORRELATED,
     service: Service = HERE,
     output: Output = "table",
 ) -> int:
     """Open a group again; items that were resolved with it stay so."""
-    with calling(service) as client:
+    with changing(service, idempotency_key) as (client, key):
         answer = client.reopen_group(
-            integration_id, group_id, reason, idempotency_key=idempotency_key, **correlation.ids()
+            integration_id, group_id, reason, idempotency_key=key, **correlation.ids()
         )
     return _print_judged(answer, output)
 
@@ -179,19 +180,20 @@ def mute(
         str, Parameter(help="Until this instant (RFC 3339, or 2h: for two hours); `now` ends it.")
     ],
     reason: MayReason = None,
-    idempotency_key: Key = None,
+    idempotency_key: MadeKey = None,
     correlation: Correlation = UNCORRELATED,
     service: Service = HERE,
     output: Output = "table",
 ) -> int:
     """Hold alerts of a group back for a while."""
-    with calling(service) as client:
+    ends = None if until == "now" else ahead(until, "--until")
+    with changing(service, idempotency_key, pinned=pinned("--until", until, ends)) as (client, key):
         answer = client.mute_group(
             integration_id,
             group_id,
-            None if until == "now" else ahead(until, "--until"),
+            ends,
             reason,
-            idempotency_key=idempotency_key,
+            idempotency_key=key,
             **correlation.ids(),
         )
     return _print_judged(answer, output)
@@ -206,15 +208,15 @@ def comment(
     /,
     *,
     text: Annotated[str, Parameter(help="What to write; nobody can change it afterwards.")],
-    idempotency_key: Key = None,
+    idempotency_key: MadeKey = None,
     correlation: Correlation = UNCORRELATED,
     service: Service = HERE,
     output: Output = "table",
 ) -> int:
     """Write something about a group."""
-    with calling(service) as client:
+    with changing(service, idempotency_key) as (client, key):
         answer = client.comment_on_group(
-            integration_id, group_id, text, idempotency_key=idempotency_key, **correlation.ids()
+            integration_id, group_id, text, idempotency_key=key, **correlation.ids()
         )
     if output != "table":
         print_answer(answer, output)

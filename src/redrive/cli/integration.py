@@ -9,7 +9,16 @@ from cyclopts import App, Parameter
 
 from redrive.cli.errors import ExitCode, Stop
 from redrive.cli.output import Output, note, print_answer, print_lines
-from redrive.cli.service import HERE, UNCORRELATED, Correlation, IntegrationId, Key, Service, calling
+from redrive.cli.service import (
+    HERE,
+    UNCORRELATED,
+    Correlation,
+    IntegrationId,
+    MadeKey,
+    Service,
+    calling,
+    changing,
+)
 from redrive.cli.tables import Column, Fit, column, instant, print_facts, print_table, word
 from redrive.cli.values import content, headers
 
@@ -194,16 +203,16 @@ def add(
     *,
     fields: Fields = NOTHING,
     signature_scheme: Scheme = None,
-    idempotency_key: Key = None,
+    idempotency_key: MadeKey = None,
     correlation: Correlation = UNCORRELATED,
     service: Service = HERE,
     output: Output = "table",
 ) -> int:
     """Add an integration; the signing secret that is made for it is shown now and never again."""
     try:
-        with calling(service) as client:
+        with changing(service, idempotency_key) as (client, key):
             answer = client.create_integration(
-                idempotency_key=idempotency_key,
+                idempotency_key=key,
                 **correlation.ids(),
                 integration_id=integration_id,
                 url=target_url,
@@ -298,7 +307,7 @@ def rotate_secret(
     overlap_seconds: Annotated[
         int | None, Parameter(help="How long those before it sign as well. [default: 86400, a day]")
     ] = None,
-    idempotency_key: Key = None,
+    idempotency_key: MadeKey = None,
     correlation: Correlation = UNCORRELATED,
     service: Service = HERE,
     output: Output = "table",
@@ -308,13 +317,13 @@ def rotate_secret(
     A secret that is made is shown now and never again. Of a v1a key receivers need the public half, which is
     shown whenever the integration is.
     """
-    with calling(service) as client:
+    with changing(service, idempotency_key) as (client, key):
         answer = client.rotate_secret(
             integration_id,
             secret=None if secret is None else _text(secret),
             signature_scheme=signature_scheme,
             overlap_seconds=overlap_seconds,
-            idempotency_key=idempotency_key,
+            idempotency_key=key,
             **correlation.ids(),
         )
     _print(answer, output)

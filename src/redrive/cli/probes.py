@@ -6,7 +6,16 @@ from cyclopts import Parameter
 
 from redrive.cli.errors import ExitCode
 from redrive.cli.output import Output, print_answer
-from redrive.cli.service import HERE, UNCORRELATED, Correlation, IntegrationId, Key, Service, calling
+from redrive.cli.service import (
+    HERE,
+    UNCORRELATED,
+    Correlation,
+    IntegrationId,
+    MadeKey,
+    Service,
+    calling,
+    changing,
+)
 from redrive.cli.tables import Column, column, instant, print_facts, print_table, word
 
 if TYPE_CHECKING:
@@ -41,18 +50,18 @@ def probe(
     reason: Annotated[
         str | None, Parameter(help="Why; it is kept in the audit trail. With an item it is needed.")
     ] = None,
-    idempotency_key: Key = None,
+    idempotency_key: MadeKey = None,
     correlation: Correlation = UNCORRELATED,
     service: Service = HERE,
     output: Output = "table",
 ) -> int:
     """Make one request to an integration's health URL, or send one item as a trial."""
-    with calling(service) as client:
+    with changing(service, idempotency_key) as (client, key):
         answer = client.probe(
             integration_id,
             recovery_id=recovery_id,
             reason=reason,
-            idempotency_key=idempotency_key,
+            idempotency_key=key,
             **correlation.ids(),
         )
     if output == "table":

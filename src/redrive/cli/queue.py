@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, get_args
 
 from cyclopts import App, Parameter, Token
 
-from redrive.cli.errors import ExitCode, Stop
+from redrive.cli.errors import ExitCode
 from redrive.cli.output import Output, note, print_answer
 from redrive.cli.pages import print_all, print_page
 from redrive.cli.service import (
@@ -14,12 +14,13 @@ from redrive.cli.service import (
     UNCORRELATED,
     Correlation,
     IntegrationId,
-    Key,
     MadeKey,
     Paging,
     Reason,
     Service,
     calling,
+    changing,
+    made_key,
 )
 from redrive.cli.tables import Column, Fit, column, instant, print_facts
 from redrive.cli.values import moment
@@ -159,23 +160,14 @@ def replay(
 ) -> int:
     """Replay a failed or dlq item: the same payload, under the same webhook-id, in a new cycle."""
     from redrive.cli.curl import curl_line
-    from redrive.clock import random_bytes
 
-    key = idempotency_key or f"cli-{random_bytes(16).hex()}"
+    key = made_key(idempotency_key)
     path = f"/platform/integrations/{integration_id}/recovery/queue/{recovery_id}/replay"
     curl = curl_line(service.url, path, {"reason": reason}, key, correlation)
     if verbose:
         note(curl)
-    try:
-        with calling(service) as client:
-            answer = client.replay(
-                integration_id, recovery_id, reason, idempotency_key=key, **correlation.ids()
-            )
-    except Stop as stop:
-        if not is_outcome_unknown(stop):
-            raise
-        advice = f"run it again with --idempotency-key {key}: however often, it replays once"
-        raise Stop(stop.code, stop.wrong, advice, line=None if verbose else curl) from stop
+    with changing(service, key, line=None if verbose else curl) as (client, _):
+        answer = client.replay(integration_id, recovery_id, reason, idempotency_key=key, **correlation.ids())
     if output != "table":
         print_answer(answer, output)
     else:
@@ -193,6 +185,7 @@ def erase(
     /,
     *,
     reason: Reason,
+    idempotency_key: MadeKey = None,
     correlation: Correlation = UNCORRELATED,
     service: Service = HERE,
     output: Output = "table",
@@ -202,8 +195,8 @@ def erase(
     What is still to be sent cannot be erased. Attempts, their times and codes, and audit events stay; backups
     from before still hold it.
     """
-    with calling(service) as client:
-        answer = client.erase(integration_id, recovery_id, reason, **correlation.ids())
+    with changing(service, idempotency_key) as (client, key):
+        answer = client.erase(integration_id, recovery_id, reason, idempotency_key=key, **correlation.ids())
     if output != "table":
         print_answer(answer, output)
     else:
@@ -221,35 +214,20 @@ def resolve(
     /,
     *,
     reason: Reason,
-    idempotency_key: Key = None,
+    idempotency_key: MadeKey = None,
     correlation: Correlation = UNCORRELATED,
     service: Service = HERE,
     output: Output = "table",
 ) -> int:
     """Close a failed or dlq item for good: it is not sent again, and no longer waits for anyone."""
-    with calling(service) as client:
-        answer = client.resolve(
-            integration_id, recovery_id, reason, idempotency_key=idempotency_key, **correlation.ids()
-        )
+    with changing(service, idempotency_key) as (client, key):
+        answer = client.resolve(integration_id, recovery_id, reason, idempotency_key=key, **correlation.ids())
     if output != "table":
         print_answer(answer, output)
     else:
         facts = {"recovery_id": recovery_id, "resolved": True, "reason": answer["reason"]}
         print_facts({**facts, "request_id": answer["request_id"]})
     return ExitCode.OK
-
-
-def is_outcome_unknown(stop: Stop) -> bool:
-    """Whether a call may have had its effect, although it was not answered."""
-    from redrive.client import ProblemError, ServiceUnreachable
-
-    match stop.__cause__:
-        case ServiceUnreachable(maybe_sent=maybe_sent):
-            return maybe_sent
-        case ProblemError(status=status):
-            return status >= 500
-        case _:
-            return False
 
 
 def _flag(word: YesNo | None) -> bool | None:

@@ -1,13 +1,13 @@
 """`redrive queue edit`: correct and replay."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
 from redrive.cli.errors import ExitCode, Stop
 from redrive.cli.inert import inert
 from redrive.cli.output import Output, print_answer
-from redrive.cli.queue import RecoveryId, is_outcome_unknown
+from redrive.cli.queue import RecoveryId
 from redrive.cli.service import (
     HERE,
     UNCORRELATED,
@@ -16,10 +16,13 @@ from redrive.cli.service import (
     MadeKey,
     Reason,
     Service,
-    calling,
+    changing,
 )
 from redrive.cli.tables import print_facts
 from redrive.cli.values import content, headers
+
+if TYPE_CHECKING:
+    from redrive.client import Answer
 
 
 def edit(
@@ -50,34 +53,40 @@ def edit(
     What is not given stays. The item itself is superseded when the copy succeeds, and can be corrected again
     when it fails. What was changed stands in the audit trail.
     """
-    from redrive.clock import random_bytes
-
-    if no_headers and header:
-        raise Stop(ExitCode.USAGE, "--no-headers and --header exclude each other", "give one of them")
-    key = idempotency_key or f"cli-{random_bytes(16).hex()}"
-    body = None if payload is None else content(payload)
-    try:
-        with calling(service) as client:
-            answer = client.edit(
-                integration_id,
-                recovery_id,
-                reason,
-                incident=incident,
-                payload_json=body if content_type is None else None,
-                payload_base64=body if content_type is not None else None,
-                content_type=content_type,
-                headers={} if no_headers else headers(header),
-                idempotency_key=key,
-                **correlation.ids(),
-            )
-    except Stop as stop:
-        if not is_outcome_unknown(stop):
-            raise
-        advice = f"run it again with --idempotency-key {key}: however often, it sends one copy"
-        raise Stop(stop.code, stop.wrong, advice) from stop
+    corrected = _corrected(payload, content_type, header, no_headers=no_headers)
+    with changing(service, idempotency_key) as (client, key):
+        answer = client.edit(
+            integration_id,
+            recovery_id,
+            reason,
+            incident=incident,
+            idempotency_key=key,
+            **corrected,
+            **correlation.ids(),
+        )
     if output != "table":
         print_answer(answer, output)
-        return ExitCode.OK
+    else:
+        _print_edit(answer)
+    return ExitCode.OK
+
+
+def _corrected(
+    payload: str | None, content_type: str | None, header: list[str] | None, *, no_headers: bool
+) -> dict[str, Any]:
+    """What is to be other than before, as the client takes it."""
+    if no_headers and header:
+        raise Stop(ExitCode.USAGE, "--no-headers and --header exclude each other", "give one of them")
+    body = None if payload is None else content(payload)
+    return {
+        "payload_json": body if content_type is None else None,
+        "payload_base64": body if content_type is not None else None,
+        "content_type": content_type,
+        "headers": {} if no_headers else headers(header),
+    }
+
+
+def _print_edit(answer: "Answer") -> None:
     copy = answer["recovery"]
     print_facts(
         {
@@ -92,4 +101,3 @@ def edit(
         print(f"  {change['op']:7} {inert(change['path'])}")
     if omitted := answer.get("changes_omitted"):
         print(f"  … and {omitted} more")
-    return ExitCode.OK

@@ -1,14 +1,16 @@
 """Replays of many, through a service: plan, run, watch, steer."""
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import App, Parameter
 
 from redrive.cli.errors import ExitCode, Stop
+from redrive.cli.job import print_job, print_plan
 from redrive.cli.output import Output, note, print_answer
 from redrive.cli.pages import print_all, print_page
+from redrive.cli.replay_options import CAUTIOUSLY, EVERYTHING, Filters, How
 from redrive.cli.service import (
     FIRST_PAGE,
     HERE,
@@ -20,12 +22,12 @@ from redrive.cli.service import (
     Reason,
     Service,
     calling,
+    changing,
 )
-from redrive.cli.tables import Column, Fit, column, instant, print_facts
-from redrive.cli.values import moment, share
+from redrive.cli.tables import Column, Fit, column, instant
 
 if TYPE_CHECKING:
-    from redrive.client import Answer, Client
+    from redrive.client import Answer
 
 app = App(name="replay", help_epilogue="Each command has its own --help, with an example.")
 ReplayId = Annotated[str, Parameter(help="Which plan or job.")]
@@ -60,41 +62,18 @@ def plan(
     ] = (),
     /,
     *,
-    status: Annotated[Literal["failed", "dlq"] | None, Parameter(help="Only one of the two.")] = None,
-    group: Annotated[str | None, Parameter(help="Those that failed for one cause.")] = None,
-    failure_code: Annotated[str | None, Parameter(help="Such as HTTP_503.")] = None,
-    duplicate_risk: Annotated[
-        Literal["never_sent", "refused", "ambiguous"] | None,
-        Parameter(help="By how far the worst attempt got."),
-    ] = None,
-    event_type: Annotated[str | None, Parameter(help="Of one event type.")] = None,
-    cycle: Annotated[int | None, Parameter(help="In this cycle.")] = None,
-    since: Annotated[str | None, Parameter(help="Accepted from then on: an instant, or 2h ago.")] = None,
-    until: Annotated[str | None, Parameter(help="Accepted before then: an instant, or 2h ago.")] = None,
-    failures_of: Annotated[str | None, Parameter(help="What failed again in an earlier job.")] = None,
+    filters: Filters = EVERYTHING,
     idempotency_key: MadeKey = None,
     correlation: Correlation = UNCORRELATED,
     service: Service = HERE,
     output: Output = "table",
 ) -> int:
     """Freeze what could be replayed now, and say what that would be; nothing is replayed yet."""
-    wanted = {
-        "status": status,
-        "group": group,
-        "failure_code": failure_code,
-        "duplicate_risk": duplicate_risk,
-        "event_type": event_type,
-        "cycle": cycle,
-        "since": moment(since, "--since"),
-        "until": moment(until, "--until"),
-        "failures_of": failures_of,
-        "recovery_ids": _ids(recovery_ids) if recovery_ids else None,
-    }
-    given = {name: value for name, value in wanted.items() if value is not None}
-    with calling(service) as client:
-        answer = client.plan_replay(
-            integration_id, idempotency_key=idempotency_key, **correlation.ids(), **given
-        )
+    given = filters.given()
+    if recovery_ids:
+        given["recovery_ids"] = _ids(recovery_ids)
+    with changing(service, idempotency_key, pinned=filters.pinned(given)) as (client, key):
+        answer = client.plan_replay(integration_id, idempotency_key=key, **correlation.ids(), **given)
     if output != "table":
         print_answer(answer, output)
         return ExitCode.OK
@@ -117,19 +96,7 @@ def run(
     /,
     *,
     reason: Reason,
-    incident: Annotated[str | None, Parameter(help="The incident it belongs to.")] = None,
-    rate: Annotated[
-        float | None, Parameter(help="Items a second; else as fast as the integration's own limits.")
-    ] = None,
-    concurrency: Annotated[int | None, Parameter(help="Of its items in flight at once.")] = None,
-    canary: Annotated[int, Parameter(help="So many go first, alone; 0: none.")] = 5,
-    canary_share: Annotated[str, Parameter(help="The share of them that must succeed.")] = "100%",
-    halt_if: Annotated[str, Parameter(help="Halt when more than this share failed.")] = "50%",
-    halt_last: Annotated[int, Parameter(help="Of so many outcomes, the latest.")] = 20,
-    order: Annotated[Literal["oldest", "newest"], Parameter(help="Which go first.")] = "oldest",
-    require_healthy: Annotated[
-        bool, Parameter(help="Run only if the verdict on the receiver is healthy.", negative=())
-    ] = False,
+    how: How = CAUTIOUSLY,
     watch: Annotated[bool, Parameter(help="Stay and show how far it is.", negative=())] = False,
     yes: Annotated[bool, Parameter(help="Do not ask.", negative=())] = False,
     idempotency_key: MadeKey = None,
@@ -141,37 +108,14 @@ def run(
 
     The service does it: Ctrl-C only stops watching. Exit 6: some failed again; 7: halted, or cancelled.
     """
-    from redrive.cli.watching import watched
-    from redrive.clock import random_bytes
-
-    options = {
-        "incident": incident,
-        "rate": rate,
-        "concurrency": concurrency,
-        "canary": {"size": canary, "share": share(canary_share, "--canary-share")},
-        "halt_if": {"share": share(halt_if, "--halt-if"), "last": halt_last},
-        "order": order,
-        "require_healthy": require_healthy,
-    }
-    key = idempotency_key or f"cli-{random_bytes(16).hex()}"
-    with calling(service) as client:
-        planned = client.replay_job(integration_id, replay_id)["replay"]
-        if planned["plan"] is None:
-            raise Stop(
-                ExitCode.CONFLICT, f"{replay_id} was never finished", "`redrive replay plan` makes a new one"
-            )
-        if not yes:
-            _confirm(planned)
+    options = how.options()
+    digest = _confirmed(service, integration_id, replay_id, yes=yes)
+    with changing(service, idempotency_key) as (client, key):
         answer = client.run_replay(
-            integration_id,
-            planned["plan"]["digest"],
-            reason,
-            idempotency_key=key,
-            **correlation.ids(),
-            **{name: value for name, value in options.items() if value is not None},
+            integration_id, digest, reason, idempotency_key=key, **correlation.ids(), **options
         )
-        if watch:
-            return watched(client, integration_id, replay_id, output)
+    if watch:
+        return _watched(service, integration_id, replay_id, output)
     if output != "table":
         print_answer(answer, output)
     else:
@@ -252,10 +196,7 @@ def watch(
     output: Output = "table",
 ) -> int:
     """Show how far a job is until it ends. Exit 6: some failed again; 7: halted, or cancelled."""
-    from redrive.cli.watching import watched
-
-    with calling(service) as client:
-        return watched(client, integration_id, replay_id, output)
+    return _watched(service, integration_id, replay_id, output)
 
 
 @app.command(help_epilogue="Example: redrive replay pause billing rpl_0e7xk2m4q9v1c")
@@ -270,13 +211,9 @@ def pause(
     output: Output = "table",
 ) -> int:
     """Replay nothing more of a job for now; what was replayed goes on."""
-    return _steer(
-        service,
-        output,
-        lambda client: client.pause_replay(
-            integration_id, replay_id, idempotency_key=idempotency_key, **correlation.ids()
-        ),
-    )
+    with changing(service, idempotency_key) as (client, key):
+        answer = client.pause_replay(integration_id, replay_id, idempotency_key=key, **correlation.ids())
+    return _print_steered(answer, output)
 
 
 @app.command(help_epilogue="Example: redrive replay resume billing rpl_0e7xk2m4q9v1c")
@@ -291,13 +228,9 @@ def resume(
     output: Output = "table",
 ) -> int:
     """Let a paused job go on."""
-    return _steer(
-        service,
-        output,
-        lambda client: client.resume_replay(
-            integration_id, replay_id, idempotency_key=idempotency_key, **correlation.ids()
-        ),
-    )
+    with changing(service, idempotency_key) as (client, key):
+        answer = client.resume_replay(integration_id, replay_id, idempotency_key=key, **correlation.ids())
+    return _print_steered(answer, output)
 
 
 @app.command(help_epilogue="Example: redrive replay cancel billing rpl_0e7xk2m4q9v1c")
@@ -312,13 +245,9 @@ def cancel(
     output: Output = "table",
 ) -> int:
     """Replay nothing more of a job, for good; what was replayed stays so."""
-    return _steer(
-        service,
-        output,
-        lambda client: client.cancel_replay(
-            integration_id, replay_id, idempotency_key=idempotency_key, **correlation.ids()
-        ),
-    )
+    with changing(service, idempotency_key) as (client, key):
+        answer = client.cancel_replay(integration_id, replay_id, idempotency_key=key, **correlation.ids())
+    return _print_steered(answer, output)
 
 
 @app.command(help_epilogue="Example: redrive replay rate billing rpl_0e7xk2m4q9v1c 50")
@@ -339,73 +268,38 @@ def rate(
     except ValueError as error:
         advice = "write it like 50, or none"
         raise Stop(ExitCode.USAGE, f"{rate!r} is not a number of items a second", advice) from error
-    return _steer(
-        service,
-        output,
-        lambda client: client.pace_replay(
-            integration_id, replay_id, number, idempotency_key=idempotency_key, **correlation.ids()
-        ),
-    )
+    with changing(service, idempotency_key) as (client, key):
+        answer = client.pace_replay(
+            integration_id, replay_id, number, idempotency_key=key, **correlation.ids()
+        )
+    return _print_steered(answer, output)
 
 
-def print_plan(replay: Mapping[str, Any]) -> None:
-    """Print what a plan would do."""
-    made = replay["plan"]
-    facts: dict[str, object] = {
-        "plan": replay["replay_id"],
-        "state": replay["state"],
-        "as of": instant(replay["as_of"]),
-        "expires": instant(replay["expires_at"]),
-    }
-    if made is not None:
-        skipped = sum(made["skipped"].values())
-        facts |= {
-            "eligible": f"{made['eligible']:,}",
-            "skipped": f"{skipped:,}" + (f" ({_counts(made['skipped'])})" if skipped else ""),
-            "duplicate risk": _counts(made["duplicate_risk"]) or None,
-            "oldest": instant(made["oldest_at"]),
-            "about": _about(made["estimated_seconds"]),
-            "digest": made["digest"],
-        }
-    print_facts(facts)
-
-
-def print_job(replay: Mapping[str, Any]) -> None:
-    """Print how far a job is."""
-    options, progress = replay["options"], replay["progress"]
-    print_facts(
-        {
-            "replay": replay["replay_id"],
-            "state": replay["state"],
-            "because": replay["because"],
-            "waits for": replay["waits_for"],
-            "total": f"{progress['total']:,}",
-            "succeeded": f"{progress['succeeded']:,}",
-            "failed again": f"{progress['failed']:,}",
-            "skipped": f"{progress['skipped']:,}",
-            "cancelled": f"{progress['cancelled']:,}",
-            "in flight": f"{progress['in_flight']:,}",
-            "waiting": f"{progress['waiting']:,}",
-            "outcomes a second": progress["outcomes_per_second"] or None,
-            "eta": _about(progress["eta_seconds"]),
-            "rate": options["rate"],
-            "reason": options["reason"],
-            "incident": options["incident"],
-            "run by": replay["run_by"],
-            "run": instant(replay["run_at"]),
-            "request id": replay["run_request_id"],
-        }
-    )
-
-
-def _steer(service: Service, output: Output, call: Callable[["Client"], "Answer"]) -> int:
-    with calling(service) as client:
-        answer = call(client)
+def _print_steered(answer: "Answer", output: Output) -> int:
     if output != "table":
         print_answer(answer, output)
     else:
         print_job(answer["replay"])
     return ExitCode.OK
+
+
+def _watched(service: Service, integration_id: str, replay_id: str, output: Output) -> int:
+    from redrive.cli.watching import watched
+
+    with calling(service) as client:
+        return watched(client, integration_id, replay_id, output)
+
+
+def _confirmed(service: Service, integration_id: str, replay_id: str, *, yes: bool) -> str:
+    """The digest of a plan, when nobody needs to be asked or the answer was yes."""
+    with calling(service) as client:
+        planned = client.replay_job(integration_id, replay_id)["replay"]
+    if planned["plan"] is None:
+        advice = "`redrive replay plan` makes a new one"
+        raise Stop(ExitCode.CONFLICT, f"{replay_id} was never finished", advice)
+    if not yes:
+        _confirm(planned)
+    return str(planned["plan"]["digest"])
 
 
 def _confirm(planned: Mapping[str, Any]) -> None:
@@ -426,13 +320,3 @@ def _confirm(planned: Mapping[str, Any]) -> None:
 
 def _ids(given: tuple[str, ...]) -> list[str]:
     return sys.stdin.read().split() if given == ("-",) else list(given)
-
-
-def _counts(counts: Mapping[str, int]) -> str:
-    return ", ".join(f"{name} {count:,}" for name, count in counts.items() if count)
-
-
-def _about(seconds: float | None) -> str | None:
-    if seconds is None:
-        return None
-    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"

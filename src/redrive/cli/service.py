@@ -1,6 +1,7 @@
 """Commands that talk to a service: where it is, as whom, and what its refusals mean here."""
 
-from collections.abc import Iterator
+import shlex
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, TypedDict
@@ -74,7 +75,6 @@ class Paging:
 
 Reason = Annotated[str, Parameter(help="Why; it is kept in the audit trail.")]
 MayReason = Annotated[str | None, Parameter(help="Why; it is kept in the audit trail.")]
-Key = Annotated[str | None, Parameter(help="The same key does it once, however often it is run.")]
 MadeKey = Annotated[
     str | None, Parameter(help="The same key does it once, however often it is run; else one is made.")
 ]
@@ -107,3 +107,46 @@ def calling(service: Service) -> Iterator["Client"]:
         if error.maybe_sent:
             advice = "look before you repeat it: it may have taken effect"
         raise Stop(ExitCode.UNAVAILABLE, str(error), advice) from error
+
+
+def made_key(given: str | None) -> str:
+    """The key of one change: the one that was *given*, or else one of its own."""
+    from redrive.clock import random_bytes
+
+    return given or f"cli-{random_bytes(16).hex()}"
+
+
+@contextmanager
+def changing(
+    service: Service, given: str | None, *, pinned: Sequence[str] = (), line: str | None = None
+) -> Iterator[tuple["Client", str]]:
+    """A client of *service* for one change, and the key to make it under: *given*, or one that is made.
+
+    When it cannot be told whether the change was made, the command ends by saying how it is run again, under
+    that key. *pinned* are the options that then stand for others of that name, *line* is one to copy as well.
+    """
+    key = made_key(given)
+    again = " ".join(["--idempotency-key", shlex.quote(key), *pinned])
+    advice = f"run it again with {again}: however often, it is done once"
+    try:
+        with calling(service) as client:
+            yield client, key
+    except Stop as stop:
+        if not _is_outcome_unknown(stop):
+            raise
+        raise Stop(stop.code, stop.wrong, advice, line=line) from stop
+    except KeyboardInterrupt:
+        raise Stop(ExitCode.INTERRUPTED, "it was interrupted, and may have been done", advice) from None
+
+
+def _is_outcome_unknown(stop: Stop) -> bool:
+    """Whether a call may have had its effect, although it was not answered with it."""
+    from redrive.client import ProblemError, ServiceUnreachable
+
+    match stop.__cause__:
+        case ServiceUnreachable(maybe_sent=maybe_sent):
+            return maybe_sent
+        case ProblemError(status=status, error_code=code):
+            return status >= 500 or code == "INT-409-IDEMPOTENCY-IN-PROGRESS"
+        case _:
+            return False

@@ -42,6 +42,11 @@ def ahead(text: str, option: str) -> str:
     return rfc3339(SystemClock().now() + duration(text, option))
 
 
+def pinned(option: str, text: str | None, instant: str | None) -> list[str]:
+    """What gives *instant* again, when *text* would be another one the next time."""
+    return [] if instant is None or instant == text else [option, instant]
+
+
 def share(text: str, option: str) -> float:
     """`50%` or `0.5`; ends the command when *text* is no share of a whole."""
     number, percent, rest = text.partition("%")

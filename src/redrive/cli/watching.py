@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from redrive.cli.bar import Bar
 from redrive.cli.errors import ExitCode, Stop
+from redrive.cli.job import print_job
 from redrive.cli.output import Output, note, print_answer, print_json
-from redrive.cli.replay import print_job
 
 if TYPE_CHECKING:
     from redrive.client import Answer, Client
