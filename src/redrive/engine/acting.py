@@ -10,13 +10,13 @@ from redrive.audit.record import AuditEvent, EventType
 from redrive.domain.access import Call, Permission
 from redrive.domain.delivery import Item
 from redrive.domain.errors import Conflict, Contained, RecoveryNotFound
-from redrive.domain.ids import parse_recovery_id
+from redrive.domain.ids import parse_recovery_id, replay_id
 from redrive.domain.integration import Integration
 from redrive.engine.audited import of_person
 from redrive.engine.catalogue import Catalogue
 from redrive.engine.once import Key, Render, Told, idempotent, kept, until_written
 from redrive.engine.tools import Tools
-from redrive.store.port import Once
+from redrive.store.port import Once, Store
 from redrive.telemetry.events import Announce, AuditWritten, Operated
 
 Result = TypeVar("Result")
@@ -122,6 +122,19 @@ def check_sends(integration: Integration) -> None:
         raise Contained("the integration is contained: its items are replayed once it is released")
     if not integration.sends:
         raise Conflict(f"the integration is {integration.lifecycle_status}; only an active one is replayed")
+
+
+def check_opens(item: Item, request_id: str) -> None:
+    """Raise when a call of this id opened a cycle of the item before: each is opened by one of its own."""
+    if request_id in item.request_ids:
+        raise Conflict(f"request id {request_id!r} opened an earlier cycle of this item; use a new one")
+
+
+async def check_waits_in_no_job(store: Store, integration: Integration, item: Item) -> None:
+    """Raise when the item waits in a job that runs, and is going to be replayed by that."""
+    job = await store.replays.waits_in(integration.number, item.delivery.id)
+    if job is not None:
+        raise Conflict(f"the item waits in {replay_id(job)}, which runs, and is replayed by it")
 
 
 def tell_operated(

@@ -9,13 +9,20 @@ from msgspec.structs import replace
 from redrive.audit.record import AuditEvent, EventType
 from redrive.domain.access import Call, Permission
 from redrive.domain.delivery import Erasure, Evidence, Item, Resolution, item_state
-from redrive.domain.errors import Conflict
 from redrive.domain.grouping import cause_elsewhere, failed_elsewhere
-from redrive.domain.ids import replay_id
 from redrive.domain.integration import Integration
 from redrive.domain.item import DEAD, Status, check_erase, check_replay, check_resolve
 from redrive.domain.outcome import Risk, is_retryable, risk_of
-from redrive.engine.acting import Acting, Deed, Order, Subject, check_sends, tell_operated
+from redrive.engine.acting import (
+    Acting,
+    Deed,
+    Order,
+    Subject,
+    check_opens,
+    check_sends,
+    check_waits_in_no_job,
+    tell_operated,
+)
 from redrive.engine.audited import of_person
 from redrive.engine.catalogue import Catalogue
 from redrive.engine.ingest import Ingest, Receipt, Submission, receipt
@@ -145,16 +152,11 @@ class Operate:
         call, integration, item = on.order.call, on.integration, on.item
         check_replay(item.status, resolved=item.resolution is not None, place=item.place)
         check_sends(integration)
-        if call.request_id in item.request_ids:
-            raise Conflict(
-                f"request id {call.request_id!r} opened an earlier cycle of this item; replay under a new one"
-            )
+        check_opens(item, call.request_id)
         after = next_cycle(item, call, on.now, self.catalogue.defaults.of(integration, "max_attempts"))
 
         async def write(event: AuditEvent, once: Once | None) -> bool:
-            job = await self.store.replays.waits_in(integration.number, item.delivery.id)
-            if job is not None:
-                raise Conflict(f"the item waits in {replay_id(job)}, which runs, and is replayed by it")
+            await check_waits_in_no_job(self.store, integration, item)
             replay = Replay(
                 id=item.delivery.id,
                 integration=integration.number,

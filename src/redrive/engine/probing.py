@@ -15,7 +15,6 @@ from redrive.domain.breaker import Sign, sign_of
 from redrive.domain.delivery import Claim, Item
 from redrive.domain.errors import Conflict, DependencyUnavailable
 from redrive.domain.health import Probe
-from redrive.domain.ids import replay_id
 from redrive.domain.integration import Integration, Lifecycle
 from redrive.domain.item import DEAD, OPEN, Status, check_replay
 from redrive.domain.outcome import Failed, Outcome
@@ -23,7 +22,7 @@ from redrive.domain.sharing import whole
 from redrive.domain.target import parse_target
 from redrive.domain.trace import child, new_traceparent
 from redrive.domain.traffic import Traffic
-from redrive.engine.acting import Acting, tell_operated
+from redrive.engine.acting import Acting, check_opens, check_waits_in_no_job, tell_operated
 from redrive.engine.attempts import UnderWay
 from redrive.engine.audited import of_person, of_system
 from redrive.engine.catalogue import Catalogue
@@ -176,12 +175,8 @@ class Probing:
         if item.status in OPEN:
             return
         check_replay(item.status, resolved=item.resolution is not None, place=item.place)
-        if call.request_id in item.request_ids:
-            raise Conflict(
-                f"request id {call.request_id!r} opened an earlier cycle of this item; use a new one"
-            )
-        if (job := await self.store.replays.waits_in(integration.number, item.delivery.id)) is not None:
-            raise Conflict(f"the item waits in {replay_id(job)}, which runs, and is replayed by it")
+        check_opens(item, call.request_id)
+        await check_waits_in_no_job(self.store, integration, item)
 
     async def _take(
         self, integration: Integration, item: Item, call: Call, reason: str, once: Once | None
