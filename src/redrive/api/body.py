@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from redrive.api.faults import refuse
 from redrive.domain.errors import Fault, InvalidPayload
 
 Value = TypeVar("Value")
@@ -50,8 +51,7 @@ def read(body: bytes, shape: type[Value]) -> Value:
     found = members(body)
     names = frozenset(field.encode_name for field in msgspec.structs.fields(shape))  # type: ignore[arg-type]
     faults = check_names(found, names)
-    if faults:
-        raise InvalidPayload(*faults)
+    refuse(faults)
     for name, value in found.items():
         if bytes(value).startswith(b"{"):
             members(value, f"/{_token(name)}")  # no duplicates one level down either

@@ -6,16 +6,14 @@ import msgspec
 
 from redrive.api import body, views
 from redrive.api.call import Asked, Reply
+from redrive.api.faults import of_name, of_reason, read_instant, refuse
 from redrive.api.integrations import path_id
-from redrive.api.query import Query, parse_instant
-from redrive.domain.errors import Fault, InvalidPayload
-from redrive.domain.integration import RANGES, is_line
+from redrive.api.query import Query
+from redrive.domain.errors import Fault
+from redrive.domain.integration import RANGES
 from redrive.domain.traffic import Mode
 from redrive.engine.containing import Contained, Released, Terms
 from redrive.engine.once import Told
-
-MOST_REASON = 256
-MOST_NAME = 128
 
 
 class NewContainment(msgspec.Struct, forbid_unknown_fields=True):
@@ -112,28 +110,15 @@ def _shown(found: Contained) -> dict[str, Any]:
 
 def _terms(given: NewContainment) -> Terms:
     """What is asked for, or InvalidPayload with all that is wrong with it."""
-    faults = _lines(reason=(given.reason, MOST_REASON), owner=(given.owner, MOST_NAME))
-    faults += _lines(incident=(given.incident, MOST_NAME))
-    until = None if given.until is None else parse_instant(given.until)
-    if given.until is not None and until is None:
-        faults.append(Fault("/until", "must be an RFC 3339 instant such as 2026-03-01T14:02:11Z"))
-    if faults:
-        raise InvalidPayload(*faults)
+    faults = of_reason(given.reason) + of_name("/owner", given.owner) + of_name("/incident", given.incident)
+    until = read_instant("/until", given.until, faults)
+    refuse(faults)
     return Terms(given.reason, Mode(given.mode), given.owner, until, given.for_seconds, given.incident)
 
 
 def _check_release(given: NewRelease) -> None:
-    faults = _lines(reason=(given.reason, MOST_REASON))
+    faults = of_reason(given.reason)
     low, high = RANGES["rate_per_second"]
     if given.rate_per_second is not None and not low <= given.rate_per_second <= high:
         faults.append(Fault("/rate_per_second", f"must be between {low:g} and {high:g}"))
-    if faults:
-        raise InvalidPayload(*faults)
-
-
-def _lines(**texts: tuple[str | None, int]) -> list[Fault]:
-    return [
-        Fault(f"/{name}", f"1–{most} characters on one line, no space at either end")
-        for name, (text, most) in texts.items()
-        if text is not None and not is_line(text, most)
-    ]
+    refuse(faults)

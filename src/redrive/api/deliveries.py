@@ -11,12 +11,12 @@ import msgspec
 from redrive.api import body, problems
 from redrive.api.body import Members
 from redrive.api.call import MIB, Asked, Reply
+from redrive.api.faults import of_name, refuse
 from redrive.api.integrations import path_id
 from redrive.api.query import Query
 from redrive.domain.delivery import Headers
 from redrive.domain.errors import Fault, InvalidPayload, RedriveError, TooLarge
 from redrive.domain.headers import check_headers
-from redrive.domain.integration import is_line
 from redrive.engine.ingest import Receipt, Submission
 from redrive.engine.once import Told
 
@@ -83,8 +83,7 @@ def submission(
         if given is not None and not _KEY.fullmatch(given):
             faults.append(Fault(f"{pointer}/idempotency_key", "1–255 visible ASCII characters"))
         key = given
-    if faults:
-        raise InvalidPayload(*faults)
+    refuse(faults)
     check_size(payload)
     return Submission(event_type, payload, content_type, headers, key)
 
@@ -122,8 +121,7 @@ def _event_type(found: Members, faults: list[Fault], pointer: str) -> str:
         faults.append(Fault(f"{pointer}/event_type", "is missing: what kind of event this is"))
         return ""
     event_type = body.value(found, "event_type", str, faults, pointer)
-    if event_type is not None and not is_line(event_type, 128):
-        faults.append(Fault(f"{pointer}/event_type", "1–128 printable characters, no space at either end"))
+    faults += of_name(f"{pointer}/event_type", event_type)
     return event_type or ""
 
 

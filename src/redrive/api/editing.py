@@ -3,11 +3,11 @@
 from redrive.api import body, views
 from redrive.api.call import Asked, Reply
 from redrive.api.deliveries import MOST_BODY, check_size, headers_of, payload_of
+from redrive.api.faults import of_name, of_reason, refuse
 from redrive.api.integrations import path_id
 from redrive.api.query import Query
-from redrive.api.queue import path_recovery_id, wrong_reason
-from redrive.domain.errors import Fault, InvalidPayload
-from redrive.domain.integration import is_line
+from redrive.api.queue import path_recovery_id
+from redrive.domain.errors import Fault
 from redrive.engine.acting import Order
 from redrive.engine.editing import Correction, Edited
 from redrive.engine.once import Told
@@ -35,21 +35,18 @@ def _given(found: body.Members) -> tuple[str, Correction]:
     """The reason and the correction, or InvalidPayload with everything that is wrong."""
     faults = body.check_names(found, FIELDS)
     reason = body.value(found, "reason", str, faults)
+    faults += of_reason(reason)
     if "reason" not in found:
         faults.append(Fault("/reason", "is missing: why"))
-    elif reason is not None and (fault := wrong_reason(reason)) is not None:
-        faults.append(fault)
     incident = body.value(found, "incident", str, faults)
-    if incident is not None and not is_line(incident, 128):
-        faults.append(Fault("/incident", "1–128 characters on one line, no space at either end"))
+    faults += of_name("/incident", incident)
     payload, content_type = None, ""
     if found.keys() & {"payload", "payload_base64", "content_type"}:
         payload, content_type = payload_of(found, faults)
     headers = headers_of(found, faults) if "headers" in found else None
     if payload is None and headers is None:
         faults.append(Fault("", "nothing to correct is given: payload (or payload_base64), headers or both"))
-    if faults:
-        raise InvalidPayload(*faults)
+    refuse(faults)
     if payload is not None:
         check_size(payload)
     return reason or "", Correction(payload, content_type, headers, incident)

@@ -1,16 +1,16 @@
 """Calls on groups of failures: list, show, and what people say of one."""
 
 from collections.abc import Awaitable, Callable
-from datetime import datetime
 from typing import Any
 
 import msgspec
 
 from redrive.api import body, views
 from redrive.api.call import Asked, Reply
+from redrive.api.faults import of_reason, read_instant, refuse
 from redrive.api.integrations import path_id
-from redrive.api.query import Query, parse_instant
-from redrive.api.queue import Reason, wrong_reason
+from redrive.api.query import Query
+from redrive.api.queue import Reason
 from redrive.domain.errors import Fault, InvalidPayload
 from redrive.domain.failure_group import LONGEST_COMMENT, Comment, FailureGroup, GroupState, is_comment
 from redrive.domain.ids import GROUP_ID
@@ -83,7 +83,7 @@ async def acknowledge_group(asked: Asked) -> Reply:
     """Say that you look at an open group; it is named in the audit log."""
     raw = await _body(asked)
     given = body.read(raw, Acknowledgement)
-    _check_reason(given.reason)
+    refuse(of_reason(given.reason))
     return await _say(asked, asked.engine.groups.acknowledge, raw, given.reason)
 
 
@@ -91,7 +91,7 @@ async def reopen_group(asked: Asked) -> Reply:
     """Open a group again, with a reason. Items that were resolved with it stay so."""
     raw = await _body(asked)
     given = body.read(raw, Reason)
-    _check_reason(given.reason)
+    refuse(of_reason(given.reason))
     return await _say(asked, asked.engine.groups.reopen, raw, given.reason)
 
 
@@ -99,8 +99,10 @@ async def mute_group(asked: Asked) -> Reply:
     """Hold alerts of a group back until an instant; null ends that."""
     raw = await _body(asked)
     given = body.read(raw, Muting)
-    _check_reason(given.reason)
-    return await _say(asked, asked.engine.groups.mute, raw, _instant(given.until), given.reason)
+    faults = of_reason(given.reason)
+    until = read_instant("/until", given.until, faults)
+    refuse(faults)
+    return await _say(asked, asked.engine.groups.mute, raw, until, given.reason)
 
 
 async def resolve_group(asked: Asked) -> Reply:
@@ -112,7 +114,7 @@ async def resolve_group(asked: Asked) -> Reply:
     integration_id, group_id = path_id(asked), path_group_id(asked)
     raw = await _body(asked)
     reason = body.read(raw, Reason).reason
-    _check_reason(reason)
+    refuse(of_reason(reason))
 
     def render(done: Settled) -> Told:
         shown = _shown(asked, integration_id, done.group)
@@ -174,17 +176,3 @@ async def _body(asked: Asked) -> bytes:
     path_group_id(asked)
     Query(asked.query_string, ()).done()
     return await asked.body()
-
-
-def _check_reason(reason: str | None) -> None:
-    if reason is not None and (fault := wrong_reason(reason)) is not None:
-        raise InvalidPayload(fault)
-
-
-def _instant(text: str | None) -> datetime | None:
-    found = None if text is None else parse_instant(text)
-    if text is not None and found is None:
-        raise InvalidPayload(
-            Fault("/until", "must be an RFC 3339 instant such as 2026-03-01T14:02:11Z, or null")
-        )
-    return found

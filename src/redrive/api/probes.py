@@ -6,11 +6,11 @@ import msgspec
 
 from redrive.api import body, views
 from redrive.api.call import Asked, Reply
+from redrive.api.faults import of_reason, refuse
 from redrive.api.integrations import path_id
 from redrive.api.query import Query
-from redrive.domain.errors import Fault, InvalidPayload
+from redrive.domain.errors import Fault
 from redrive.domain.ids import RECOVERY_ID
-from redrive.domain.integration import is_line
 from redrive.engine.once import Told
 from redrive.engine.probing import Probed
 
@@ -57,12 +57,9 @@ async def show_health(asked: Asked) -> Reply:
 
 
 def _check(given: NewProbe) -> None:
-    faults = []
+    faults = of_reason(given.reason)
     if given.recovery_id is not None and not RECOVERY_ID.fullmatch(given.recovery_id):
         faults.append(Fault("/recovery_id", "1–64 of a-z 0-9 _ -"))
     if given.recovery_id is not None and given.reason is None:
         faults.append(Fault("/reason", "is missing: an item is sent for a reason"))
-    if given.reason is not None and not is_line(given.reason, 256):
-        faults.append(Fault("/reason", "1–256 characters on one line, no space at either end"))
-    if faults:
-        raise InvalidPayload(*faults)
+    refuse(faults)

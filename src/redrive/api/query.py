@@ -2,20 +2,16 @@
 
 import re
 from collections.abc import Iterable
-from datetime import UTC, datetime
+from datetime import datetime
 from difflib import get_close_matches
 from urllib.parse import unquote_to_bytes
 
-from redrive.domain.errors import Fault, InvalidPayload
-from redrive.domain.integration import is_line
+from redrive.api.faults import of_line, read_instant, refuse
+from redrive.domain.errors import Fault
 
 DEFAULT_LIMIT = 50
 MOST = 200
 _LIMIT = re.compile(r"[1-9][0-9]{0,2}", re.ASCII)
-_INSTANT = re.compile(
-    r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]{1,9})?(?:Z|[+-][0-9]{2}:[0-9]{2})",
-    re.ASCII,
-)
 
 
 class Query:
@@ -32,10 +28,9 @@ class Query:
     def text(self, name: str, most: int = 256) -> str | None:
         """A text on one line."""
         value = self._values.get(name)
-        if value is not None and not is_line(value, most):
-            self.faults.append(Fault(name, f"1–{most} printable characters"))
-            return None
-        return value
+        wrong = of_line(name, value, most)
+        self.faults += wrong
+        return None if wrong else value
 
     def choice(self, name: str, among: Iterable[str]) -> str | None:
         """One of the words *among*."""
@@ -62,16 +57,11 @@ class Query:
 
     def instant(self, name: str) -> datetime | None:
         """An RFC 3339 instant."""
-        value = self._values.get(name)
-        instant = None if value is None else parse_instant(value)
-        if value is not None and instant is None:
-            self.faults.append(Fault(name, "must be an RFC 3339 instant such as 2026-03-01T14:02:11Z"))
-        return instant
+        return read_instant(name, self._values.get(name), self.faults)
 
     def done(self) -> None:
         """Raise everything that was wrong."""
-        if self.faults:
-            raise InvalidPayload(*self.faults)
+        refuse(self.faults)
 
     def _take(self, name: str | None, value: str | None, known: frozenset[str]) -> None:
         if name is None or value is None:
@@ -88,17 +78,6 @@ class Query:
             self.faults.append(Fault(name, "is empty; leave it out to not filter"))
         else:
             self._values[name] = value
-
-
-def parse_instant(text: str) -> datetime | None:
-    """An RFC 3339 instant with its offset, in UTC to the millisecond, or None."""
-    if not _INSTANT.fullmatch(text):
-        return None
-    try:
-        instant = datetime.fromisoformat(text).astimezone(UTC)
-    except (ValueError, OverflowError):
-        return None
-    return instant.replace(microsecond=instant.microsecond // 1000 * 1000)
 
 
 def _text(raw: bytes) -> str | None:

@@ -12,14 +12,14 @@ import msgspec
 from redrive.api import body, views
 from redrive.api.call import Asked, Reply
 from redrive.api.deliveries import FIELDS, MOST_BODY, submission
+from redrive.api.faults import of_line, of_reason, read_instant, refuse
 from redrive.api.integrations import path_id
-from redrive.api.query import Query, parse_instant
+from redrive.api.query import Query
 from redrive.domain import outcome
 from redrive.domain.delivery import Evidence, Item
 from redrive.domain.errors import Fault, InvalidPayload
 from redrive.domain.headers import HEADER_NAME
 from redrive.domain.ids import RECOVERY_ID, parse_group_id
-from redrive.domain.integration import is_line
 from redrive.domain.item import Status
 from redrive.domain.outcome import Risk
 from redrive.engine.acting import Order
@@ -190,16 +190,8 @@ async def _order(asked: Asked) -> Order:
     Query(asked.query_string, ()).done()
     raw = await asked.body()
     reason = body.read(raw, Reason).reason
-    if (fault := wrong_reason(reason)) is not None:
-        raise InvalidPayload(fault)
+    refuse(of_reason(reason))
     return Order(asked.call, integration_id, recovery_id, reason, asked.key(raw))
-
-
-def wrong_reason(reason: str) -> Fault | None:
-    """What is wrong with a person's reason; None when nothing is."""
-    if is_line(reason, 256):
-        return None
-    return Fault("/reason", "1–256 characters on one line: no control characters, no space at either end")
 
 
 def _handed_over(raw: bytes, key: str | None) -> HandOver:
@@ -231,8 +223,7 @@ def _handed_over(raw: bytes, key: str | None) -> HandOver:
         given = submission(found, IMPORT_FIELDS, key=key)
     except InvalidPayload as error:
         raise InvalidPayload(*error.faults, *faults) from error
-    if faults:
-        raise InvalidPayload(*faults)
+    refuse(faults)
     return HandOver(given, Status(str(status)), count, last)
 
 
@@ -246,17 +237,13 @@ def _failure_code(found: body.Members, faults: list[Fault]) -> str | None:
 
 def _line(found: body.Members, name: str, most: int, faults: list[Fault]) -> str | None:
     text = body.value(found, name, str | None, faults)  # type: ignore[arg-type]
-    if text is not None and not is_line(text, most):
-        faults.append(Fault(f"/{name}", f"1–{most} characters on one line, no space at either end"))
+    faults += of_line(f"/{name}", text, most)
     return text
 
 
 def _occurred_at(found: body.Members, faults: list[Fault]) -> datetime | None:
     text = body.value(found, "occurred_at", str | None, faults)  # type: ignore[arg-type]
-    instant = None if text is None else parse_instant(text)
-    if text is not None and instant is None:
-        faults.append(Fault("/occurred_at", "must be an RFC 3339 instant such as 2026-03-01T14:02:11Z"))
-    return instant
+    return read_instant("/occurred_at", text, faults)
 
 
 def _snapshot(found: body.Members, faults: list[Fault]) -> outcome.Answer | None:

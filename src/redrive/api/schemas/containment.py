@@ -2,7 +2,8 @@
 
 from typing import Final
 
-from redrive.api.containment import MOST_NAME, MOST_REASON, NewContainment, NewRelease
+from redrive.api.containment import NewContainment, NewRelease
+from redrive.api.faults import MOST_NAME, MOST_REASON
 from redrive.api.schemas.parts import (
     BOOLEAN,
     COUNT,

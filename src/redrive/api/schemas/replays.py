@@ -3,7 +3,7 @@
 from typing import Final
 
 from redrive.api import views
-from redrive.api.replays import MOST_CYCLE, NewRate, ReplayPlan, ReplayRun
+from redrive.api.replay_bodies import MOST_CYCLE, NewRate, ReplayPlan, ReplayRun
 from redrive.api.schemas.parts import (
     BOOLEAN,
     COUNT,
