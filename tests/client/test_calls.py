@@ -1,7 +1,7 @@
 """Each method makes the call the contract names."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
@@ -16,9 +16,14 @@ from tests.client.peer import Canned, Peer
 
 ROOT = "/platform/integrations"
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
+REPLAYS = f"{ROOT}/b/recovery/replays"
+PAGE: dict[str, Any] = {name: [] for name in ("queue", "groups", "replays", "items", "events")} | {
+    "next_cursor": None
+}
+Call = Callable[[Client], Answer | Iterator[Any]]
 
 
-CALLS: list[tuple[Callable[[Client], Answer], str, Any]] = [
+CALLS: list[tuple[Call, str, Any]] = [
     (lambda c: c.integrations(), f"GET {ROOT}", None),
     (lambda c: c.integration("b"), f"GET {ROOT}/b", None),
     (lambda c: c.create_integration(url="u"), f"POST {ROOT}", {"url": "u"}),
@@ -95,6 +100,54 @@ CALLS: list[tuple[Callable[[Client], Answer], str, Any]] = [
         f"POST {ROOT}/b/containment/release",
         {"reason": "why", "rate_per_second": 5.0, "dry_run": True},
     ),
+    (
+        lambda c: c.deliver("b", event_type="t", payload=1, headers={"X-A": "b"}),
+        f"POST {ROOT}/b/deliveries",
+        {"event_type": "t", "payload": 1, "headers": {"X-A": "b"}},
+    ),
+    (
+        lambda c: c.deliver_batch("b", [{"event_type": "t", "payload": 1}]),
+        f"POST {ROOT}/b/deliveries/batch",
+        {"deliveries": [{"event_type": "t", "payload": 1}]},
+    ),
+    (
+        lambda c: c.rotate_secret("b", signature_scheme="v1a", overlap_seconds=60),
+        f"POST {ROOT}/b/secrets/rotate",
+        {"signature_scheme": "v1a", "overlap_seconds": 60},
+    ),
+    (lambda c: c.queue_all("b"), f"GET {ROOT}/b/recovery/queue?limit=200", None),
+    (lambda c: c.erase("b", "r", "why"), f"POST {ROOT}/b/recovery/queue/r/erase", {"reason": "why"}),
+    (lambda c: c.groups_all("b", limit=9), f"GET {ROOT}/b/recovery/groups?limit=9", None),
+    (
+        lambda c: c.plan_replay("b", status="dlq", since=NOON),
+        f"POST {REPLAYS}",
+        {"filter": {"status": "dlq", "since": "2026-03-01T12:00:00.000Z"}},
+    ),
+    (
+        lambda c: c.run_replay("b", "5c1e", "why", rate=2.0),
+        f"POST {REPLAYS}",
+        {"plan_digest": "5c1e", "reason": "why", "rate": 2.0},
+    ),
+    (lambda c: c.replays("b", limit=3), f"GET {REPLAYS}?limit=3", None),
+    (lambda c: c.replays_all("b"), f"GET {REPLAYS}?limit=200", None),
+    (lambda c: c.replay_job("b", "j"), f"GET {REPLAYS}/j", None),
+    (lambda c: c.replay_items("b", "j", state="failed"), f"GET {REPLAYS}/j/items?state=failed", None),
+    (
+        lambda c: c.replay_items_all("b", "j", state="failed"),
+        f"GET {REPLAYS}/j/items?limit=200&state=failed",
+        None,
+    ),
+    (lambda c: c.pause_replay("b", "j"), f"POST {REPLAYS}/j/pause", {}),
+    (lambda c: c.resume_replay("b", "j"), f"POST {REPLAYS}/j/resume", {}),
+    (lambda c: c.cancel_replay("b", "j"), f"POST {REPLAYS}/j/cancel", {}),
+    (lambda c: c.pace_replay("b", "j", None), f"POST {REPLAYS}/j/rate", {"rate": None}),
+    (lambda c: c.evidence("b", "r"), f"GET {ROOT}/b/recovery/queue/r/evidence", None),
+    (
+        lambda c: c.audit_export(incident="INC-1", until=NOON),
+        "GET /platform/audit/export?incident=INC-1&until=2026-03-01T12%3A00%3A00.000Z",
+        None,
+    ),
+    (lambda c: c.audit_events_all(actor="ann"), "GET /platform/audit/events?limit=200&actor=ann", None),
     (lambda c: c.audit_events(request_id="r"), "GET /platform/audit/events?request_id=r", None),
     (lambda c: c.health(), "GET /healthz", None),
     (lambda c: c.ready(), "GET /readyz", None),
@@ -102,13 +155,29 @@ CALLS: list[tuple[Callable[[Client], Answer], str, Any]] = [
 
 
 @pytest.mark.parametrize(("call", "line", "body"), CALLS)
-def test_a_method_makes_its_call(
-    peer: Peer, client: Client, call: Callable[[Client], Answer], line: str, body: Any
-) -> None:
-    call(client)
+def test_a_method_makes_its_call(peer: Peer, client: Client, call: Call, line: str, body: Any) -> None:
+    peer.answer(PAGE)
+
+    list(call(client))  # an iterator asks when it is read
 
     assert f"{peer.last.method} {peer.last.path}" == line
     assert (peer.last.json() if peer.last.body else None) == body
+
+
+def test_every_method_has_a_row() -> None:
+    class Names:
+        def __init__(self) -> None:
+            self.called: set[str] = set()
+
+        def __getattr__(self, name: str) -> Any:
+            self.called.add(name)
+            return lambda *_, **__: None
+
+    names: Any = Names()
+    for call, _, _ in CALLS:
+        call(names)
+
+    assert names.called == {name for name in dir(Client) if not name.startswith("_")} - {"close"}
 
 
 def test_a_call_says_who_asks_and_under_which_ids(peer: Peer, client: Client) -> None:
