@@ -1,6 +1,7 @@
 """Commands that read from a service and act through it."""
 
 import json
+import re
 import shlex
 from typing import Any
 
@@ -224,6 +225,14 @@ def test_adding_what_is_there_points_to_update(peer: Peer, terminal: Terminal) -
     ended = terminal.run("integration", "add", "billing", "https://x.example")
 
     assert (ended.code, "redrive integration update billing" in ended.err) == (5, True)
+
+
+def test_an_integration_shows_where_its_breaker_stands(peer: Peer, terminal: Terminal) -> None:
+    peer.answer({"integration_id": "b", "breaker": {"state": "open", "until": None, "trips": 2}})
+
+    ended = terminal.run("integration", "show", "b")
+
+    assert re.search(r"^breaker +open$", ended.out, re.MULTILINE)
 
 
 def test_an_integration_shows_what_is_not_set_and_no_header_value(peer: Peer, terminal: Terminal) -> None:

@@ -357,4 +357,6 @@ def _print(answer: "Answer", output: Output) -> None:
     facts["signing_secrets"] = [_signs(each) for each in answer.get("signing_secrets") or ()]
     facts["headers"] = dict.fromkeys(answer.get("headers") or (), REDACTED)  # values may be credentials
     facts |= {name: word(answer.get(name)) for name in ("rate_per_second", "health_url")}
+    if breaker := answer.get("breaker"):  # `redrive integration health` says more of it
+        facts["breaker"] = word(breaker["state"])
     print_facts({name: value for name, value in facts.items() if name != "request_id"})
