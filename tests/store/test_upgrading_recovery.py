@@ -123,7 +123,7 @@ async def test_nothing_is_wrong_with_records_from_before_there_were_chains(scene
 
 
 async def test_what_was_forgotten_before_nobody_knows(scene: Scene) -> None:
-    assert await scene.store.forgotten_before() == scene.first_event
+    assert await scene.store.chains.forgotten_before() == scene.first_event
 
 
 async def test_the_queue_lists_every_old_item(scene: Scene) -> None:

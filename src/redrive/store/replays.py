@@ -18,8 +18,8 @@ from redrive.store.port import Once
 class Waiting(Struct, frozen=True):
     """The next item of a job, as it stands now.
 
-    Unless it is dead, `status` and `failure_code` are None, `cycle` and `attempt` 0. `same_request`: the request
-    id of the job opened an earlier cycle of it. `head`: its last audit event, and the digest of that.
+    Unless it is dead, `status` and `failure_code` are None, `cycle` and `attempt` 0. `same_request`: the
+    request id of the job opened an earlier cycle of it. `head`: its last audit event, and the digest of that.
     """
 
     item: ItemId

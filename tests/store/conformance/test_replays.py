@@ -729,4 +729,4 @@ async def test_what_was_judged_before_a_copy_that_failed_meanwhile_is_not_releas
     assert await store.replays.release(owner, before) == frozenset()
 
     assert await progress(store, job) == {"waiting": 1}
-    assert await store.replays.release(owner, await a_batch(store, job)) == {original.id}
+    assert await store.replays.release(owner, await a_batch(store, job)) == frozenset({original.id})
