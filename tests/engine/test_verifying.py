@@ -7,8 +7,9 @@ import pytest
 
 from redrive.audit.record import EventType, chained
 from redrive.domain.ids import EventId, first_id_at, recovery_id
+from redrive.engine import verifying
 from redrive.store.port import EventFilter
-from redrive.telemetry.events import ChainBroken
+from redrive.telemetry.events import ChainBroken, ChainsSkipped
 from tests.engine.conftest import Harness
 from tests.factories import an_event, an_id
 
@@ -87,3 +88,38 @@ async def test_what_was_written_before_anybody_looked_is_left_to_a_verification(
     await pass_by(harness, 120)
 
     assert told(harness) == []
+
+
+async def test_what_one_turn_does_not_get_to_is_looked_at_in_the_next(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(verifying, "MOST", 4)  # two items
+    await pass_by(harness, 120)
+    broken = [await write(harness, links="ab" * 32) for _ in range(3)]
+
+    await pass_by(harness, 120)
+    assert told(harness) == broken[:2]
+
+    await pass_by(harness, 120)
+    assert told(harness) == broken
+    assert skipped(harness) == []
+
+
+async def test_what_it_does_not_get_to_within_the_hour_is_skipped_and_told(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(verifying, "MOST", 4)
+    await pass_by(harness, 120)
+    since = harness.clock.now()
+    broken = [await write(harness, links="ab" * 32) for _ in range(3)]
+
+    await pass_by(harness, 2 * 60 * 60 + 60)
+    await pass_by(harness, 120)
+
+    assert told(harness) == broken[:2]
+    [event] = skipped(harness)
+    assert (event.since, event.minutes) == (since, 120)
+
+
+def skipped(harness: Harness) -> list[ChainsSkipped]:
+    return [event for event in harness.events if isinstance(event, ChainsSkipped)]

@@ -69,6 +69,7 @@ ONE_OF_EACH: tuple[events.Event, ...] = (
     events.ContainmentEnded("acme", "ada", 5.0),
     events.ReleaseDrained("acme"),
     events.ChainBroken("acme", "rec_1", "altered", "evt_1 was altered"),
+    events.ChainsSkipped(NOON, 60),
     events.BreakerOpened("acme", 10.5, 1),
     events.BreakerClosed("acme", 41.25),
     events.SendingThrottled("acme", 30.0),

@@ -8,18 +8,20 @@ from typing import Final
 
 from redrive.audit.chain import Chain, Finding, Record, check_end, read
 from redrive.audit.record import AuditEvent, EventType
-from redrive.domain.ids import first_id_at, parse_recovery_id
+from redrive.domain.ids import first_id_at, instant_of, parse_recovery_id
 from redrive.engine.audited import of_system
 from redrive.engine.tools import Tools
 from redrive.engine.worker import Worker
 from redrive.store.port import EventFilter, Store
-from redrive.telemetry.events import AuditWritten, ChainBroken
+from redrive.telemetry.events import AuditWritten, ChainBroken, ChainsSkipped
 
 AT_ONCE: Final = 500
 DUTY: Final = "chains"
 KEPT_AS: Final = "chains_checked"
 SETTLED: Final = timedelta(seconds=60)  # what is older is there, but for what was recorded late
 MOST: Final = 1_000  # records a turn
+MINUTE: Final = timedelta(minutes=1)
+BEHIND: Final = timedelta(hours=1)  # it may be, before it gives up what it did not get to
 
 
 @dataclass(slots=True)
@@ -80,7 +82,8 @@ async def _ends(
 class SpotCheck:
     """Looks at the chains of what was written since it last looked. One process does it for all.
 
-    In a turn in which very much was written it looks at the first of it: all of it is what `verify` is for.
+    A turn looks at so many records, and the next goes on there. What it does not get to within the hour it
+    skips, which is announced: all of them is what `verify` is for.
     """
 
     def __init__(self, tools: Tools, worker: Worker) -> None:
@@ -95,16 +98,22 @@ class SpotCheck:
         if not await self.store.is_elected(DUTY, self.worker.owner):
             return
         until = self.clock.now() - SETTLED
-        bound = first_id_at(until).to_bytes(8)
-        kept = await self.store.keep(KEPT_AS, bound)
-        if kept >= bound:
+        bound = first_id_at(until)
+        kept = await self.store.keep(KEPT_AS, bound.to_bytes(8))
+        if (since := int.from_bytes(kept)) >= bound:
             return
-        wanted = EventFilter(until=until)
-        written = await self.store.chains.records(wanted, limit=MOST, above=int.from_bytes(kept) - 1)
+        written = await self.store.chains.records(EventFilter(until=until), limit=MOST, above=since - 1)
+        await self._check_all(written)
+        looked = bound if len(written) < MOST else written[-1].id + 1
+        behind = until - instant_of(looked)
+        following = bound if behind > BEHIND else looked
+        if await self.store.exchange(KEPT_AS, kept, following.to_bytes(8)) and following != looked:
+            self.announce(ChainsSkipped(instant_of(looked), behind // MINUTE))
+
+    async def _check_all(self, written: Sequence[Record]) -> None:
         names = sorted({one.target_id for one in written if parse_recovery_id(one.target_id) is not None})
         for at in range(0, len(names), AT_ONCE):
             await self._check(await self.store.chains.of(names[at : at + AT_ONCE]))
-        await self.store.exchange(KEPT_AS, kept, bound)
 
     async def _check(self, records: Sequence[Record]) -> None:
         forgotten_before = await self.store.chains.forgotten_before()

@@ -128,6 +128,16 @@ class ChainBroken(Struct, frozen=True):
     detail: str
 
 
+class ChainsSkipped(Struct, frozen=True):
+    """More audit records were written than could be looked at: those of `minutes`, from `since`, were not.
+
+    Only `redrive audit verify --live` looks at them.
+    """
+
+    since: datetime
+    minutes: int
+
+
 class BreakerOpened(Struct, frozen=True):
     """The receiver of an integration fails: for `seconds` nothing is sent, then one attempt tries it.
 
@@ -268,6 +278,7 @@ Event = (
     | ContainmentEnded
     | ReleaseDrained
     | ChainBroken
+    | ChainsSkipped
     | BreakerOpened
     | BreakerClosed
     | SendingThrottled

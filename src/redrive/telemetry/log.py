@@ -156,6 +156,10 @@ def _chain_broken(event: events.ChainBroken) -> Fields:
     }
 
 
+def _chains_skipped(event: events.ChainsSkipped) -> Fields:
+    return {"since": rfc3339(event.since), "minutes": event.minutes}
+
+
 def _breaker_opened(event: events.BreakerOpened) -> Fields:
     return {
         "integration_id": event.integration_id,
@@ -276,6 +280,7 @@ LINES: Final[dict[type, Line]] = {
     events.ContainmentEnded: Line(WARNING, _containment_ended),
     events.ReleaseDrained: Line(INFO, _release_drained),
     events.ChainBroken: Line(ERROR, _chain_broken),
+    events.ChainsSkipped: Line(WARNING, _chains_skipped),
     events.BreakerOpened: Line(WARNING, _breaker_opened),
     events.BreakerClosed: Line(INFO, _breaker_closed),
     events.SendingThrottled: Line(INFO, _sending_throttled),

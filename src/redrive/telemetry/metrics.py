@@ -58,6 +58,7 @@ class Metrics:
         self._suspensions = 0
         self._blocked = 0
         self._chains_broken = 0
+        self._minutes_skipped = 0
         self._breakers_opened = 0
         self._throttled = 0
         self._audit: defaultdict[str, int] = defaultdict(int)
@@ -79,6 +80,7 @@ class Metrics:
         bus.subscribe(events.SendingSuspended, self._on_suspended)
         bus.subscribe(events.TargetBlocked, self._on_blocked)
         bus.subscribe(events.ChainBroken, self._on_chain_broken)
+        bus.subscribe(events.ChainsSkipped, self._on_chains_skipped)
         bus.subscribe(events.BreakerOpened, self._on_breaker_opened)
         bus.subscribe(events.SendingThrottled, self._on_throttled)
         bus.subscribe(events.AuditWritten, self._on_audit)
@@ -114,6 +116,9 @@ class Metrics:
 
     def _on_chain_broken(self, _event: events.ChainBroken) -> None:
         self._chains_broken += 1
+
+    def _on_chains_skipped(self, event: events.ChainsSkipped) -> None:
+        self._minutes_skipped += event.minutes
 
     def _on_breaker_opened(self, _event: events.BreakerOpened) -> None:
         self._breakers_opened += 1
@@ -157,6 +162,8 @@ class Metrics:
         yield _count(
             "chains_broken", "Items whose audit records were found altered or missing.", self._chains_broken
         )
+        skipped = "Minutes whose audit records were not looked at, as there were too many."
+        yield _count("chains_skipped_minutes", skipped, self._minutes_skipped)
         yield _count("leases_lost", "Claims taken over from dead processes.", self._leases_lost)
         waits = "Times a fault of our own made an integration wait."
         yield _count("sending_suspended", waits, self._suspensions)
