@@ -107,10 +107,29 @@ def test_while_a_copy_is_under_way_neither_it_nor_the_original_can_be_sent_again
     partner.change(rate_per_second=0.001)
     copy = edit(partner, original, payload=2).json()["recovery"]["recovery_id"]
 
-    refused = [edit(partner, original, payload=3), partner.replay(original), edit(partner, copy, payload=3)]
+    refused = [
+        edit(partner, original, payload=3),
+        partner.replay(original),
+        edit(partner, copy, payload=3),
+        partner.resolve(original),
+    ]
 
-    assert [reply.error_code for reply in refused] == ["INT-409-CONFLICT"] * 3
+    assert [reply.error_code for reply in refused] == ["INT-409-CONFLICT"] * 4
     assert copy in refused[0].json()["detail"]
+    assert copy in refused[3].json()["detail"]
+
+
+def test_what_was_closed_for_good_is_not_sent_through_a_copy_that_failed(partner: Partner) -> None:
+    original = a_failed(partner)
+    partner.answers(422)
+    copy = edit(partner, original, payload=2).json()["recovery"]["recovery_id"]
+    partner.becomes(copy, "failed")
+    partner.resolve(original)
+
+    refused = [edit(partner, copy, payload=3), partner.replay(copy)]
+
+    assert [reply.error_code for reply in refused] == ["INT-409-CONFLICT"] * 2
+    assert all("resolved for good" in reply.json()["detail"] for reply in refused)
 
 
 def test_after_a_copy_that_failed_it_can_be_corrected_again_and_one_success_closes_all(

@@ -7,11 +7,14 @@ from hypothesis import strategies as st
 from redrive.domain.errors import Conflict, ReplayConflict
 from redrive.domain.item import (
     DEAD,
+    FREE,
     OPEN,
     TRANSITIONS,
     Finish,
+    Place,
     RetryAt,
     Status,
+    check_original,
     check_replay,
     check_resolve,
     next_step,
@@ -160,3 +163,21 @@ def test_only_a_dead_item_is_resolved_and_only_once(status: Status) -> None:
 
     with pytest.raises(Conflict):
         check_resolve(status, resolved=True)
+    for place in (Place(edited_as="rec_1"), Place(superseded_by="rec_1")):
+        with pytest.raises(Conflict):
+            check_resolve(status, resolved=False, place=place)
+
+
+@pytest.mark.parametrize("status", Status)
+def test_a_copy_is_sent_only_in_the_place_of_a_dead_item_that_nobody_closed(status: Status) -> None:
+    if status in DEAD:
+        check_original(status, resolved=False, place=FREE)
+    else:
+        with pytest.raises(Conflict):
+            check_original(status, resolved=False, place=FREE)
+
+    with pytest.raises(Conflict):
+        check_original(status, resolved=True, place=FREE)
+    for place in (Place(edited_as="rec_1"), Place(superseded_by="rec_1")):
+        with pytest.raises(Conflict):
+            check_original(status, resolved=False, place=place)

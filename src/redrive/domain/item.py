@@ -123,14 +123,24 @@ def _check_place(place: Place) -> None:
         raise Conflict(f"a corrected copy of the item is under way: {place.edited_as}")
 
 
-def check_resolve(status: Status, *, resolved: bool, superseded: bool = False) -> None:
+def check_original(status: Status, *, resolved: bool, place: Place) -> None:
+    """Raise unless a copy may be sent in the place of such an item: closed is closed for its copies too."""
+    if status not in DEAD:
+        raise Conflict(f"the item that this is a corrected copy of is {status}")
+    if resolved:
+        raise Conflict("the item that this is a corrected copy of was resolved for good")
+    _check_place(place)
+
+
+def check_resolve(status: Status, *, resolved: bool, place: Place = FREE) -> None:
     """Raise unless a person may close an item that is in *status* now."""
     if status not in DEAD:
         raise Conflict(f"an item that is {status} cannot be resolved; only failed and dlq items can")
     if resolved:
         raise Conflict("the item is resolved already")
-    if superseded:
+    if place.superseded_by is not None:
         raise Conflict("the item is closed already: a corrected copy of it succeeded")
+    _check_place(place)
 
 
 def check_erase(status: Status, *, erased: bool) -> None:

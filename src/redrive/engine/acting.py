@@ -12,6 +12,7 @@ from redrive.domain.delivery import Item
 from redrive.domain.errors import Conflict, Contained, RecoveryNotFound
 from redrive.domain.ids import parse_recovery_id, replay_id
 from redrive.domain.integration import Integration
+from redrive.domain.item import check_original
 from redrive.engine.audited import of_person
 from redrive.engine.catalogue import Catalogue
 from redrive.engine.once import Key, Render, Told, idempotent, kept, until_written
@@ -135,6 +136,14 @@ async def check_waits_in_no_job(store: Store, integration: Integration, item: It
     job = await store.replays.waits_in(integration.number, item.delivery.id)
     if job is not None:
         raise Conflict(f"the item waits in {replay_id(job)}, which runs, and is replayed by it")
+
+
+async def check_is_open_for_copies(store: Store, integration: Integration, item: Item) -> None:
+    """Raise when the item is a copy, and its original is closed, or another copy of that is under way."""
+    if item.edit_of is not None:
+        original = await store.item(integration.number, item.edit_of)
+        if original is not None:
+            check_original(original.status, resolved=original.resolution is not None, place=original.place)
 
 
 def tell_operated(

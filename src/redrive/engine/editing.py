@@ -15,7 +15,7 @@ from redrive.domain.editing import correction
 from redrive.domain.errors import Fault, InvalidPayload
 from redrive.domain.ids import ItemId, instant_of, recovery_id
 from redrive.domain.item import Status, check_edit
-from redrive.engine.acting import Acting, Deed, Order, Subject, check_sends
+from redrive.engine.acting import Acting, Deed, Order, Subject, check_is_open_for_copies, check_sends
 from redrive.engine.audited import of_person
 from redrive.engine.catalogue import Catalogue
 from redrive.engine.content import legible
@@ -81,6 +81,7 @@ class Editing:
         told = diff | ({} if given.incident is None else {"incident": given.incident})
 
         async def write(event: AuditEvent, once: Once | None) -> bool:
+            await check_is_open_for_copies(self.store, integration, item)
             made = of_person(
                 self.next_id,
                 on.now,

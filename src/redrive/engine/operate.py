@@ -18,6 +18,7 @@ from redrive.engine.acting import (
     Deed,
     Order,
     Subject,
+    check_is_open_for_copies,
     check_opens,
     check_sends,
     check_waits_in_no_job,
@@ -157,6 +158,7 @@ class Operate:
 
         async def write(event: AuditEvent, once: Once | None) -> bool:
             await check_waits_in_no_job(self.store, integration, item)
+            await check_is_open_for_copies(self.store, integration, item)
             replay = Replay(
                 id=item.delivery.id,
                 integration=integration.number,
@@ -180,11 +182,7 @@ class Operate:
 
     def _resolve(self, on: Subject) -> Deed[Item]:
         item, by = on.item, on.order.call.principal.id
-        check_resolve(
-            item.status,
-            resolved=item.resolution is not None,
-            superseded=item.superseded_by is not None,
-        )
+        check_resolve(item.status, resolved=item.resolution is not None, place=item.place)
         resolution = Resolution(on.now, by, on.order.reason)
         after = replace(item, resolution=resolution, updated_at=on.now, updated_by=by)
         return Deed(after, after, partial(self.store.resolve, item, resolution))

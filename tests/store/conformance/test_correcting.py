@@ -152,9 +152,10 @@ async def test_while_a_copy_is_under_way_nothing_else_is(
     sent = [
         await store.replay(a_replay(item.delivery), a_once()),
         await store.edit(an_edit(before), a_once()),
+        await store.resolve(before, Resolution(NOW, "ops", "by phone"), an_event(), a_once()),
     ]
 
-    assert sent == [False, False]
+    assert sent == [False, False, False]
     assert await found(store, number, item.delivery.id) == before
     assert len(await claim_all(store, owner, number)) == 1
     assert await store.recall(b"scope") is None
@@ -248,15 +249,15 @@ async def test_the_event_stands_behind_what_was_written_of_the_original_before(
     claim = await claimed(store, owner, number)
     ahead = EventId(store.ids.next(store.clock.now()) + (1 << 40))
     item = await found(store, number, item.delivery.id)
-    resolved = an_event(EventType.RESOLVED, id=ahead, target_id=item.recovery_id, previous=item.head)
-    assert await store.resolve(item, Resolution(NOW, "ops", "by phone"), resolved, None)
+    erased = an_event(EventType.ERASED, id=ahead, target_id=item.recovery_id, previous=item.head)
+    assert await store.erase(item, Erasure(NOW, "dpo", "request 4711"), erased, None)
 
     assert await end(store, claim)
 
     [event, *_] = await events_of(store, EventFilter(target_id=item.recovery_id))
     assert (event.event_type, event.id > ahead) == (EventType.SUPERSEDED, True)
     assert event.before_state["resolved"] is True
-    assert event.previous == digest_of(record_of(resolved)).hex()
+    assert event.previous == digest_of(record_of(erased)).hex()
 
 
 @pytest.mark.parametrize("lifecycle", [Lifecycle.PAUSED, Lifecycle.DRAFT, Lifecycle.RETIRED])
@@ -294,6 +295,24 @@ async def test_what_is_closed_for_good_is_not_corrected(
         await store.erase(item, Erasure(NOW, "dpo", "request 4711"), an_event(), None)
 
     assert not await store.edit(an_edit(await found(store, number, item.delivery.id)), None)
+
+
+@pytest.mark.parametrize("verb", ["resolve", "erase"])
+async def test_what_is_closed_for_good_is_sent_through_none_of_its_copies(
+    store: StoreUnderTest, number: int, owner: int, verb: str
+) -> None:
+    item = await a_dead(store, owner, number)
+    copy = await edited(store, item)
+    await end(store, await claimed(store, owner, number), EXHAUSTED)
+    item, failed = [await found(store, number, each) for each in (item.delivery.id, copy)]
+    if verb == "resolve":
+        assert await store.resolve(item, Resolution(NOW, "ops", "by phone"), an_event(), None)
+    else:
+        assert await store.erase(item, Erasure(NOW, "dpo", "request 4711"), an_event(), None)
+
+    assert not await store.edit(an_edit(failed), None)
+    assert not await store.replay(a_replay(failed.delivery, edit_of=item.delivery.id), None)
+    assert await claim_all(store, owner, number) == []
 
 
 async def test_a_correction_whose_event_does_not_follow_the_last_of_its_item_changes_nothing(

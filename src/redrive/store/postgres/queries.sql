@@ -394,8 +394,8 @@ later AS MATERIALIZED (SELECT id FROM last WHERE id > $8::bigint),
 seen AS MATERIALIZED (SELECT xmin AS version FROM dead WHERE id = $4 AND integration = $5),
 resolved AS (
     UPDATE dead SET resolved_at = $1, resolved_by = $2, resolved_reason = $3
-     WHERE id = $4 AND integration = $5 AND status = $6 AND cycle = $7 AND resolved_at IS NULL AND superseded_by IS NULL
-       AND xmin = (SELECT version FROM seen)
+     WHERE id = $4 AND integration = $5 AND status = $6 AND cycle = $7 AND resolved_at IS NULL
+       AND edited_as IS NULL AND superseded_by IS NULL AND xmin = (SELECT version FROM seen)
        AND (SELECT digest FROM last WHERE starts_with($12, 'rec_')) IS NOT DISTINCT FROM $16::bytea
        AND NOT EXISTS (SELECT FROM later) RETURNING integration),
 e AS (
@@ -738,7 +738,8 @@ later AS MATERIALIZED (SELECT last AS id FROM judged WHERE last > id),
 closed AS (
     UPDATE dead x SET resolved_at = $2, resolved_by = $3, resolved_reason = $4 FROM judged g
      WHERE x.integration = ANY (ARRAY[g.integration]) AND x.id = ANY (ARRAY[g.item]) AND x.status = g.status
-       AND x.cycle = g.cycle AND x.xmin = g.version AND g.follows AND coalesce(x.resolved_at, x.superseded_by) IS NULL
+       AND x.cycle = g.cycle AND x.xmin = g.version AND g.follows
+       AND coalesce(x.resolved_at, x.edited_as, x.superseded_by) IS NULL
        AND NOT EXISTS (SELECT FROM later)
     RETURNING g.*),
 e AS (
@@ -800,7 +801,7 @@ SELECT 1 FROM dead WHERE id = $1 AND integration = $2 AND status = $3 AND cycle 
 
 -- name: place
 -- Held, so that of two that want it one waits and finds it taken.
-SELECT edited_as IS NULL AND superseded_by IS NULL FROM dead WHERE integration = $1 AND id = $2 FOR UPDATE
+SELECT edited_as IS NULL AND superseded_by IS NULL AND resolved_at IS NULL FROM dead WHERE integration = $1 AND id = $2 FOR UPDATE
 
 -- name: take_place
 UPDATE dead SET edited_as = $3 WHERE integration = $1 AND id = $2

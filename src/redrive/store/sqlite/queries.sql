@@ -158,7 +158,8 @@ VALUES (?, ?, ?, ?, ?, ?, ?, ?)
 
 -- name: resolve
 UPDATE dead SET resolved_at = ?, resolved_by = ?, resolved_reason = ?
- WHERE id = ? AND integration = ? AND status = ? AND cycle = ? AND resolved_at IS NULL AND superseded_by IS NULL
+ WHERE id = ? AND integration = ? AND status = ? AND cycle = ? AND resolved_at IS NULL AND edited_as IS NULL
+   AND superseded_by IS NULL
 RETURNING id
 
 -- name: is_erasable
@@ -441,7 +442,7 @@ SELECT 1 FROM dead WHERE id = ? AND integration = ? AND status = ? AND cycle = ?
    AND edited_as IS NULL AND superseded_by IS NULL
 
 -- name: place
-SELECT edited_as IS NULL AND superseded_by IS NULL FROM dead WHERE id = ? AND integration = ?
+SELECT edited_as IS NULL AND superseded_by IS NULL AND resolved_at IS NULL FROM dead WHERE id = ? AND integration = ?
 
 -- name: take_place
 UPDATE dead SET edited_as = ? WHERE id = ?
