@@ -8,12 +8,16 @@ from typing import Any
 
 import pytest
 import yaml
+from prometheus_client.parser import text_string_to_metric_families
 
 from redrive.audit.record import EventType
 from redrive.docs.metric_families import metric_families
 from redrive.domain.alerting import SEVERITY, Kind
+from redrive.domain.item import Finish, Status
+from redrive.telemetry.bus import Bus
 from redrive.telemetry.log import LINES, _name
 from redrive.telemetry.metrics import RESULTS, Metrics, Polled
+from tests.telemetry.examples import ONE_OF_EACH, OUTAGE, an_attempt
 
 MONITORING = Path(__file__).parents[2] / "deploy" / "monitoring"
 RULES = [
@@ -51,6 +55,25 @@ def _expressions() -> Iterator[str]:
     yield from (each["expr"] for each in DASHBOARD["annotations"]["list"])
 
 
+def _busy() -> Metrics:
+    """Everything has happened once."""
+    bus, metrics = Bus(), Metrics()
+    metrics.listen(bus)
+    for event in (*ONE_OF_EACH, an_attempt(outcome=OUTAGE, step=Finish(Status.DLQ))):
+        bus(event)
+    return metrics
+
+
+def _samples(metrics: Metrics, polled: Polled) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
+    families = text_string_to_metric_families(metrics.render(polled)[0].decode())
+    return {
+        (sample.name, frozenset(sample.labels.items())): sample.value
+        for family in families
+        for sample in family.samples
+    }
+
+
+BUSY = Polled(1, 1, 1.0, 1, 1)
 EXPRESSIONS = list(_expressions())
 every_expression = pytest.mark.parametrize("expression", EXPRESSIONS)
 every_rule = pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule["alert"])
@@ -89,6 +112,20 @@ def test_it_is_well_bracketed_and_groups_by_labels_that_exist(expression: str) -
     labels = set().union(*_labels().values()) | OF_PROMETHEUS
     for grouped in re.findall(r"by \(([^)]*)\)", expression):
         assert {label.strip() for label in grouped.split(",")} <= labels
+
+
+@every_rule
+def test_what_a_rule_watches_moves_by_itself(rule: dict[str, Any]) -> None:
+    before, after = _samples(Metrics(), Polled()), _samples(_busy(), BUSY)
+    moved = {key for key, value in after.items() if before.get(key) != value}
+
+    for name, selector in _SERIES.findall(rule["expr"]):
+        chosen = [(label, set(value.split("|"))) for label, _, value in _LABEL.findall(selector)]
+        assert any(
+            name == sample and all(labels.get(label) in values for label, values in chosen)
+            for sample, labels in ((sample, dict(labels)) for sample, labels in moved)
+        )
+        assert name != "redrive_alerts_total"  # which stands still unless webhooks are configured
 
 
 @every_rule

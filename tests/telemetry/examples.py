@@ -68,6 +68,7 @@ ONE_OF_EACH: tuple[events.Event, ...] = (
     events.ContainmentExpired("acme", "ada", 1, "it answered 503", NOON),
     events.ContainmentEnded("acme", "ada", 5.0),
     events.ReleaseDrained("acme"),
+    events.JobHalted("acme", "rpl_1", "15 of the last 20 outcomes were failures"),
     events.ChainBroken("acme", "rec_1", "altered", "evt_1 was altered"),
     events.ChainsSkipped(NOON, 60),
     events.BreakerOpened("acme", 10.5, 1),

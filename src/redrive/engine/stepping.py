@@ -23,7 +23,7 @@ from redrive.engine.tools import Tools
 from redrive.engine.worker import Worker
 from redrive.store.port import StoreUnavailable
 from redrive.store.replays import Batch, Next, Waiting
-from redrive.telemetry.events import AuditWritten, LoopFailed
+from redrive.telemetry.events import AuditWritten, JobHalted, LoopFailed
 
 IDLE_SECONDS = 2.0  # nothing runs here; what another process was told it steps itself
 RUNNING_SECONDS = 0.25  # at most, while something runs
@@ -211,7 +211,8 @@ class Stepper:
             after=after,
             progress=shown,
         )
-        await self._write(after, [event])
+        if await self._write(after, [event]) and state is ReplayState.HALTED:
+            self.announce(JobHalted(integration.integration_id, job.replay_id, because))
 
     # a job that is over
 
@@ -246,11 +247,13 @@ class Stepper:
         await self._write(replace(job, version=job.version + 1, settled=True, final=progress), [])
         return 0.0
 
-    async def _write(self, job: Job, events: list[AuditEvent]) -> None:
+    async def _write(self, job: Job, events: list[AuditEvent]) -> bool:
         """Over the version that was read; else somebody was faster, and the next turn reads that."""
-        if await self.jobs.change_job(job, events):
-            for event in events:
-                self.announce(AuditWritten(event.event_type.value))
+        if not await self.jobs.change_job(job, events):
+            return False
+        for event in events:
+            self.announce(AuditWritten(event.event_type.value))
+        return True
 
     async def _rest(self, seconds: float) -> None:
         alarm = asyncio.create_task(self._wake_in(seconds))

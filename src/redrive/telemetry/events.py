@@ -116,6 +116,14 @@ class ReleaseDrained(Struct, frozen=True):
     integration_id: str
 
 
+class JobHalted(Struct, frozen=True):
+    """A replay job stopped by itself, for too much of it failed: nothing more of it is replayed."""
+
+    integration_id: str
+    replay_id: str
+    because: str
+
+
 class ChainBroken(Struct, frozen=True):
     """The audit records of an item were altered, are missing or out of order; the first of what was found.
 
@@ -277,6 +285,7 @@ Event = (
     | ContainmentExpired
     | ContainmentEnded
     | ReleaseDrained
+    | JobHalted
     | ChainBroken
     | ChainsSkipped
     | BreakerOpened

@@ -147,6 +147,14 @@ def _release_drained(event: events.ReleaseDrained) -> Fields:
     return {"integration_id": event.integration_id}
 
 
+def _job_halted(event: events.JobHalted) -> Fields:
+    return {
+        "integration_id": event.integration_id,
+        "replay_id": event.replay_id,
+        "because": event.because,
+    }
+
+
 def _chain_broken(event: events.ChainBroken) -> Fields:
     return {
         "integration_id": event.integration_id,
@@ -279,6 +287,7 @@ LINES: Final[dict[type, Line]] = {
     events.ContainmentExpired: Line(ERROR, _containment_expired),
     events.ContainmentEnded: Line(WARNING, _containment_ended),
     events.ReleaseDrained: Line(INFO, _release_drained),
+    events.JobHalted: Line(WARNING, _job_halted),
     events.ChainBroken: Line(ERROR, _chain_broken),
     events.ChainsSkipped: Line(WARNING, _chains_skipped),
     events.BreakerOpened: Line(WARNING, _breaker_opened),

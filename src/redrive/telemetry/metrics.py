@@ -57,6 +57,8 @@ class Metrics:
         self._leases_lost = 0
         self._suspensions = 0
         self._blocked = 0
+        self._containments_expired = 0
+        self._jobs_halted = 0
         self._chains_broken = 0
         self._minutes_skipped = 0
         self._breakers_opened = 0
@@ -79,6 +81,8 @@ class Metrics:
         bus.subscribe(events.LeasesLost, self._on_leases_lost)
         bus.subscribe(events.SendingSuspended, self._on_suspended)
         bus.subscribe(events.TargetBlocked, self._on_blocked)
+        bus.subscribe(events.ContainmentExpired, self._on_containment_expired)
+        bus.subscribe(events.JobHalted, self._on_job_halted)
         bus.subscribe(events.ChainBroken, self._on_chain_broken)
         bus.subscribe(events.ChainsSkipped, self._on_chains_skipped)
         bus.subscribe(events.BreakerOpened, self._on_breaker_opened)
@@ -113,6 +117,12 @@ class Metrics:
 
     def _on_blocked(self, _event: events.TargetBlocked) -> None:
         self._blocked += 1
+
+    def _on_containment_expired(self, _event: events.ContainmentExpired) -> None:
+        self._containments_expired += 1
+
+    def _on_job_halted(self, _event: events.JobHalted) -> None:
+        self._jobs_halted += 1
 
     def _on_chain_broken(self, _event: events.ChainBroken) -> None:
         self._chains_broken += 1
@@ -159,6 +169,9 @@ class Metrics:
         attempts = [((result,), count) for result, count in self._attempts.items()]
         yield _counts("attempts", "Finished attempts, by what they led to.", ["outcome"], attempts)
         yield _seconds("attempt_duration", "How long attempts took.", [], [((), self._attempt_seconds)])
+        goes_on = "Times a containment had run out and its receiver was not well; each probe counts."
+        yield _count("containments_expired", goes_on, self._containments_expired)
+        yield _count("replay_jobs_halted", "Replay jobs that halted by themselves.", self._jobs_halted)
         yield _count(
             "chains_broken", "Items whose audit records were found altered or missing.", self._chains_broken
         )
