@@ -17,6 +17,7 @@ from redrive.domain.alerting import (
     decide,
     signs_of_containment,
     signs_of_growth,
+    windows_to_count,
 )
 from redrive.domain.traffic import Containment, Mode, Traffic
 from tests.factories import NOW, an_integration
@@ -133,10 +134,9 @@ def test_a_state_is_read_as_it_was_written() -> None:
 
 def test_many_dead_letters_are_a_sign_and_half_as_many_end_it() -> None:
     def signs(state: State, count: int) -> list[bool]:
-        found = signs_of_growth(state, {"a": count}, 1_000, thresholds=THRESHOLDS, now=NOW)
-        return [sign.is_on for sign in found]
+        return [sign.is_on for sign in growth(state, count)]
 
-    growing = after(NOTHING, *signs_of_growth(NOTHING, {"a": 11}, 1_000, thresholds=THRESHOLDS, now=NOW))
+    growing = after(NOTHING, *growth(NOTHING, 11))
 
     assert [signs(NOTHING, count) for count in (10, 11)] == [[], [True]]
     assert [signs(growing, count) for count in (11, 10, 6, 5, 0)] == [[True], [], [], [False], [False]]
@@ -145,6 +145,45 @@ def test_many_dead_letters_are_a_sign_and_half_as_many_end_it() -> None:
         "is_exact": True,
         "within_minutes": 5,
     }
+
+
+def growth(state: State, *counts: int) -> list[Sign]:
+    """What so many in windows of five minutes say, the last of which ends now."""
+    counted = [
+        (NOW - timedelta(minutes=2.5) * (len(counts) - 1 - at), {"a": count})
+        for at, count in enumerate(counts)
+    ]
+    return signs_of_growth(state, counted, 1_000, thresholds=THRESHOLDS)
+
+
+def test_what_grew_while_nobody_looked_is_told_and_then_that_it_is_over() -> None:
+    begun = after(NOTHING, *growth(NOTHING, 3, 400, 0, 0))
+    over = after(begun, *growth(begun, 0))
+
+    assert [told(each) for each in (begun, over)] == [[("a", "raised")], [("a", "resolved")]]
+    assert begun.outbox[0].alert.facts["dead_letters"] == 400
+    assert begun.outbox[0].alert.since == NOW - timedelta(minutes=5)
+
+
+def test_what_was_told_before_nobody_looked_is_not_told_again() -> None:
+    known = after(NOTHING, *growth(NOTHING, 11))
+
+    later = after(known, *growth(known, 11, 2, 0, 0), minute=200)
+
+    assert told(later) == [("a", "resolved")]
+
+
+def test_windows_are_counted_as_if_somebody_had_looked_all_the_time() -> None:
+    window = timedelta(minutes=10)
+
+    for minutes in (1, 5, 7, 60):
+        looked_at = NOW - timedelta(minutes=minutes)
+        ends = windows_to_count(looked_at, NOW, window)
+        assert ends[-1] == NOW
+        assert ends[0] - window <= looked_at - window / 2
+        assert all(after - before == window / 2 for before, after in pairwise(ends))
+        assert looked_at < ends[0]
+    assert len(windows_to_count(NOW - timedelta(days=400), NOW, window)) == 48
 
 
 def test_a_containment_tells_that_it_expires_that_it_did_and_that_it_is_over() -> None:

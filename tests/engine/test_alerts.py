@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from datetime import timedelta
+from datetime import datetime, timedelta
 from itertools import count
 from typing import Any
 
@@ -131,6 +131,39 @@ async def test_dead_letters_that_pile_up_are_told_and_that_they_do_no_more(
     [raised] = [each for each in told if each["state"] == "raised"]
     assert (raised["kind"], raised["facts"]["dead_letters"]) == ("dlq_growth", 3)
     assert len(told) == 2
+
+
+async def test_a_few_that_died_now_and_then_while_nobody_looked_are_no_growth(
+    harness: Harness, alerts: Alerts
+) -> None:
+    await die(harness, *[3600] * 3)
+
+    await alerts.look()
+
+    assert harness.deliverer.sent("/ops") == 0
+    assert not [event for event in harness.events if isinstance(event, AlertTold)]
+
+
+async def test_what_piled_up_while_nobody_looked_is_told(harness: Harness, alerts: Alerts) -> None:
+    began = harness.clock.now()
+    await die(harness, 60, 60, 3600)
+
+    await alerts.look()
+    await alerts.look()
+
+    told = await heard(harness, 2)
+    [raised] = [each for each in told if each["state"] == "raised"]
+    assert raised["facts"] == {"dead_letters": 3, "is_exact": True, "within_minutes": 5}
+    assert datetime.fromisoformat(raised["since"]) - began <= 2 * THRESHOLDS.window
+
+
+async def die(harness: Harness, *pauses: int) -> None:
+    """One item dies before each pause, in seconds."""
+    harness.deliverer.scripts["/shop"] = lambda _: answered(404)
+    for seconds in pauses:
+        [name] = await harness.deliver("shop")
+        await harness.status("shop", name, Status.FAILED)
+        harness.clock.move(seconds)
 
 
 @pytest.mark.parametrize("kind", ["event", "dead letters", "containment"])

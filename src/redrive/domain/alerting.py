@@ -4,7 +4,7 @@ The state that is handed on is all there is to remember: whoever reads it goes o
 is called follows from the state it came with, so that saying it twice can be noticed.
 """
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, Final
@@ -59,6 +59,7 @@ _PATH: Final = {
     Kind.JOB_HALTED: "/platform/integrations/{}/recovery/replays",
     Kind.CHAIN_BROKEN: "/platform/audit/events?integration_id={}",
 }
+MOST_WINDOWS: Final = 48  # what grew before those is no news any more: it stands in the groups of failures
 # What audit events begin, and what they end. What a containment is about stands in the integration itself.
 BEGINS: Final = {
     "platform.integration.breaker_opened": Kind.BREAKER_OPENED,
@@ -179,23 +180,33 @@ def decide(state: State, signs: Iterable[Sign], *, now: datetime, quiet: timedel
     return replace(state, alerts=kept, outbox=tuple(messages))
 
 
+def windows_to_count(looked_at: datetime, now: datetime, window: timedelta) -> list[datetime]:
+    """The ends of those that are to be counted, as if somebody had looked all the time since *looked_at*.
+
+    Nobody may have looked for hours, say for alerts could not be handed over. One count of all that time
+    would take a few now and then for growth, and only the latest window would miss what grew meanwhile. They
+    overlap by half, so that growth is not cut in two by their ends.
+    """
+    ends = [now]
+    while len(ends) < MOST_WINDOWS and ends[0] - window / 2 > looked_at:
+        ends.insert(0, ends[0] - window / 2)
+    return ends
+
+
 def signs_of_growth(
-    state: State, died: Mapping[str, int], most: int, *, thresholds: Thresholds, now: datetime
+    state: State, counted: Sequence[tuple[datetime, Mapping[str, int]]], most: int, *, thresholds: Thresholds
 ) -> list[Sign]:
-    """What the dead letters of integrations say, which were counted up to *most*.
+    """What the dead letters of integrations say, *counted* up to *most* in windows by their ends.
 
     It is over when at most half as many die as it takes to begin.
     """
-    limit = thresholds.dead_letters
-    signs = [
-        Sign(Kind.DLQ_GROWTH, about, now, is_on=True, facts=_growth(count, most, thresholds))
-        for about, count in sorted(died.items())
-        if count > limit
-    ]
-    return signs + [
-        Sign(Kind.DLQ_GROWTH, alert.integration_id, now, is_on=False)
-        for alert in state.alerts
-        if alert.kind is Kind.DLQ_GROWTH and alert.is_on and died.get(alert.integration_id, 0) * 2 <= limit
+    on = {alert.integration_id for alert in state.alerts if alert.kind is Kind.DLQ_GROWTH and alert.is_on}
+    return [
+        sign
+        for about in sorted(on.union(*(died for _, died in counted)))
+        for sign in _growth(
+            about, [(end, died.get(about, 0)) for end, died in counted], most, thresholds, is_on=about in on
+        )
     ]
 
 
@@ -229,6 +240,17 @@ def _message(state: State, alert: Alert, *, is_over: bool) -> Message:
     return Message(f"alert.{alert.kind}.{alert.integration_id}.{word}.{state.version}", alert, is_over)
 
 
-def _growth(count: int, most: int, thresholds: Thresholds) -> dict[str, Any]:
-    minutes = int(thresholds.window.total_seconds() // 60)
-    return {"dead_letters": min(count, most), "is_exact": count <= most, "within_minutes": minutes}
+def _growth(
+    about: str, counts: Sequence[tuple[datetime, int]], most: int, thresholds: Thresholds, *, is_on: bool
+) -> Iterator[Sign]:
+    """What has just begun is told first; that it is over, if it is, when it is looked at again."""
+    limit, minutes = thresholds.dead_letters, int(thresholds.window.total_seconds() // 60)
+    has_begun = False
+    for end, count in counts:
+        if count > limit:
+            has_begun, is_on = has_begun or not is_on, True
+            facts = {"dead_letters": min(count, most), "is_exact": count <= most, "within_minutes": minutes}
+            yield Sign(Kind.DLQ_GROWTH, about, end, is_on=True, facts=facts)
+        elif is_on and not has_begun and count * 2 <= limit:
+            is_on = False
+            yield Sign(Kind.DLQ_GROWTH, about, end, is_on=False)

@@ -4,7 +4,7 @@ What is to be told is decided from what is durable, and kept before it is told, 
 process that dies on the way loses nothing, and under its key nothing is told twice.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -24,6 +24,7 @@ from redrive.domain.alerting import (
     decide,
     signs_of_containment,
     signs_of_growth,
+    windows_to_count,
 )
 from redrive.domain.errors import IdempotencyKeyReused, RedriveError
 from redrive.domain.trace import new_traceparent
@@ -137,14 +138,20 @@ class Alerts:
         return replace(after, looked_at=now, seen=seen)
 
     async def _growth(self, state: State, now: datetime) -> Sequence[Sign]:
-        since = min(now - self.thresholds.window, state.looked_at)
-        counts = await self.store.count_dead(since, most=COUNTED_AT_MOST + 1)
-        died = {
+        window = self.thresholds.window
+        counted = [
+            (end, await self._died(end - window, end if end < now else None))
+            for end in windows_to_count(state.looked_at, now, window)
+        ]
+        return signs_of_growth(state, counted, COUNTED_AT_MOST, thresholds=self.thresholds)
+
+    async def _died(self, since: datetime, before: datetime | None) -> Mapping[str, int]:
+        counts = await self.store.count_dead(since, before, most=COUNTED_AT_MOST + 1)
+        return {
             one.integration_id: counts[one.number]
             for one in self.catalogue
             if one.number in counts and one.integration_id != self.to
         }
-        return signs_of_growth(state, died, COUNTED_AT_MOST, thresholds=self.thresholds, now=now)
 
     async def _events_since(self, since: datetime) -> list[AuditEvent]:
         found: list[AuditEvent] = []

@@ -473,10 +473,13 @@ class Store(Protocol):
 
     # questions
 
-    async def count_dead(self, since: datetime, *, most: int) -> Mapping[int, int]:
-        """How many items of each integration died since then, counted up to *most*; only where some did.
+    async def count_dead(
+        self, since: datetime, before: datetime | None = None, *, most: int
+    ) -> Mapping[int, int]:
+        """How many items of each integration died since then, or between then and *before*.
 
-        Without those that are closed, or that wait in a group that is muted now.
+        Counted up to *most*, and only where some did; without those that are closed, or that wait in a group
+        that is muted now.
         """
         ...
 

@@ -22,6 +22,8 @@ async def test_those_that_died_since_are_counted_by_integration(
     assert await store.count_dead(NOW, most=10) == {number: 3, other: 1}
     assert await store.count_dead(NOW, most=2) == {number: 2, other: 1}
     assert await store.count_dead(NOW + SOON, most=10) == {}
+    assert await store.count_dead(NOW - SOON, NOW, most=10) == {}
+    assert await store.count_dead(NOW, NOW + SOON, most=10) == {number: 3, other: 1}
 
 
 async def test_what_is_closed_does_not_count(store: StoreUnderTest, owner: int, number: int) -> None:

@@ -836,7 +836,7 @@ UPDATE dead SET superseded_by = $3, edited_as = NULL WHERE integration = $1 AND 
 -- name: count_dead
 -- In an order that only the index by time has. What came back is bounded: a count for people must not walk ten million.
 SELECT i.number, (SELECT count(*) FROM (
-           SELECT FROM (SELECT * FROM dead WHERE integration = i.number AND died_at >= $1 AND died_at > 0
+           SELECT FROM (SELECT * FROM dead WHERE integration = i.number AND died_at >= $1 AND died_at < $3 AND died_at > 0
                          ORDER BY integration DESC, died_at DESC) x
             WHERE x.resolved_at IS NULL AND x.superseded_by IS NULL
               AND NOT EXISTS (SELECT FROM failure_group g WHERE g.integration = x.integration

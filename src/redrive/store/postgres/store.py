@@ -498,9 +498,12 @@ class PostgresStore:
 
     # questions
 
-    async def count_dead(self, since: datetime, *, most: int) -> Mapping[int, int]:
+    async def count_dead(
+        self, since: datetime, before: datetime | None = None, *, most: int
+    ) -> Mapping[int, int]:
         """How many died lately."""
-        rows = await self._database.ask(SQL["count_dead"], to_ms(since), most)
+        until = (1 << 63) - 1 if before is None else to_ms(before)
+        rows = await self._database.ask(SQL["count_dead"], to_ms(since), most, until)
         return {row[0]: row[1] for row in rows if row[1]}
 
     async def integrations(self) -> Sequence[Integration]:

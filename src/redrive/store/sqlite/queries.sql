@@ -472,7 +472,8 @@ SELECT id, lower(hex(digest)) FROM audit WHERE target_id = ? ORDER BY id DESC LI
 -- name: count_dead
 SELECT number, (SELECT count(*) FROM (
            SELECT 1 FROM dead x INDEXED BY dead_died
-            WHERE x.integration = number AND x.died_at >= :since AND x.died_at > 0 AND x.resolved_at IS NULL AND x.superseded_by IS NULL
+            WHERE x.integration = number AND x.died_at >= :since AND x.died_at < :before AND x.died_at > 0
+              AND x.resolved_at IS NULL AND x.superseded_by IS NULL
               AND NOT EXISTS (SELECT 1 FROM failure_group g WHERE g.integration = x.integration
                                  AND g.number = x.failure_group AND g.muted_until > :now)
             LIMIT :most))

@@ -287,9 +287,12 @@ class SqliteStore:
         """Nobody else could do it."""
         return True
 
-    async def count_dead(self, since: datetime, *, most: int) -> Mapping[int, int]:
+    async def count_dead(
+        self, since: datetime, before: datetime | None = None, *, most: int
+    ) -> Mapping[int, int]:
         """How many died lately."""
-        values = {"since": to_ms(since), "now": to_ms(self.clock.now()), "most": most}
+        until = (1 << 63) - 1 if before is None else to_ms(before)
+        values = {"since": to_ms(since), "before": until, "now": to_ms(self.clock.now()), "most": most}
         rows = await self._read(lambda c: ask(c, SQL["count_dead"], values))
         return {number: count for number, count in rows if count}
 
