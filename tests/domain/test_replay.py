@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from redrive.domain.errors import Conflict
-from redrive.domain.ids import ItemId, JobId
+from redrive.domain.ids import EventId, ItemId, JobId
+from redrive.domain.item import Status
 from redrive.domain.replay import (
     ACTIVE,
     MOST_CANARY,
@@ -32,6 +33,7 @@ from redrive.domain.replay import (
     eta_seconds,
     resumed,
 )
+from redrive.domain.replay_judging import Candidate, Kin, Skip, Waiting, judge, judge_again
 from redrive.domain.replay_pace import (
     MOST_AT_ONCE,
     Become,
@@ -42,7 +44,7 @@ from redrive.domain.replay_pace import (
     decide,
     refill,
 )
-from redrive.domain.replay_plan import Candidate, Drafting, Kin, Skip, estimate_seconds, judge
+from redrive.domain.replay_plan import Drafting, estimate_seconds
 from tests.factories import NOW
 
 STATES = st.sampled_from(ItemState)
@@ -206,6 +208,48 @@ def test_each_item_is_eligible_or_skipped_for_a_reason(fields: dict[str, Any], s
 
     assert judge(one, as_of=NOW, sends=True) is skip
     assert judge(one, as_of=NOW, sends=False) is (skip or Skip.CONTAINED)
+
+
+def a_waiting_item(**fields: Any) -> Waiting:
+    """Dead, as it was planned."""
+    values: dict[str, Any] = {
+        "item": ItemId(1),
+        "planned_cycle": 2,
+        "status": Status.DLQ,
+        "cycle": 2,
+        "attempt": 5,
+        "failure_code": "HTTP_503",
+        "is_resolved": False,
+        "is_open": False,
+        "is_erased": False,
+        "request_id": "req-1",
+        "same_request": False,
+        "kin": None,
+        "head": EventId(1),
+        "head_digest": "ab",
+    }
+    return Waiting(**values | fields)
+
+
+@pytest.mark.parametrize(
+    ("fields", "skip"),
+    [
+        ({}, None),
+        ({"request_id": None, "is_erased": True}, Skip.NOT_FOUND),
+        ({"is_erased": True, "is_resolved": True}, Skip.ERASED),
+        ({"is_open": True, "status": None, "cycle": 0}, Skip.REPLAYED_SINCE),
+        ({"status": None, "cycle": 0}, Skip.SUCCEEDED_SINCE),
+        ({"cycle": 3, "is_resolved": True}, Skip.REPLAYED_SINCE),
+        ({"is_resolved": True, "kin": Kin.COPY}, Skip.RESOLVED),
+        *[({"kin": kin, "same_request": True}, Skip(kin)) for kin in Kin],
+        ({"same_request": True}, Skip.SAME_REQUEST),
+        ({"planned_cycle": 4, "cycle": 4}, None),  # a loop is no reason once somebody planned it
+    ],
+)
+def test_each_item_that_waited_is_replayed_or_skipped_for_a_reason(
+    fields: dict[str, Any], skip: Skip | None
+) -> None:
+    assert judge_again(a_waiting_item(**fields)) is skip
 
 
 CANDIDATES = st.lists(

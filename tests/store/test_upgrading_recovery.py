@@ -17,7 +17,7 @@ from redrive.domain.ids import EventId, first_id_at, recovery_id
 from redrive.domain.item import Status
 from redrive.domain.outcome import Failed
 from redrive.domain.replay import Wanted
-from redrive.domain.replay_plan import judge
+from redrive.domain.replay_judging import judge
 from redrive.store.migration import Migration, migrations
 from redrive.store.port import QueueFilter, Store
 from redrive.store.postgres import migrate as postgres_migrate

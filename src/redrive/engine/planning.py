@@ -15,7 +15,8 @@ from redrive.domain.ids import JobId
 from redrive.domain.integration import Integration
 from redrive.domain.item import Status
 from redrive.domain.replay import MOVED_ON_SHARE, PLAN_LASTS, Job, Progress, ReplayState, Wanted
-from redrive.domain.replay_plan import Candidate, Drafting, estimate_seconds, head_of
+from redrive.domain.replay_judging import Candidate
+from redrive.domain.replay_plan import Drafting, estimate_seconds, head_of
 from redrive.engine.acting import tell_operated
 from redrive.engine.catalogue import Catalogue
 from redrive.engine.once import Key, Render, Told, idempotent, kept

@@ -9,9 +9,9 @@ from redrive.domain.delivery import item_state
 from redrive.domain.ids import EventId, recovery_id
 from redrive.domain.item import Status
 from redrive.domain.replay import Job, Progress
+from redrive.domain.replay_judging import Waiting
 from redrive.engine.audited import actor
 from redrive.engine.tools import NextId
-from redrive.store.replays import Waiting
 
 
 def job_state(job: Job) -> dict[str, Any]:

@@ -14,15 +14,15 @@ from redrive.audit.record import AuditEvent, EventType
 from redrive.domain.ids import JobId
 from redrive.domain.integration import Integration
 from redrive.domain.replay import OVER, RELEASING, Job, Progress, ReplayState
+from redrive.domain.replay_judging import Waiting, judge_again
 from redrive.domain.replay_pace import Become, Release, Wait, decide, refill
-from redrive.domain.replay_plan import Skip
 from redrive.engine.catalogue import Catalogue
 from redrive.engine.health import Health
 from redrive.engine.replay_events import of_change, of_item
 from redrive.engine.tools import Tools
 from redrive.engine.worker import Worker
 from redrive.store.port import StoreUnavailable
-from redrive.store.replays import Batch, Next, Waiting
+from redrive.store.replays import Batch, Next
 from redrive.telemetry.events import AuditWritten, JobHalted, LoopFailed
 
 IDLE_SECONDS = 2.0  # nothing runs here; what another process was told it steps itself
@@ -162,8 +162,9 @@ class Stepper:
             if one.head is not None:
                 self.store.ids.follow(one.head)
         now = self.clock.now()
-        skipped = [(one.item, skip.value) for one in found if (skip := _skip(one)) is not None]
-        items = [self._next(job, integration, one) for one in found if _skip(one) is None]
+        judged = [(one, judge_again(one)) for one in found]
+        skipped = [(one.item, skip.value) for one, skip in judged if skip is not None]
+        items = [self._next(job, integration, one) for one, skip in judged if skip is None]
         batch = Batch(
             job=job,
             max_attempts=self.catalogue.defaults.of(integration, "max_attempts"),
@@ -181,7 +182,7 @@ class Stepper:
         return len(released) + len(skipped)
 
     def _next(self, job: Job, integration: Integration, one: Waiting) -> Next:
-        assert one.status is not None  # noqa: S101 - _skip says so
+        assert one.status is not None  # noqa: S101 - as it was judged
         event = of_item(
             self.next_id, self.clock.now(), job, integration.integration_id, one, status=one.status
         )
@@ -265,25 +266,6 @@ class Stepper:
     async def _wake_in(self, seconds: float) -> None:
         await self.clock.sleep(seconds)
         self._wake.set()
-
-
-def _skip(one: Waiting) -> Skip | None:
-    """Why an item that waited is not replayed after all."""
-    if one.request_id is None:
-        return Skip.NOT_FOUND
-    if one.is_erased:
-        return Skip.ERASED
-    if one.is_open:
-        return Skip.REPLAYED_SINCE
-    if one.status is None:
-        return Skip.SUCCEEDED_SINCE
-    if one.cycle != one.planned_cycle:
-        return Skip.REPLAYED_SINCE
-    if one.is_resolved:
-        return Skip.RESOLVED
-    if one.kin is not None:
-        return Skip(one.kin)
-    return Skip.SAME_REQUEST if one.same_request else None
 
 
 def _as_planned(job: Job) -> Progress:

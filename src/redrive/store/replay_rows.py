@@ -9,10 +9,10 @@ from msgspec.structs import replace
 from redrive.domain.ids import EventId, ItemId, recovery_id
 from redrive.domain.item import Status
 from redrive.domain.replay import ItemState, Job, Progress, ReplayState
+from redrive.domain.replay_judging import Candidate, Kin, Skip, Waiting
 from redrive.domain.replay_pace import Figures, Tried
-from redrive.domain.replay_plan import Candidate, Kin, Skip
 from redrive.store.port import StoreInconsistent
-from redrive.store.replays import ItemRow, Waiting
+from redrive.store.replays import ItemRow
 from redrive.store.rows import Row, from_ms, to_choice
 
 _encoder: Final = msgspec.json.Encoder()

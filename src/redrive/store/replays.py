@@ -10,32 +10,10 @@ from redrive.audit.record import AuditEvent
 from redrive.domain.ids import EventId, ItemId, JobId
 from redrive.domain.item import Status
 from redrive.domain.replay import ItemState, Job, Order, Progress, Wanted
+from redrive.domain.replay_judging import Candidate, Waiting
 from redrive.domain.replay_pace import Figures
-from redrive.domain.replay_plan import Candidate, Frozen, Kin
+from redrive.domain.replay_plan import Frozen
 from redrive.store.port import Once
-
-
-class Waiting(Struct, frozen=True):
-    """The next item of a job, as it stands now.
-
-    Unless it is dead, `status` and `failure_code` are None, `cycle` and `attempt` 0. `same_request`: the
-    request id of the job opened an earlier cycle of it. `head`: its last audit event, and the digest of that.
-    """
-
-    item: ItemId
-    planned_cycle: int
-    status: Status | None
-    cycle: int
-    attempt: int
-    failure_code: str | None
-    is_resolved: bool
-    is_open: bool
-    is_erased: bool
-    request_id: str | None  # of the delivery; None: there is no such item any more
-    same_request: bool
-    kin: Kin | None
-    head: EventId | None
-    head_digest: str | None
 
 
 class Next(Struct, frozen=True):

@@ -21,7 +21,8 @@ from redrive.domain.replay import (
     ReplayState,
     Wanted,
 )
-from redrive.domain.replay_plan import Candidate, Frozen, Kin, Skip, judge
+from redrive.domain.replay_judging import Candidate, Kin, Skip, judge
+from redrive.domain.replay_plan import Frozen
 from redrive.store.port import AlreadyAnswered, EventFilter
 from redrive.store.replays import Batch, Next
 from tests.factories import (

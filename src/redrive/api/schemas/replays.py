@@ -29,7 +29,7 @@ from redrive.api.schemas.parts import (
 )
 from redrive.domain.health import Verdict
 from redrive.domain.replay import MOST_CANARY, ItemState, ReplayState
-from redrive.domain.replay_plan import Skip
+from redrive.domain.replay_judging import Skip
 
 
 def _asked() -> dict[str, Schema]:

@@ -7,8 +7,9 @@ from typing import Any, Final
 from redrive.audit.record import AuditEvent
 from redrive.domain.ids import ItemId, JobId, first_id_at, recovery_id
 from redrive.domain.replay import OVER, ItemState, Job, Order, Progress, Wanted
+from redrive.domain.replay_judging import Candidate, Waiting
 from redrive.domain.replay_pace import Figures
-from redrive.domain.replay_plan import Candidate, Frozen
+from redrive.domain.replay_plan import Frozen
 from redrive.store.named import load_queries
 from redrive.store.port import Once
 from redrive.store.postgres import operate, work
@@ -27,7 +28,7 @@ from redrive.store.replay_rows import (
     to_progress,
     to_waiting,
 )
-from redrive.store.replays import Batch, ItemRow, Waiting
+from redrive.store.replays import Batch, ItemRow
 from redrive.store.rows import event_row, previous_of, to_ms
 
 SQL: Final = load_queries("redrive.store.postgres", "replays.sql")

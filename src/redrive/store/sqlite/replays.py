@@ -11,8 +11,9 @@ import msgspec
 from redrive.audit.record import AuditEvent
 from redrive.domain.ids import ItemId, JobId, first_id_at, recovery_id
 from redrive.domain.replay import ItemState, Job, Order, Progress, ReplayState, Wanted
+from redrive.domain.replay_judging import Candidate, Waiting
 from redrive.domain.replay_pace import Figures
-from redrive.domain.replay_plan import Candidate, Frozen
+from redrive.domain.replay_plan import Frozen
 from redrive.store.named import load_queries
 from redrive.store.port import Once
 from redrive.store.replay_rows import (
@@ -26,7 +27,7 @@ from redrive.store.replay_rows import (
     to_progress,
     to_waiting,
 )
-from redrive.store.replays import Batch, ItemRow, Waiting
+from redrive.store.replays import Batch, ItemRow
 from redrive.store.rows import to_ms
 from redrive.store.sqlite import work
 from redrive.store.sqlite.connection import Do, ask, insert
