@@ -10,6 +10,7 @@ from redrive.audit.record import EventType
 from redrive.cli import app
 from redrive.config import SETTINGS
 from redrive.domain.alerting import BEGINS, ENDS, Alert, Kind, Message
+from redrive.domain.replay_judging import Skip
 from redrive.engine.runtime import Limits
 from redrive.incoming import MAX_HEAD, MAX_HEADERS, PATIENCE
 from redrive.server import IDLE_SECONDS
@@ -65,6 +66,18 @@ def test_the_guide_to_alerts_tells_of_every_kind() -> None:
     told = (DOCS / "guides" / "alerts.md").read_text("utf-8")
 
     assert set(re.findall(r"^\| `(\w+)` \|", told, re.MULTILINE)) - {"kind"} == set(Kind)
+
+
+def test_the_guide_to_replays_tells_every_reason_to_skip_an_item() -> None:
+    guide = (DOCS / "guides" / "replay-many.md").read_text("utf-8")
+    table = re.search(r"^\| reason \|.*?\n\n", guide, re.MULTILINE | re.DOTALL)
+    while_it_runs = re.search(r"A job may skip more while it runs:.*?\. The plan", guide, re.DOTALL)
+
+    assert table is not None
+    assert while_it_runs is not None
+    first_column = "\n".join(line.split("|")[1] for line in table[0].strip().splitlines())
+    told = [*re.findall(r"`(\w+)`", first_column), *re.findall(r"`(\w+)`", while_it_runs[0])]
+    assert sorted(told) == sorted(Skip)
 
 
 def test_every_event_that_begins_or_ends_an_alert_is_written() -> None:
