@@ -1,7 +1,7 @@
 """Answers of unknown length: what fails on the way has no end, and who hung up is sent no more."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import Any
 
 import pytest
@@ -14,15 +14,22 @@ from tests.api.service import Service
 SCOPE = {"type": "http", "method": "GET", "path": "/x", "raw_path": b"/x", "headers": [], "query_string": b""}
 
 
-async def pieces(*, fails: bool = False, many: int = 3) -> AsyncIterator[bytes]:
-    for number in range(many):
-        yield b"%d\n" % number
-        await asyncio.sleep(0)
-    if fails:
-        raise StoreUnavailable("it is away")
+async def pieces(
+    *, fails: bool = False, many: int = 3, closed: list[str] | None = None
+) -> AsyncGenerator[bytes, None]:
+    """*closed* notes that it was, or came to its end."""
+    try:
+        for number in range(many):
+            yield b"%d\n" % number
+            await asyncio.sleep(0)
+        if fails:
+            raise StoreUnavailable("it is away")
+    finally:
+        if closed is not None:
+            closed.append("closed")
 
 
-async def sent(service: Service, stream: AsyncIterator[bytes], *, hangs_up: bool = False) -> list[Any]:
+async def sent(service: Service, stream: AsyncGenerator[bytes, None], *, hangs_up: bool = False) -> list[Any]:
     """What leaves a server that is asked for *stream*."""
 
     async def answer(_: Asked) -> Reply:
@@ -64,6 +71,10 @@ def test_a_stream_that_fails_has_no_end(service: Service) -> None:
 
 @pytest.mark.parametrize("many", [1_000])
 def test_a_stream_ends_when_nobody_takes_it(service: Service, many: int) -> None:
-    messages = service.run(sent(service, pieces(many=many), hangs_up=True))
+    closed: list[str] = []
+    stream = pieces(many=many, closed=closed)
+
+    messages = service.run(sent(service, stream, hangs_up=True))
 
     assert len(messages) < 10
+    assert closed

@@ -2,7 +2,8 @@
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from contextlib import aclosing
 from time import perf_counter
 from typing import Any
 
@@ -93,14 +94,15 @@ class Api:
                 raise
         return await route.handler(asked)
 
-    async def _stream(self, stream: AsyncIterator[bytes], receive: Receive, send: Send) -> None:
+    async def _stream(self, stream: AsyncGenerator[bytes, None], receive: Receive, send: Send) -> None:
         """Send what comes for as long as somebody takes it; what fails on the way cuts the answer off."""
         hung_up = asyncio.create_task(_until_hung_up(receive))
         try:
-            async for piece in stream:
-                if hung_up.done():
-                    break
-                await send({"type": "http.response.body", "body": piece, "more_body": True})
+            async with aclosing(stream):
+                async for piece in stream:
+                    if hung_up.done():
+                        break
+                    await send({"type": "http.response.body", "body": piece, "more_body": True})
         except Exception as error:
             self._problem(error, "", "")  # it is announced; the caller is told by the end that is missing
             raise

@@ -1,7 +1,7 @@
 """One HTTP call on its way through: what came in, who asks, and what goes out."""
 
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from typing import Any, Final
 
 import msgspec
@@ -59,7 +59,7 @@ class Reply(msgspec.Struct):
     body: bytes
     content_type: bytes = b"application/json"
     headers: list[tuple[bytes, bytes]] = []
-    stream: AsyncIterator[bytes] | None = None
+    stream: AsyncGenerator[bytes, None] | None = None
 
 
 class Asked(msgspec.Struct):

@@ -1,7 +1,7 @@
 """Evidence files: JSON Lines, sent as they are made."""
 
 import hashlib
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from datetime import datetime
 from functools import partial
 from typing import Final
@@ -76,7 +76,7 @@ async def _written(
     yield writer.manifest()
 
 
-async def _together(lines: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+async def _together(lines: AsyncIterator[bytes]) -> AsyncGenerator[bytes, None]:
     held = bytearray()
     async for line in lines:
         held += line
