@@ -7,7 +7,7 @@ import pytest
 
 from redrive.domain.traffic import Traffic
 from redrive.store.postgres.store import LEASE_SECONDS
-from tests.factories import a_delivery, contained
+from tests.factories import NOW, a_delivery, a_job, contained
 from tests.postgres import Server
 from tests.store.under_test import PostgresUnderTest, accept, add_integration, claim_all, processes
 
@@ -164,3 +164,38 @@ async def test_one_process_has_a_duty_until_it_is_gone(join: Join) -> None:
     await one.leave(alice)
 
     assert await other.is_elected("containment", bob)
+
+
+async def test_who_has_a_duty_writes_only_when_half_of_its_time_is_gone(join: Join) -> None:
+    (one, alice), (other, bob) = await join(), await join()
+    number = await add_integration(one)
+    job = a_job(number)
+
+    async def rows() -> list[tuple[str, str, int]]:
+        found = await one._database.ask("SELECT xmin::text, xmax::text, until FROM duty")
+        return [(row[0], row[1], row[2]) for row in found]
+
+    assert await one.replays.elect(alice, job)
+    taken = await rows()
+    one.clock.move(4.0)
+    assert await one.replays.elect(alice, job)
+    assert not await other.replays.elect(bob, job)
+    assert await rows() == taken
+    one.clock.move(2.0)
+    assert await one.replays.elect(alice, job)
+
+    [(_, _, until)] = taken
+    [(_, _, later)] = await rows()
+    assert later > until
+
+
+async def test_a_duty_that_has_run_out_leaves_nothing(join: Join) -> None:
+    one, alice = await join()
+    job = a_job(await add_integration(one))
+    assert await one.replays.elect(alice, job)
+    one.clock.move(11.0)
+
+    await one.prune(NOW)
+
+    left = await one._database.ask("SELECT name FROM duty")
+    assert [name for (name,) in left] == ["prune"]

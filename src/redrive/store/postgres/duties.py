@@ -21,11 +21,13 @@ class Duties:
     async def prune(self, owner: int, *, before_id: int, before_ms: int) -> int:
         """Forget old idempotency keys and replies, a little at a time so that no transaction grows long.
 
-        The same duty makes the partitions of the weeks ahead.
+        The same duty makes the partitions of the weeks ahead, and forgets what duties have run out: whoever
+        stepped a job last, for instance.
         """
         if not await self.is_elected("prune", owner):
             return 0
         await self._database.again(add_partitions)
+        await self._database.again(lambda c: c.execute(SQL["forget_duties"]))
         return await self._delete_all("prune_keys", before_id) + await self._delete_all(
             "prune_answers", before_ms
         )

@@ -614,11 +614,27 @@ SELECT value FROM secret_of_database WHERE name = $1
 UPDATE secret_of_database SET value = $3 WHERE name = $1 AND value IN ($2, $3) RETURNING true
 
 -- name: take_duty
-INSERT INTO duty AS d (name, owner, until) VALUES ($1, $2, redrive_now() + $3)
-ON CONFLICT (name) DO UPDATE SET owner = excluded.owner, until = excluded.until
- WHERE d.owner = excluded.owner OR d.until < redrive_now()
-    OR NOT EXISTS (SELECT FROM incarnation WHERE id = d.owner)
-RETURNING owner
+-- Several times a second for each job that waits: so whoever has it writes only when less than half of its time is
+-- left, and others, while it lives and has time, not at all (a conflict that changes nothing still locks the row).
+WITH known AS (
+    SELECT d.owner = $2 AS is_ours, d.until - redrive_now() AS time_left,
+           EXISTS (SELECT FROM incarnation WHERE id = d.owner) AS lives
+      FROM duty d WHERE d.name = $1),
+held AS (SELECT FROM known WHERE is_ours AND time_left >= $3::bigint / 2),
+elsewhere AS (SELECT FROM known WHERE NOT is_ours AND lives AND time_left >= 0),
+taken AS (
+    INSERT INTO duty AS d (name, owner, until)
+    SELECT $1, $2, redrive_now() + $3::bigint
+     WHERE NOT EXISTS (SELECT FROM held) AND NOT EXISTS (SELECT FROM elsewhere)
+    ON CONFLICT (name) DO UPDATE SET owner = excluded.owner, until = excluded.until
+     WHERE d.owner = excluded.owner OR d.until < redrive_now()
+        OR NOT EXISTS (SELECT FROM incarnation WHERE id = d.owner)
+    RETURNING owner)
+SELECT true FROM held UNION ALL SELECT true FROM taken
+
+-- name: forget_duties
+-- Anyone may take what has run out: it is as good as not there.
+DELETE FROM duty WHERE until < redrive_now()
 
 -- containment
 
