@@ -37,6 +37,7 @@ from redrive.domain.replay_judging import Candidate, Kin, Skip, Waiting, judge, 
 from redrive.domain.replay_pace import (
     MOST_AT_ONCE,
     Become,
+    Decision,
     Figures,
     Release,
     Tried,
@@ -419,6 +420,37 @@ def test_one_item_at_a_time_goes_before_a_breaker_that_is_not_closed(state: Repl
     assert isinstance(first, Release)
     assert first.count == 1
     assert isinstance(then, Wait)
+
+
+@pytest.mark.parametrize("state", [ReplayState.RUNNING, ReplayState.CANARY])
+@pytest.mark.parametrize("rate", [None, 0.001, 1000.0])
+@pytest.mark.parametrize("tries", [False, True])
+def test_a_job_whose_integration_does_not_send_looks_again_in_a_second(
+    state: ReplayState, rate: float | None, *, tries: bool
+) -> None:
+    job = a_job(state=state, options=an_option(rate=rate, canary=Canary(2)))
+    few = tuple(Tried(ItemId(at), ItemState.WAITING, False, False) for at in (1, 2))
+
+    decision = decide(job, figures(sends=False, canary=few), saved=0.0, limit=16, tries=tries)
+
+    assert decision == Wait(1.0)
+
+
+def test_a_job_that_its_rate_holds_looks_again_when_that_allows_the_next() -> None:
+    def wait(rate: float, saved: float) -> Decision:
+        return decide(a_job(options=an_option(rate=rate)), figures(), saved=saved, limit=16)
+
+    assert wait(8.0, 0.2) == Wait(0.1)
+    assert wait(0.001, 0.0) == Wait(0.25)
+    assert wait(1000.0, 0.0) == Wait(0.025)
+
+
+def test_a_wait_that_goes_on_is_for_longer_each_time_and_any_other_begins_anew() -> None:
+    growing, steady = Wait(0.25, 2.0), Wait(0.025)
+
+    assert growing.after(None) == growing.after((steady, 0.025)) == 0.25
+    assert [growing.after((growing, last)) for last in (0.25, 1.5, 2.0)] == [0.5, 2.0, 2.0]
+    assert steady.after((steady, 0.025)) == 0.025
 
 
 def test_a_job_is_done_when_nothing_waits_and_nothing_is_in_flight() -> None:

@@ -1,7 +1,8 @@
 """Plans and jobs, from an operator's call to every outcome, over both stores."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections import Counter
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -9,7 +10,13 @@ import pytest
 from redrive.audit.record import EventType
 from redrive.delivery.port import Request
 from redrive.domain.access import Call, Permission, Principal
-from redrive.domain.errors import Conflict, Forbidden, IdempotencyKeyReused, ReplayNotFound
+from redrive.domain.errors import (
+    Conflict,
+    DependencyUnavailable,
+    Forbidden,
+    IdempotencyKeyReused,
+    ReplayNotFound,
+)
 from redrive.domain.ids import ItemId, parse_recovery_id, recovery_id
 from redrive.domain.item import Status
 from redrive.domain.outcome import Outcome
@@ -23,13 +30,14 @@ from redrive.domain.replay import (
     ReplayState,
     Wanted,
 )
+from redrive.domain.replay_judging import Candidate
 from redrive.engine.acting import Order
 from redrive.engine.once import Key, Told
 from redrive.engine.seeing import SeenJob
 from redrive.store.port import EventFilter
 from tests.engine.conftest import TRACE, Harness, answered, in_silence
 from tests.engine.test_breaking import steer
-from tests.engine.test_containing import contain
+from tests.engine.test_containing import contain, release
 
 NO_CANARY = Canary(0)
 
@@ -419,9 +427,7 @@ async def test_only_the_canary_is_replayed_until_all_of_it_is_known(harness: Har
     seen = await operator.run(await operator.plan(), canary=Canary(3))
 
     await operator.until(seen, lambda now: now.progress.in_flight == 3)
-    for _ in range(5):
-        harness.clock.move(1.0)
-        await asyncio.sleep(0.01)
+    await turns(harness)
     held = await operator.show(seen)
     assert (held.job.state, held.progress.in_flight, held.progress.waiting) == (ReplayState.CANARY, 3, 7)
     gate.set()
@@ -486,13 +492,18 @@ async def test_no_more_than_its_concurrency_is_in_flight(harness: Harness) -> No
 
 async def test_no_more_than_its_rate_is_released(harness: Harness) -> None:
     operator, _ = await dead_items(harness, 30)
-    await operator.run(await operator.plan(), rate=2.0)
+    seen = await operator.plan()
+    began = harness.clock.elapsed()
+    await operator.run(seen, rate=2.0)
 
-    for second in range(1, 6):
-        harness.clock.move(1.0)
-        for _ in range(20):
-            await asyncio.sleep(0.005)
-        assert harness.deliverer.sent("/acme") <= 2 * second + 1
+    def is_over(now: SeenJob) -> bool:
+        released = now.progress.total - now.progress.waiting
+        assert released <= 2 * (harness.clock.elapsed() - began) + 1
+        return now.job.state in OVER
+
+    over = await operator.until(seen, is_over)
+    assert over.progress.succeeded == 30
+    assert harness.clock.elapsed() - began >= 29 / 2
 
 
 async def test_a_paused_job_releases_nothing_and_goes_on_when_it_is_resumed(harness: Harness) -> None:
@@ -504,9 +515,7 @@ async def test_a_paused_job_releases_nothing_and_goes_on_when_it_is_resumed(harn
 
     paused = await operator.show(seen)
     sent = paused.progress.succeeded + paused.progress.in_flight
-    for _ in range(5):
-        harness.clock.move(1.0)
-        await asyncio.sleep(0.02)
+    await turns(harness)
     held = await operator.until(seen, lambda now: not now.progress.in_flight)
     assert harness.engine.stepper.under_way["paused"] == 1
     assert held.progress.succeeded == sent == harness.deliverer.sent("/acme")
@@ -549,14 +558,12 @@ async def test_a_job_waits_while_its_integration_does_not_send(harness: Harness)
     seen = await operator.run(await operator.plan(), rate=4.0)
     await operator.until(seen, lambda now: now.progress.succeeded > 0)
     await harness.change("acme", lifecycle_status="paused")
-    sent = harness.deliverer.sent("/acme")
+    left = (await operator.show(seen)).progress.waiting
 
-    for _ in range(5):
-        harness.clock.move(1.0)
-        await asyncio.sleep(0.02)
+    await turns(harness)
 
-    assert harness.deliverer.sent("/acme") <= sent + 1  # what was in flight
-    assert (await operator.show(seen)).waits_for == "lifecycle"
+    held = await operator.show(seen)
+    assert (held.waits_for, held.progress.waiting) == ("lifecycle", left)
     await harness.change("acme", lifecycle_status="active")
     assert (await operator.until_over(seen)).progress.succeeded == 20
 
@@ -570,14 +577,120 @@ async def test_a_job_puts_one_item_at_a_time_before_an_open_breaker(harness: Har
     seen = await operator.run(seen)
     assert seen.waits_for == "breaker"
     seen = await operator.until(seen, lambda now: now.progress.in_flight > 0)
-    for _ in range(5):
-        harness.clock.move(0.5)
-        await asyncio.sleep(0.02)
+    await turns(harness, seconds=0.5)
 
     now = await operator.show(seen)
     assert (now.waits_for, now.progress.in_flight, harness.deliverer.sent("/acme")) == ("breaker", 1, 0)
     over = await operator.until_over(seen)  # its first item was the trial
     assert (over.progress.succeeded, over.waits_for) == (20, None)
+
+
+# what waits costs little
+
+
+async def test_a_job_that_is_contained_is_looked_at_once_a_second_and_goes_on_when_it_is_released(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    operator, _ = await dead_items(harness, 3)
+    seen = await operator.run(await operator.plan(), canary=Canary(2), rate=0.5)
+    await contain(harness, "acme")
+    asked = counted(harness, monkeypatch, "elect", "figures")
+
+    await turns(harness, seconds=0.025, count=400)
+
+    assert 5 <= asked["figures"] <= asked["elect"] <= 11
+    await release(harness, "acme")
+    assert (await operator.until_over(seen)).progress.succeeded == 3
+
+
+async def test_a_job_that_waits_is_not_looked_at_more_often_because_another_runs(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    operator, _ = await dead_items(harness, 2)
+    await operator.run(await operator.plan())
+    await contain(harness, "acme")
+    other = await operator.plan()
+    asked = counted(harness, monkeypatch, "figures")
+
+    for _ in range(20):
+        harness.engine.stepper.wake()
+        await turns(harness, seconds=0.025, count=2)
+
+    assert other.job.state is ReplayState.PLANNED
+    assert asked["figures"] <= 2
+
+
+async def test_a_job_that_is_over_is_counted_once_when_nothing_of_it_is_in_flight_any_more(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    operator, _ = await dead_items(harness, 5, base_delay_seconds=3600.0, max_delay_seconds=3600.0)
+    await harness.change("acme", max_attempts=5)
+    harness.deliverer.scripts["/acme"] = lambda _: answered(503)
+    seen = await operator.run(await operator.plan(), concurrency=1, halt_if=HaltIf(1.0, 20))
+    await operator.until(seen, lambda now: now.progress.in_flight > 0)
+    await operator.steer("cancel", seen)
+    asked = counted(harness, monkeypatch, "progress", "elect")
+
+    await turns(harness, seconds=0.1, count=200)
+
+    assert asked["progress"] == 0
+    assert asked["elect"] <= 2 + 3 + 20 / 2
+    del harness.deliverer.scripts["/acme"]
+    harness.clock.move(3600.0)
+    over = await operator.until(seen, lambda now: now.job.settled)
+    assert (over.progress.succeeded, over.progress.cancelled) == (1, 4)
+    assert asked["progress"] == 1
+
+
+async def test_a_page_of_jobs_is_counted_at_once_and_of_plans_nothing(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    operator, ids = await dead_items(harness, 4)
+    await operator.plan()
+    asked = counted(harness, monkeypatch, "progress", "progresses")
+    await harness.engine.replays.list(harness.call(), "acme", limit=10, cursor=None)
+    assert not asked
+    over = await operator.until_over(
+        await operator.run(await operator.plan(Wanted(recovery_ids=waiting(ids[:1]))))
+    )
+    await operator.until(over, lambda now: now.job.settled)
+    for one in ids[1:3]:
+        running = await operator.run(await operator.plan(Wanted(recovery_ids=waiting([one]))), rate=0.001)
+        await operator.steer("pause", running)
+    await operator.plan(Wanted(recovery_ids=waiting(ids)))
+    asked.clear()
+
+    page, _ = await harness.engine.replays.list(harness.call(), "acme", limit=10, cursor=None)
+
+    assert [seen.progress.total for seen in page] == [4, 1, 1, 1, 4]
+    assert [seen.progress.waiting for seen in page] == [1, 1, 1, 0, 4]
+    assert asked == {"progresses": 1}
+
+
+async def test_what_a_plan_was_read_from_is_closed_when_it_cannot_be_made(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    operator, _ = await dead_items(harness, 2)
+    closed: list[str] = []
+
+    async def endless(*_: object) -> AsyncGenerator[list[Candidate], None]:
+        try:
+            while True:
+                yield []
+                await asyncio.sleep(0)
+        finally:
+            closed.append("closed")
+
+    async def refused(*_: object) -> bool:
+        return False
+
+    monkeypatch.setattr(harness.engine.planning, "_candidates", endless)
+    monkeypatch.setattr(harness.store.replays, "freeze", refused)
+
+    with pytest.raises(DependencyUnavailable):
+        await operator.plan()
+
+    assert closed
 
 
 # who excludes whom
@@ -653,9 +766,7 @@ async def test_a_process_that_drains_releases_nothing_more(harness: Harness) -> 
     await harness.engine.drain()
 
     left = (await operator.show(seen)).progress
-    for _ in range(5):
-        harness.clock.move(1.0)
-        await asyncio.sleep(0.02)
+    await turns(harness)
     assert (await operator.show(seen)).progress == left
     assert left.waiting > 0
 
@@ -714,6 +825,30 @@ async def test_jobs_and_items_are_listed_page_by_page(harness: Harness) -> None:
     assert [seen.job.replay_id for seen in [*first, *rest]] == names[::-1]
     assert [row.item for row in [*page, *last]] == sorted(waiting(ids))
     assert (end, none) == (None, None)
+
+
+async def turns(harness: Harness, *, seconds: float = 1.0, count: int = 5) -> None:
+    """Every so many *seconds* each job takes a step, if it has one to take."""
+    for _ in range(count):
+        harness.clock.move(seconds)
+        async with harness.engine.stepper._stepping:
+            await harness.engine.stepper.turn()
+
+
+def counted(harness: Harness, monkeypatch: pytest.MonkeyPatch, *verbs: str) -> Counter[str]:
+    """How often each verb of the store is asked from now on."""
+    asked: Counter[str] = Counter()
+
+    def counting(verb: str, real: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+        async def ask(*args: Any, **kwargs: Any) -> Any:
+            asked[verb] += 1
+            return await real(*args, **kwargs)
+
+        return ask
+
+    for verb in verbs:
+        monkeypatch.setattr(harness.store.replays, verb, counting(verb, getattr(harness.store.replays, verb)))
+    return asked
 
 
 def _failing_for(one: str) -> Callable[[Request], Outcome]:

@@ -135,6 +135,10 @@ async def ask_for_one(scene: Scene) -> None:
     assert await scene.store.replays.waits_in(scene.number, scene.items[0]) == scene.job.id
 
 
+async def ask_what_is_left(scene: Scene) -> None:
+    assert (await scene.store.replays.left(scene.job)).is_waiting
+
+
 async def sweep(scene: Scene) -> None:
     over = replace(scene.job, state=ReplayState.CANCELLED, version=scene.job.version + 1)
     assert await scene.store.replays.change_job(over, [])
@@ -144,7 +148,18 @@ async def sweep(scene: Scene) -> None:
 
 @pytest.mark.parametrize(
     "verb",
-    [release, look, look_at_the_newest, look_at_some, find, name, list_items, ask_for_one, sweep],
+    [
+        release,
+        look,
+        look_at_the_newest,
+        look_at_some,
+        find,
+        name,
+        list_items,
+        ask_for_one,
+        ask_what_is_left,
+        sweep,
+    ],
 )
 async def test_no_statement_of_a_job_reads_more_than_it_is_about(
     scene: Scene, verb: Callable[[Scene], Awaitable[Any]]

@@ -132,6 +132,11 @@ class Plan(Struct, frozen=True):
         """All that was looked at."""
         return self.eligible + sum(self.skipped.values())
 
+    @property
+    def progress(self) -> "Progress":
+        """How far it is before it is run."""
+        return Progress(waiting=self.eligible, skipped=self.total - self.eligible)
+
 
 class Doer(Struct, frozen=True, omit_defaults=True):
     """Who did it, as audit events name them."""

@@ -13,6 +13,9 @@ RAMP_SECONDS: Final = 3.0
 RAMP_FROM: Final = 8.0  # the share of the rate, from one, that a ramp begins with
 BUSY_SECONDS: Final = 0.025
 STEADY_SECONDS: Final = 0.1
+RUNNING_SECONDS: Final = 0.25
+RELEASED_SECONDS: Final = 1.0  # nobody wakes a job when its integration sends again
+IDLE_SECONDS: Final = 2.0
 
 
 class Tried(Struct, frozen=True):
@@ -56,9 +59,16 @@ class Become(Struct, frozen=True):
 
 
 class Wait(Struct, frozen=True):
-    """Nothing can be done for now."""
+    """Nothing can be done for now. Each time it is so again it is for twice as long, up to `longest`."""
 
-    seconds: float = STEADY_SECONDS
+    seconds: float
+    longest: float = 0.0  # less: always the same
+
+    def after(self, last: "tuple[Wait, float] | None") -> float:
+        """How long now, after the *last* wait and how long that was."""
+        if last is None or last[0] != self:
+            return self.seconds
+        return max(self.seconds, min(self.longest, 2 * last[1]))
 
 
 Decision = Release | Become | Wait
@@ -72,22 +82,35 @@ def decide(job: Job, figures: Figures, *, saved: float, limit: int, tries: bool 
     room = _room(job, figures, saved=saved, limit=limit)
     if tries:
         room = min(room, 0 if figures.in_flight else 1)
+    turn = _until_its_turn(job, figures, saved=saved, tries=tries)
     if job.state is ReplayState.CANARY:
-        return _decide_canary(job, figures, room=room)
+        return _decide_canary(job, figures, room=room, turn=turn)
     failures, known = sum(figures.last), len(figures.last)
     halt_if = job.chosen.halt_if
     if known >= halt_if.last and failures > halt_if.share * known:
         return Become(ReplayState.HALTED, f"{failures} of the last {known} outcomes were failures")
     if not figures.has_waiting:
         if figures.in_flight:
-            return Wait()
+            return Wait(STEADY_SECONDS, IDLE_SECONDS)
         return Become(ReplayState.COMPLETED, "every item of it has its outcome")
     if not figures.sends or room < 1:
-        return Wait(STEADY_SECONDS if not figures.sends else BUSY_SECONDS)
+        return turn
     return Release(min(room, MOST_AT_ONCE))
 
 
-def _decide_canary(job: Job, figures: Figures, *, room: int) -> Decision:
+def _until_its_turn(job: Job, figures: Figures, *, saved: float, tries: bool) -> Wait:
+    """How long to wait if nothing can be released: by what stands in the way."""
+    if not figures.sends:
+        return Wait(RELEASED_SECONDS)
+    if tries:
+        return Wait(BUSY_SECONDS, RELEASED_SECONDS)
+    rate = job.chosen.rate
+    if rate is not None and saved < 1:
+        return Wait(min(RUNNING_SECONDS, max(BUSY_SECONDS, (1 - saved) / rate)))
+    return Wait(BUSY_SECONDS)
+
+
+def _decide_canary(job: Job, figures: Figures, *, room: int, turn: Wait) -> Decision:
     tried = [one for one in figures.canary if one.state not in (ItemState.WAITING, ItemState.SKIPPED)]
     left = [one.id for one in figures.canary if one.state is ItemState.WAITING]
     size = min(job.chosen.canary.size, len(tried) + len(left))
@@ -105,7 +128,8 @@ def _decide_canary(job: Job, figures: Figures, *, room: int) -> Decision:
         return Release(missing, tuple(left[:missing]))
     if len(tried) >= size and all(one.is_told for one in tried):
         return Become(ReplayState.RUNNING, f"{size - failed} of {size} items of the canary succeeded")
-    return Wait(BUSY_SECONDS)
+    is_all_of_it = len(tried) >= size and figures.sends
+    return Wait(BUSY_SECONDS, RUNNING_SECONDS) if is_all_of_it else turn
 
 
 def _room(job: Job, figures: Figures, *, saved: float, limit: int) -> int:

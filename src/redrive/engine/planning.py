@@ -1,7 +1,8 @@
 """Planning a replay of many: what matches now is judged item by item, and frozen."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
 from datetime import datetime, timedelta
 from typing import Any, Final
 
@@ -14,7 +15,7 @@ from redrive.domain.errors import Conflict, DependencyUnavailable, ReplayNotFoun
 from redrive.domain.ids import JobId
 from redrive.domain.integration import Integration
 from redrive.domain.item import Status
-from redrive.domain.replay import MOVED_ON_SHARE, PLAN_LASTS, Job, Progress, ReplayState, Wanted
+from redrive.domain.replay import MOVED_ON_SHARE, PLAN_LASTS, Job, ReplayState, Wanted
 from redrive.domain.replay_judging import Candidate
 from redrive.domain.replay_plan import Drafting, estimate_seconds, head_of
 from redrive.engine.acting import tell_operated
@@ -93,9 +94,13 @@ class Planning:
         await self.jobs.add_job(job)
         head = head_of(job.replay_id, integration.integration_id, now, msgspec.json.encode(setting).decode())
         draft = Drafting(head, as_of=now, sends=integration.sends)
-        async for candidates in _ahead(self._candidates(integration.number, wanted, now)):
-            if not await self.jobs.freeze(job, draft.add(candidates)):
-                raise DependencyUnavailable("contention", "the plan expired while it was being made")
+        async with (
+            aclosing(self._candidates(integration.number, wanted, now)) as found,
+            aclosing(_ahead(found)) as chunks,
+        ):
+            async for candidates in chunks:
+                if not await self.jobs.freeze(job, draft.add(candidates)):
+                    raise DependencyUnavailable("contention", "the plan expired while it was being made")
         plan = draft.finish(await self._estimate(integration, draft.eligible, now))
         planned = replace(
             job, state=ReplayState.PLANNED, version=2, plan=plan, expires_at=self.clock.now() + PLAN_LASTS
@@ -109,16 +114,13 @@ class Planning:
             after=planned,
             call=call,
         )
-        progress = Progress(waiting=plan.eligible, skipped=plan.total - plan.eligible)
-        told = render(await self.seeing.at(integration, planned, progress))
+        told = render(await self.seeing.at(integration, planned, plan.progress))
         if not await self.jobs.change_job(planned, [event], kept(key, told, now)):
             raise DependencyUnavailable("contention", "the plan expired while it was being made")
         tell_operated(self.announce, event.event_type, call, integration.integration_id, event.target_id)
         return told
 
-    async def _candidates(
-        self, number: int, wanted: Wanted, as_of: datetime
-    ) -> AsyncIterator[Sequence[Candidate]]:
+    async def _candidates(self, number: int, wanted: Wanted, as_of: datetime) -> AsyncGenerator[Chunk, None]:
         """Chunk by chunk, each item once."""
         if wanted.recovery_ids is not None:
             ids = list(dict.fromkeys(wanted.recovery_ids))
@@ -179,7 +181,7 @@ class Planning:
         return plain | {"containment": None if containment is None else containment.mode}
 
 
-async def _ahead(chunks: AsyncIterator[Chunk]) -> AsyncIterator[Chunk]:
+async def _ahead(chunks: AsyncGenerator[Chunk, None]) -> AsyncGenerator[Chunk, None]:
     """The same chunks; the next is read while one is looked at."""
     coming = asyncio.ensure_future(anext(chunks, None))
     try:
@@ -188,3 +190,4 @@ async def _ahead(chunks: AsyncIterator[Chunk]) -> AsyncIterator[Chunk]:
             yield chunk
     finally:
         coming.cancel()
+        await asyncio.gather(coming, return_exceptions=True)  # or they could not be closed yet

@@ -116,8 +116,7 @@ class Replays:
             changed_by=call.principal.id,
         )
         event = self._event(EventType.REPLAY_STARTED, call, integration, before=job, after=after)
-        progress = Progress(waiting=job.plan.eligible, skipped=job.plan.total - job.plan.eligible)
-        told = render(await self.seeing.at(integration, after, progress, verdict))
+        told = render(await self.seeing.at(integration, after, job.plan.progress, verdict))
         if not await self.jobs.change_job(after, [event], kept(key, told, now)):
             return None
         tell_operated(self.announce, event.event_type, call, integration_id, event.target_id)
@@ -199,7 +198,8 @@ class Replays:
         """One plan or job, and how far it is."""
         call.require(Permission.VIEW)
         integration, job = await self._job(call, integration_id, name)
-        return await self.seeing.now(integration, job, await self.seeing.verdict_of(integration))
+        [seen] = await self.seeing.now(integration, [job])
+        return seen
 
     async def list(
         self, call: Call, integration_id: str, *, limit: int, cursor: str | None
@@ -210,8 +210,7 @@ class Replays:
         below = self._position(cursor, scope)
         integration = await self.catalogue.current(call, integration_id)
         jobs = await self.jobs.jobs(integration.number, limit=limit + 1, below=below)
-        verdict = await self.seeing.verdict_of(integration)
-        page = [await self.seeing.now(integration, job, verdict) for job in jobs[:limit]]
+        page = await self.seeing.now(integration, jobs[:limit])
         last = jobs[limit - 1].id if len(jobs) > limit else None
         return page, self._cursor(last, scope)
 

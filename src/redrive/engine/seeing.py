@@ -1,14 +1,15 @@
 """A job as it is seen: how far it is, how fast, and what it waits for."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Final
 
 from msgspec import Struct
 
 from redrive.domain.health import Verdict
+from redrive.domain.ids import JobId
 from redrive.domain.integration import Defaults, Integration
-from redrive.domain.replay import RELEASING, Job, Progress, eta_seconds
+from redrive.domain.replay import RELEASING, Job, Progress, ReplayState, eta_seconds
 from redrive.engine.catalogue import Catalogue
 from redrive.engine.tools import Tools
 
@@ -56,29 +57,44 @@ class Seeing:
             waits_for=waits_for(job, integration, self.catalogue.defaults),
         )
 
-    async def now(self, integration: Integration, job: Job, verdict: Verdict) -> SeenJob:
-        """A job as it is stored, counted now."""
+    async def now(self, integration: Integration, jobs: Sequence[Job]) -> list[SeenJob]:
+        """Jobs of an integration as they are stored, counted now."""
+        verdict = await self.verdict_of(integration)
+        progresses = await self._progresses(integration, jobs)
         now = self.clock.now()
-        counted = job.final
-        if counted is None:  # of a plan that is still being made nothing counts yet
-            counted = Progress() if job.plan is None else await self.jobs.progress(job)
-            if job.plan is not None and counted.total != job.plan.total:  # it expired: its rows are going
-                job = await self.jobs.job(job.integration, job.id) or job
-                counted = job.final or counted
-        pace = 0.0
-        if job.state in RELEASING and job.run is not None:
-            since = max(job.run.at, now - PACE_OF)
-            told = await self.jobs.told_since(job, since)
-            pace = told / max((now - since).total_seconds(), 1.0)
-        return SeenJob(
-            job=job,
-            integration=integration,
-            progress=job.shown(counted),
-            outcomes_per_second=pace,
-            now=now,
-            verdict=verdict,
-            waits_for=waits_for(job, integration, self.catalogue.defaults),
-        )
+        return [
+            SeenJob(
+                job=job,
+                integration=integration,
+                progress=job.shown(progresses.get(job.id, Progress())),
+                outcomes_per_second=await self._pace(job, now),
+                now=now,
+                verdict=verdict,
+                waits_for=waits_for(job, integration, self.catalogue.defaults),
+            )
+            for job in jobs
+        ]
+
+    async def _progresses(self, integration: Integration, jobs: Sequence[Job]) -> Mapping[JobId, Progress]:
+        """Only what has items under way is counted, all at once; of the rest it is known."""
+        known = {job.id: progress for job in jobs if (progress := _known(job)) is not None}
+        unknown = [job.id for job in jobs if job.id not in known]
+        return known | dict(await self.jobs.progresses(integration.number, unknown) if unknown else {})
+
+    async def _pace(self, job: Job, now: datetime) -> float:
+        if job.state not in RELEASING or job.run is None:
+            return 0.0
+        since = max(job.run.at, now - PACE_OF)
+        told = await self.jobs.told_since(job, since)
+        return told / max((now - since).total_seconds(), 1.0)
+
+
+def _known(job: Job) -> Progress | None:
+    if job.final is not None:
+        return job.final
+    if job.plan is None:  # it is still being made: nothing counts yet
+        return Progress()
+    return job.plan.progress if job.state is ReplayState.PLANNED else None
 
 
 def waits_for(job: Job, integration: Integration, defaults: Defaults) -> str | None:

@@ -15,7 +15,16 @@ from redrive.domain.ids import JobId
 from redrive.domain.integration import Integration
 from redrive.domain.replay import OVER, RELEASING, Job, Progress, ReplayState
 from redrive.domain.replay_judging import Waiting, judge_again
-from redrive.domain.replay_pace import Become, Release, Wait, decide, refill
+from redrive.domain.replay_pace import (
+    IDLE_SECONDS,
+    RUNNING_SECONDS,
+    STEADY_SECONDS,
+    Become,
+    Release,
+    Wait,
+    decide,
+    refill,
+)
 from redrive.engine.catalogue import Catalogue
 from redrive.engine.health import Health
 from redrive.engine.replay_events import of_change, of_item
@@ -25,10 +34,13 @@ from redrive.store.port import StoreUnavailable
 from redrive.store.replays import Batch, Next
 from redrive.telemetry.events import AuditWritten, JobHalted, LoopFailed
 
-IDLE_SECONDS = 2.0  # nothing runs here; what another process was told it steps itself
-RUNNING_SECONDS = 0.25  # at most, while something runs
-AGAIN_SECONDS = 0.1
 SWEPT_AT_ONCE = 10_000
+_NOW = Wait(0.0)
+_SOON = Wait(STEADY_SECONDS)
+_RUNNING = Wait(RUNNING_SECONDS)  # somebody steps it, or may in a moment
+_IDLE = Wait(IDLE_SECONDS)  # it is not stepped; what another process was told it steps itself
+_AFTER_A_BUG = Wait(1.0)
+_SLACK_SECONDS = 0.001  # a clock that wakes us is not exact
 _KINDS = {
     ReplayState.RUNNING: EventType.REPLAY_CANARY_PASSED,
     ReplayState.HALTED: EventType.REPLAY_HALTED,
@@ -43,6 +55,15 @@ class _Purse(Struct):
     began_at: float
     filled_at: float
     saved: float = 0.0
+
+
+class _Rest(Struct, frozen=True):
+    """Until when a job is left alone, unless it changes."""
+
+    version: int
+    until: float
+    wait: Wait
+    seconds: float
 
 
 class Stepper:
@@ -62,6 +83,7 @@ class Stepper:
         self._stepping = asyncio.Lock()
         self._wake = asyncio.Event()
         self._purses: dict[JobId, _Purse] = {}
+        self._rests: dict[JobId, _Rest] = {}
 
     def wake(self) -> None:
         """Something changed: take a step now."""
@@ -94,9 +116,22 @@ class Stepper:
         jobs = await self.jobs.unsettled()
         self.under_way = Counter(job.state.value for job in jobs)
         self._purses = {job.id: self._purses[job.id] for job in jobs if job.id in self._purses}
-        return min([await self._safely(job) for job in jobs], default=IDLE_SECONDS)
+        self._rests = {job.id: self._rests[job.id] for job in jobs if job.id in self._rests}
+        return min([await self._in_its_turn(job) for job in jobs], default=IDLE_SECONDS)
 
-    async def _safely(self, job: Job) -> float:
+    async def _in_its_turn(self, job: Job) -> float:
+        """A step, unless the job rests: so one that waits costs nothing, however busy another is."""
+        last = self._rests.get(job.id)
+        if last is not None and last.version != job.version:
+            last = None
+        if last is not None and (left := last.until - self.clock.elapsed()) > _SLACK_SECONDS:
+            return left
+        wait = await self._safely(job)
+        seconds = wait.after(None if last is None else (last.wait, last.seconds))
+        self._rests[job.id] = _Rest(job.version, self.clock.elapsed() + seconds, wait, seconds)
+        return seconds
+
+    async def _safely(self, job: Job) -> Wait:
         """One step; a job that cannot take it keeps no other from its own."""
         try:
             return await self._step(job)
@@ -104,28 +139,28 @@ class Stepper:
             raise
         except Exception as error:  # noqa: BLE001 - our bug: told, and the others go on
             self.announce(LoopFailed("replay", error))
-            return 1.0
+            return _AFTER_A_BUG
 
-    async def _step(self, job: Job) -> float:
+    async def _step(self, job: Job) -> Wait:
         now = self.clock.now()
         if job.shown_state(now) is not job.state:
             await self._expire(job)
-            return 0.0
+            return _NOW
         if job.state in RELEASING:
             if await self.jobs.elect(self.worker.owner, job):
-                return min(RUNNING_SECONDS, await self._move(job))
+                return await self._move(job)
             self._purses.pop(job.id, None)
-            return RUNNING_SECONDS
+            return _RUNNING
         if job.state in OVER:
             return await self._settle(job)
-        return RUNNING_SECONDS if job.state is ReplayState.PAUSED else IDLE_SECONDS
+        return _RUNNING if job.state is ReplayState.PAUSED else _IDLE
 
     # a job that runs
 
-    async def _move(self, job: Job) -> float:
+    async def _move(self, job: Job) -> Wait:
         figures = await self.jobs.figures(job, self.clock.now())
         if figures is None:
-            return 0.0  # it was changed since it was read: read it anew
+            return _NOW  # it was changed since it was read: read it anew
         integration = self.catalogue.numbered(job.integration)
         purse = self._refilled(job)
         limit = self.catalogue.defaults.of(integration, "concurrency")
@@ -134,12 +169,12 @@ class Stepper:
             case Release() as release:
                 released = await self._release(job, integration, release)
                 purse.saved -= released
-                return 0.0 if released else AGAIN_SECONDS  # it moved on, and is read anew
+                return _NOW if released else _SOON  # it moved on, and is read anew
             case Become(state, because):
                 await self._become(job, integration, state, because)
-                return 0.0
-            case Wait(seconds):
-                return seconds
+                return _NOW
+            case Wait() as wait:
+                return wait
 
     def _refilled(self, job: Job) -> _Purse:
         elapsed = self.clock.elapsed()
@@ -229,24 +264,23 @@ class Stepper:
             )
             await self._write(after, [])
 
-    async def _settle(self, job: Job) -> float:
+    async def _settle(self, job: Job) -> Wait:
         """Write down of each item that the job is over, a chunk at a time, and then how it ended."""
         if not await self.jobs.elect(self.worker.owner, job):
-            return IDLE_SECONDS
+            return _IDLE
         if job.state is ReplayState.EXPIRED:
-            if await self.jobs.discard(job, SWEPT_AT_ONCE):
-                return 0.0
-            await self._write(replace(job, version=job.version + 1, settled=True), [])
-            return 0.0
-        if job.state in (ReplayState.HALTED, ReplayState.CANCELLED) and await self.jobs.sweep(
-            job, SWEPT_AT_ONCE
-        ):
-            return 0.0
+            if not await self.jobs.discard(job, SWEPT_AT_ONCE):
+                await self._write(replace(job, version=job.version + 1, settled=True), [])
+            return _NOW
+        left = await self.jobs.left(job)
+        is_swept = job.state in (ReplayState.HALTED, ReplayState.CANCELLED)
+        if left.is_waiting and is_swept and await self.jobs.sweep(job, SWEPT_AT_ONCE):
+            return _NOW
+        if left.is_waiting or left.is_in_flight:  # for hours, if a receiver asked for that
+            return Wait(RUNNING_SECONDS, IDLE_SECONDS)
         progress = await self.jobs.progress(job)
-        if progress.in_flight or progress.waiting:
-            return RUNNING_SECONDS
         await self._write(replace(job, version=job.version + 1, settled=True, final=progress), [])
-        return 0.0
+        return _NOW
 
     async def _write(self, job: Job, events: list[AuditEvent]) -> bool:
         """Over the version that was read; else somebody was faster, and the next turn reads that."""

@@ -6,7 +6,7 @@ from typing import Any, Final
 import msgspec
 from msgspec.structs import replace
 
-from redrive.domain.ids import EventId, ItemId, recovery_id
+from redrive.domain.ids import EventId, ItemId, JobId, recovery_id
 from redrive.domain.item import Status
 from redrive.domain.replay import ItemState, Job, Progress, ReplayState
 from redrive.domain.replay_judging import Candidate, Kin, Skip, Waiting
@@ -70,6 +70,14 @@ def to_candidate(row: Row) -> Candidate:
 def to_progress(rows: Iterable[Row]) -> Progress:
     """From state and count."""
     return Progress(**{to_choice(ItemState, state).value: count for state, count in rows})
+
+
+def to_progresses(rows: Iterable[Row]) -> dict[JobId, Progress]:
+    """From job, state and count."""
+    of_each: dict[JobId, list[Row]] = {}
+    for job, *counted in rows:
+        of_each.setdefault(JobId(job), []).append(tuple(counted))
+    return {job: to_progress(counted) for job, counted in of_each.items()}
 
 
 def to_item_row(row: Row) -> ItemRow:

@@ -40,6 +40,13 @@ class Batch(Struct, frozen=True):
     skipped: Sequence[tuple[ItemId, str]]
 
 
+class Left(Struct, frozen=True):
+    """Whether any item of a job waits, or is in flight."""
+
+    is_waiting: bool
+    is_in_flight: bool
+
+
 class ItemRow(Struct, frozen=True):
     """What became of one item of a job. `told_at`: when its first attempt ended."""
 
@@ -109,6 +116,10 @@ class Replays(Protocol):
         """How many of its items are where, all counted at one moment."""
         ...
 
+    async def progresses(self, integration: int, jobs: Sequence[JobId]) -> Mapping[JobId, Progress]:
+        """The same of several jobs of an integration; only of those that have items."""
+        ...
+
     async def told_since(self, job: Job, since: datetime) -> int:
         """How many first attempts ended since then."""
         ...
@@ -143,6 +154,10 @@ class Replays(Protocol):
 
     async def release(self, owner: int, batch: Batch) -> frozenset[ItemId] | None:
         """Open the next cycle of each, due now; which it was. None: the guard failed, nothing happened."""
+        ...
+
+    async def left(self, job: Job) -> Left:
+        """What keeps a job that is over from being settled; at no more cost when it has many items."""
         ...
 
     async def sweep(self, job: Job, limit: int) -> int:

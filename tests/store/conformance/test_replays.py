@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from redrive.audit.record import EventType
 from redrive.domain.delivery import Delivery, Erasure, Resolution
-from redrive.domain.ids import EventId, ItemId, recovery_id
+from redrive.domain.ids import EventId, ItemId, JobId, recovery_id
 from redrive.domain.integration import Lifecycle
 from redrive.domain.item import Status
 from redrive.domain.replay import (
@@ -24,7 +24,7 @@ from redrive.domain.replay import (
 from redrive.domain.replay_judging import Candidate, Kin, Skip, judge
 from redrive.domain.replay_plan import Frozen
 from redrive.store.port import AlreadyAnswered, EventFilter
-from redrive.store.replays import Batch, Next
+from redrive.store.replays import Batch, Left, Next
 from tests.factories import (
     DONE,
     EXHAUSTED,
@@ -616,6 +616,38 @@ async def test_what_waits_in_a_cancelled_job_is_swept_a_little_at_a_time(
 
     assert swept == [3, 1, 0]
     assert await progress(store, job) == {"in_flight": 1, "cancelled": 4}
+
+
+async def test_what_is_left_of_a_job_is_what_waits_and_what_is_in_flight(
+    store: StoreUnderTest, owner: int, number: int
+) -> None:
+    items = await dead(store, owner, number, 2)
+    job = await running(store, number, items)
+
+    before = await store.replays.left(job)
+    await store.replays.release(owner, await a_batch(store, job, [items[0].id]))
+    meanwhile = await store.replays.left(job)
+    job = a_change(job, state=ReplayState.CANCELLED)
+    await store.replays.change_job(job, [])
+    await store.replays.sweep(job, 10)
+
+    assert (before, meanwhile) == (Left(True, False), Left(True, True))
+    assert await store.replays.left(job) == Left(False, True)
+
+
+async def test_several_jobs_are_counted_at_once(store: StoreUnderTest, owner: int, number: int) -> None:
+    items = await dead(store, owner, number, 3)
+    jobs = [await running(store, number, items[:count]) for count in (3, 2, 1)]
+    await store.replays.release(owner, await a_batch(store, jobs[1], [items[0].id]))
+    wanted = [*(job.id for job in jobs[:2]), JobId(1)]
+
+    counted = await store.replays.progresses(number, wanted)
+
+    assert counted == {
+        jobs[0].id: Progress(waiting=3),
+        jobs[1].id: Progress(waiting=1, in_flight=1),
+    }
+    assert await store.replays.progresses(number, []) == {}
 
 
 async def test_nothing_of_a_job_that_runs_is_swept(store: StoreUnderTest, owner: int, number: int) -> None:

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from redrive.audit.record import AuditEvent
 from redrive.domain.ids import ItemId, JobId, first_id_at, recovery_id
-from redrive.domain.replay import OVER, ItemState, Job, Order, Progress, Wanted
+from redrive.domain.replay import ItemState, Job, Order, Progress, Wanted
 from redrive.domain.replay_judging import Candidate, Waiting
 from redrive.domain.replay_pace import Figures
 from redrive.domain.replay_plan import Frozen
@@ -26,9 +26,10 @@ from redrive.store.replay_rows import (
     to_job,
     to_moved_on,
     to_progress,
+    to_progresses,
     to_waiting,
 )
-from redrive.store.replays import Batch, ItemRow
+from redrive.store.replays import Batch, ItemRow, Left
 from redrive.store.rows import event_row, previous_of, to_ms
 
 SQL: Final = load_queries("redrive.store.postgres", "replays.sql")
@@ -112,8 +113,6 @@ class PostgresReplays:
                     return False
                 await work.write_last_events(connection, events)
                 await operate.remember(connection, once)
-                if job.state in OVER:
-                    await connection.execute(SQL["forget_duty"], _duty(job))
                 return True
 
         return bool(await self._guarded.in_order(change, self._if_changed(job, events)))
@@ -140,6 +139,10 @@ class PostgresReplays:
     async def progress(self, job: Job) -> Progress:
         """How many items are where."""
         return to_progress(await self._database.ask(SQL["replay_progress"], job.integration, job.id))
+
+    async def progresses(self, integration: int, jobs: Sequence[JobId]) -> Mapping[JobId, Progress]:
+        """How many items of each are where."""
+        return to_progresses(await self._database.ask(SQL["replay_progresses"], integration, list(jobs)))
 
     async def told_since(self, job: Job, since: datetime) -> int:
         """How many first attempts ended."""
@@ -200,6 +203,11 @@ class PostgresReplays:
         if items:
             self._cursors().put_back(batch.job.integration, to_ms(batch.opened_at))
         return frozenset(map(ItemId, items))
+
+    async def left(self, job: Job) -> Left:
+        """Whether any item waits, or is in flight."""
+        [(waiting, in_flight)] = await self._database.ask(SQL["job_left"], job.integration, job.id)
+        return Left(waiting, in_flight)
 
     async def sweep(self, job: Job, limit: int) -> int:
         """Cancel some of what waits."""

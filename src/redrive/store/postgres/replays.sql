@@ -79,6 +79,10 @@ SELECT integration, id, state, version, settled, config FROM replay_job WHERE NO
 -- name: replay_progress
 SELECT state, count(*) FROM replay_item WHERE integration = $1 AND job = $2 GROUP BY state
 
+-- name: replay_progresses
+SELECT g.job, r.state, r.count FROM unnest($2::bigint[]) AS g (job)
+ CROSS JOIN LATERAL (SELECT state, count(*) FROM replay_item WHERE integration = $1 AND job = g.job GROUP BY state) r
+
 -- name: told_since
 SELECT count(*) FROM replay_item WHERE integration = $1 AND job = $2 AND told_at > $3
 
@@ -198,6 +202,10 @@ SELECT EXISTS (SELECT FROM job), ARRAY(SELECT item FROM exhumed)
 SELECT g.item FROM unnest($2::bigint[], $3::bigint[]) AS g (item, event)
  WHERE EXISTS (SELECT FROM audit a WHERE a.integration = $1 AND a.id = g.event)
 
+-- name: job_left
+SELECT EXISTS (SELECT FROM replay_item WHERE integration = $1 AND job = $2 AND state = 'waiting'),
+       EXISTS (SELECT FROM replay_item WHERE integration = $1 AND job = $2 AND state = 'in_flight')
+
 -- name: sweep_items
 WITH part AS MATERIALIZED (
     SELECT r.integration, r.job, r.item FROM replay_item r
@@ -219,6 +227,3 @@ SELECT integration, id FROM replay_job WHERE id < $1 AND settled ORDER BY integr
 -- name: forget_job
 DELETE FROM replay_job WHERE integration = $1 AND id = $2 AND settled
    AND NOT EXISTS (SELECT FROM replay_item WHERE integration = $1 AND job = $2)
-
--- name: forget_duty
-DELETE FROM duty WHERE name = $1

@@ -25,9 +25,10 @@ from redrive.store.replay_rows import (
     to_job,
     to_moved_on,
     to_progress,
+    to_progresses,
     to_waiting,
 )
-from redrive.store.replays import Batch, ItemRow
+from redrive.store.replays import Batch, ItemRow, Left
 from redrive.store.rows import to_ms
 from redrive.store.sqlite import work
 from redrive.store.sqlite.connection import Do, ask, insert
@@ -126,6 +127,11 @@ class SqliteReplays:
         rows = await self._read(lambda c: ask(c, SQL["replay_progress"], (job.integration, job.id)))
         return to_progress(rows)
 
+    async def progresses(self, integration: int, jobs: Sequence[JobId]) -> Mapping[JobId, Progress]:
+        """How many items of each are where."""
+        values = {"integration": integration, "jobs": str(list(jobs))}
+        return to_progresses(await self._read(lambda c: ask(c, SQL["replay_progresses"], values)))
+
     async def told_since(self, job: Job, since: datetime) -> int:
         """How many first attempts ended."""
         values = (job.integration, job.id, to_ms(since))
@@ -168,6 +174,12 @@ class SqliteReplays:
     async def release(self, owner: int, batch: Batch) -> frozenset[ItemId] | None:
         """Open the next cycle of each."""
         return await self._write(lambda c: _release(c, owner, batch))
+
+    async def left(self, job: Job) -> Left:
+        """Whether any item waits, or is in flight."""
+        values = {"integration": job.integration, "job": job.id}
+        [(waiting, in_flight)] = await self._read(lambda c: ask(c, SQL["job_left"], values))
+        return Left(bool(waiting), bool(in_flight))
 
     async def sweep(self, job: Job, limit: int) -> int:
         """Cancel some of what waits."""

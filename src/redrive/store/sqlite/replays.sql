@@ -70,6 +70,11 @@ SELECT integration, id, state, version, settled, config FROM replay_job INDEXED 
 -- name: replay_progress
 SELECT state, count(*) FROM replay_item INDEXED BY replay_item_next WHERE integration = ? AND job = ? GROUP BY state
 
+-- name: replay_progresses
+SELECT r.job, r.state, count(*) FROM json_each(:jobs) AS given
+ CROSS JOIN replay_item r INDEXED BY replay_item_next ON r.integration = :integration AND r.job = given.value
+ GROUP BY r.job, r.state
+
 -- name: told_since
 SELECT count(*) FROM replay_item INDEXED BY replay_item_told WHERE integration = ? AND job = ? AND told_at > ?
 
@@ -106,6 +111,12 @@ SELECT count(*), coalesce(sum(told_at IS NULL), 0) FROM replay_item INDEXED BY r
 
 -- name: job_has_waiting
 SELECT EXISTS (SELECT 1 FROM replay_item INDEXED BY replay_item_next WHERE integration = ? AND job = ? AND state = 'waiting')
+
+-- name: job_left
+SELECT EXISTS (SELECT 1 FROM replay_item INDEXED BY replay_item_next
+                WHERE integration = :integration AND job = :job AND state = 'waiting'),
+       EXISTS (SELECT 1 FROM replay_item INDEXED BY replay_item_next
+                WHERE integration = :integration AND job = :job AND state = 'in_flight')
 
 -- name: last_told
 SELECT stumbled FROM replay_item INDEXED BY replay_item_told
