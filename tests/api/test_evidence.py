@@ -110,6 +110,18 @@ def test_what_was_done_to_its_integration_meanwhile_belongs_to_an_item(partner: 
     assert told[1]["after_state"]["name"] == "After"
 
 
+def test_what_was_done_to_its_integration_later_does_not_belong_to_an_item(partner: Partner) -> None:
+    resolved = partner.hand_over()
+    partner.resolve(resolved)
+    partner.answers(200)
+    arrived = partner.deliver({"n": 1})
+    partner.becomes(arrived, "succeeded")
+    partner.change(name="Later")
+
+    for recovery_id in (resolved, arrived):
+        assert b"Later" not in evidence_of(partner, recovery_id).body
+
+
 def test_the_jobs_it_was_in_belong_to_an_item(partner: Partner) -> None:
     recovery_id = partner.hand_over()
     partner.service.break_by_hand(

@@ -1,6 +1,7 @@
 """Evidence files: JSON Lines, sent as they are made."""
 
 import hashlib
+from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from datetime import datetime
 from functools import partial
@@ -30,9 +31,12 @@ async def show_evidence(asked: Asked) -> Reply:
     """One item as an evidence file: attempts and answers, audit records, and all that concerned it."""
     integration_id, recovery_id = path_id(asked), path_recovery_id(asked)
     Query(asked.query_string, ()).done()
-    export, dossier = await asked.engine.evidence.item(asked.call, integration_id, recovery_id)
+    export, dossier, others = await asked.engine.evidence.item(asked.call, integration_id, recovery_id)
     writer = Writer()
-    body = _head(writer, asked, export) + b"".join(_lines(writer, dossier)) + writer.manifest()
+    made = bytearray(_head(writer, asked, export))
+    async for line in _lines(writer, dossier, others):
+        made += line
+    body = bytes(made + writer.manifest())
     digest = hashlib.sha256(body).hexdigest()
     await asked.engine.evidence.note(asked.call, export, integration_id=integration_id, digest=digest)
     return _file(export, Reply(200, body))
@@ -69,7 +73,7 @@ async def _written(
     yield _head(writer, asked, export)
     async for piece in pieces:
         if isinstance(piece, Dossier):
-            for line in _lines(writer, piece):
+            async for line in _lines(writer, piece, _none()):
                 yield line
         else:
             yield _record(writer, piece)
@@ -99,8 +103,8 @@ def _head(writer: Writer, asked: Asked, export: Export) -> bytes:
     )
 
 
-def _lines(writer: Writer, dossier: Dossier) -> Iterator[bytes]:
-    """An item, and then what happened, in the order in which it did."""
+async def _lines(writer: Writer, dossier: Dossier, others: AsyncIterator[Record]) -> AsyncIterator[bytes]:
+    """An item, and then what happened, in the order in which it did, *others* among it."""
     name, seen = dossier.recovery_id, dossier.seen
     shown = None if seen is None else views.item(seen.item, seen.integration, bodies=True)
     about = {"fault": dossier.fault} if dossier.fault is not None else {}
@@ -108,23 +112,35 @@ def _lines(writer: Writer, dossier: Dossier) -> Iterator[bytes]:
     yield writer.line(
         "item", at=at, recovery_id=name, integration_id=dossier.integration_id, item=shown, **about
     )
-    for _, line in sorted(_timeline(writer, dossier), key=lambda entry: entry[0]):
+    own = deque(sorted(_timeline(writer, dossier), key=lambda entry: entry[0]))
+    async for record in others:
+        while own and own[0][0] < _place(record):
+            yield own.popleft()[1]()
+        yield _record(writer, record)
+    for _, line in own:
         yield line()
 
 
-def _timeline(writer: Writer, dossier: Dossier) -> Iterator[tuple[datetime, Callable[[], bytes]]]:
-    """Of one instant, an attempt comes before what it led to; records keep the order of their ids."""
+async def _none() -> AsyncIterator[Record]:
+    for record in tuple[Record, ...]():
+        yield record
+
+
+Place = tuple[datetime, int]  # of one instant, an attempt comes before what it led to, records by their ids
+
+
+def _timeline(writer: Writer, dossier: Dossier) -> Iterator[tuple[Place, Callable[[], bytes]]]:
     name, seen = dossier.recovery_id, dossier.seen
     if seen is not None:
         for attempt in seen.attempts:
             shown = views.attempt(attempt, seen.integration)
             at = rfc3339(attempt.started_at)
             yield (
-                attempt.started_at,
+                (attempt.started_at, -1),
                 partial(writer.line, "attempt", at=at, recovery_id=name, attempt=shown),
             )
-    for record in sorted([*dossier.records, *dossier.others], key=lambda record: record.id):
-        yield instant_of(record.id), partial(_record, writer, record)
+    for record in dossier.records:
+        yield _place(record), partial(_record, writer, record)
     for part in dossier.jobs:
         job = {
             "replay_id": replay_id(part.job),
@@ -134,7 +150,11 @@ def _timeline(writer: Writer, dossier: Dossier) -> Iterator[tuple[datetime, Call
         }
         planned_at = instant_of(part.job)
         at = rfc3339(planned_at)
-        yield planned_at, partial(writer.line, "job", at=at, recovery_id=name, job=job)
+        yield (planned_at, part.job), partial(writer.line, "job", at=at, recovery_id=name, job=job)
+
+
+def _place(record: Record) -> Place:
+    return instant_of(record.id), record.id
 
 
 def _record(writer: Writer, record: Record) -> bytes:

@@ -35,17 +35,13 @@ class Export(Struct, frozen=True):
 
 
 class Dossier(Struct, frozen=True):
-    """All that is known of an item. Not *seen*: it was forgotten, or cannot be read, which is the *fault*.
-
-    `others` are records of its integration, and of the replay jobs it was in, from its time.
-    """
+    """All that is known of an item. Not *seen*: it was forgotten, or cannot be read, which is the *fault*."""
 
     integration_id: str
     recovery_id: str
     seen: Seen | None
     records: Sequence[Record]
     jobs: Sequence[Part] = ()
-    others: Sequence[Record] = ()
     fault: str | None = None
 
 
@@ -60,13 +56,17 @@ class Evidence:
         self.catalogue = catalogue
         self.look = look
 
-    async def item(self, call: Call, integration_id: str, recovery_id: str) -> tuple[Export, Dossier]:
-        """One item; what is told of it must be noted before it is handed out."""
+    async def item(
+        self, call: Call, integration_id: str, recovery_id: str
+    ) -> tuple[Export, Dossier, AsyncIterator[Record]]:
+        """One item; what is told of it must be noted before it is handed out.
+
+        And by themselves records of its integration, and of the replay jobs it was in, of its time.
+        """
         seen = await self.look.item(call, integration_id, recovery_id)
         dossier = await self._dossier(integration_id, recovery_id, seen)
-        others = await self._of_integration(seen, dossier.jobs)
         export = await self._export({"integration_id": integration_id, "recovery_id": recovery_id})
-        return export, replace(dossier, others=others)
+        return export, dossier, self._of_its_time(seen, dossier, export.made_at)
 
     async def cut(self, call: Call, wanted: EventFilter) -> tuple[Export, AsyncIterator[Dossier | Record]]:
         """What a cut of the log touched, however much: items whole, other records by themselves.
@@ -160,17 +160,47 @@ class Evidence:
         jobs = await self.store.chains.jobs_of(seen.integration.number, item.delivery.id)
         return Dossier(integration_id, recovery_id, seen, _until(records, item.head), jobs)
 
-    async def _of_integration(self, seen: Seen, jobs: Sequence[Part]) -> Sequence[Record]:
-        """What was done to its integration since it was accepted, and by the jobs that it was in."""
-        since, name = seen.item.delivery.created_at, seen.integration.integration_id
-        found: list[Record] = []
-        for target in (name, *(replay_id(part.job) for part in jobs)):
-            wanted = EventFilter(target_id=target, integration_id=name, since=since)
-            above = -1
-            while page := await self.store.chains.records(wanted, limit=AT_ONCE, above=above):
-                found += page
-                above = page[-1].id
-        return found
+    async def _of_its_time(self, seen: Seen, dossier: Dossier, now: datetime) -> AsyncIterator[Record]:
+        """What was done to its integration, and by the jobs that it was in, in the order of ids.
+
+        From when it was accepted until its last record, once nothing more can come of it.
+        """
+        until = now
+        if seen.item.is_done:
+            last = instant_of(dossier.records[-1].id) if dossier.records else seen.item.updated_at
+            until = last + MILLISECOND
+        names = (seen.integration.integration_id, *(replay_id(part.job) for part in dossier.jobs))
+        walks = [
+            self._walk(
+                EventFilter(
+                    target_id=name,
+                    integration_id=names[0],
+                    since=seen.item.delivery.created_at,
+                    until=until,
+                )
+            )
+            for name in names
+        ]
+        async for record in _in_order(walks):
+            yield record
+
+    async def _walk(self, wanted: EventFilter) -> AsyncIterator[Record]:
+        above = -1
+        while page := await self.store.chains.records(wanted, limit=AT_ONCE, above=above):
+            for record in page:
+                yield record
+            above = page[-1].id
+
+
+async def _in_order(walks: Sequence[AsyncIterator[Record]]) -> AsyncIterator[Record]:
+    """Of several that are each in the order of ids: all of them are."""
+    heads = [(record, walk) for walk in walks if (record := await anext(walk, None)) is not None]
+    while heads:
+        record, walk = min(heads, key=lambda head: head[0].id)
+        yield record
+        heads.remove((record, walk))
+        if (following := await anext(walk, None)) is not None:
+            heads.append((following, walk))
 
 
 def _until(records: Sequence[Record], head: str | None) -> Sequence[Record]:
