@@ -16,8 +16,7 @@ from redrive.domain.breaker import Breaker, BreakerState, Sign, sign_of, throttl
 from redrive.domain.delivery import Claim
 from redrive.domain.outcome import Failed, Outcome, Succeeded
 from redrive.domain.traffic import Traffic
-from redrive.engine.audited import of_system
-from redrive.engine.catalogue import Catalogue
+from redrive.engine.catalogue import Catalogue, Tell, untold
 from redrive.engine.gates import Gate, Trial
 from redrive.engine.health import Health
 from redrive.engine.lanes import Pace
@@ -25,7 +24,6 @@ from redrive.engine.owned import Owned
 from redrive.engine.tools import Tools
 from redrive.store.port import StoreUnavailable
 from redrive.telemetry.events import (
-    AuditWritten,
     BreakerClosed,
     BreakerOpened,
     LoopFailed,
@@ -38,7 +36,6 @@ TRIAL_SLACK_SECONDS: Final = 10.0  # beside the timeout: to be claimed, and to b
 STORED_FROM_SECONDS: Final = 2.0  # a shorter throttle is over before others would hear of it
 SAME_SECONDS: Final = 1.0  # two throttles that end that close together are one
 GONE_AGAIN_SECONDS: Final = 3600.0
-MOST_TRIES: Final = 5
 Change = Callable[[Traffic], Traffic | None]  # what is made of it as it is stored; None: nothing, it is known
 
 
@@ -128,7 +125,7 @@ class Breakers:
         began, was = self.clock.elapsed(), gate.breaker
         trying = was.trying(self.clock.now(), seconds)
         try:
-            is_ours = await self._steer(number, was, trying, None, {})
+            is_ours = await self._store(number, was, trying)
             if is_ours and gate.breaker == was:
                 gate.turn(trying, self.clock.now(), self.clock.elapsed())
                 gate.grant(began + seconds)
@@ -148,56 +145,20 @@ class Breakers:
         }[breaker.state]
         while True:
             try:
-                await self._steer(number, was, breaker, kind, facts)
+                await self._store(number, was, breaker, self.catalogue.by_itself(kind, facts))
             except StoreUnavailable as error:
                 self.health.failed("breaker", error)
                 await self.clock.sleep(self.health.pause_seconds)
             else:
                 return
 
-    async def _steer(
-        self, number: int, was: Breaker, breaker: Breaker, kind: EventType | None, facts: dict[str, Any]
-    ) -> bool:
+    async def _store(self, number: int, was: Breaker, breaker: Breaker, tell: Tell = untold) -> bool:
         """Store what a breaker turned to; False when another process had turned it before."""
 
         def turned(traffic: Traffic) -> Traffic | None:
             return replace(traffic, breaker=breaker) if traffic.breaker == was else None
 
-        return await self._write(number, turned, kind, facts)
-
-    async def _write(
-        self,
-        number: int,
-        change: Change,
-        kind: EventType | None,
-        facts: dict[str, Any],
-    ) -> bool:
-        """Store what *change* makes of the traffic, whoever changed that before; False: nothing."""
-        for _ in range(MOST_TRIES):
-            integration = self.catalogue.numbered(number)
-            before, after = integration.traffic, change(integration.traffic)
-            if after is None:
-                return False
-            after = replace(after, version=before.version + 1)
-            events = []
-            if kind is not None:
-                events = [
-                    of_system(
-                        self.next_id,
-                        self.clock.now(),
-                        kind,
-                        integration_id=integration.integration_id,
-                        before=before.state(),
-                        after=after.state(),
-                        metadata=facts,
-                    )
-                ]
-            if await self.catalogue.steer(integration, after, events):
-                for event in events:
-                    self.announce(AuditWritten(event.event_type.value))
-                return True
-            await self.catalogue.refresh()
-        return False
+        return await self.catalogue.change_traffic(number, turned, tell) is not None
 
     def _throttle(self, number: int, gate: Gate, asked: timedelta, elapsed: float) -> None:
         """Its receiver asked to be left alone; a stored one is heard of by other processes."""
@@ -218,7 +179,7 @@ class Breakers:
 
     async def _tell(self, number: int, change: Change) -> None:
         try:
-            await self._write(number, change, None, {})
+            await self.catalogue.change_traffic(number, change)
         except StoreUnavailable as error:
             self.health.failed("throttle", error)  # others find out by themselves
 
@@ -240,9 +201,9 @@ class Breakers:
             is_known = last is not None and now - last < timedelta(seconds=GONE_AGAIN_SECONDS)
             return None if is_known else replace(traffic, gone_at=now)
 
-        facts = {"failure_code": "HTTP_410"}
+        tell = self.catalogue.by_itself(EventType.CONTAINMENT_PROPOSED, {"failure_code": "HTTP_410"})
         try:
-            await self._write(number, gone, EventType.CONTAINMENT_PROPOSED, facts)
+            await self.catalogue.change_traffic(number, gone, tell)
         except StoreUnavailable as error:
             self._gone_at.pop(number, None)
             self.health.failed("propose", error)

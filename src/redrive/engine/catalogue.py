@@ -14,7 +14,7 @@ from redrive.domain.errors import Conflict, Fault, IntegrationNotFound, InvalidP
 from redrive.domain.integration import Defaults, Integration, Lifecycle, check_integration
 from redrive.domain.retry import RetryPolicy
 from redrive.domain.traffic import Traffic
-from redrive.engine.audited import changed_fields, integration_state, of_person
+from redrive.engine.audited import changed_fields, integration_state, of_person, of_system
 from redrive.engine.content import legible
 from redrive.engine.once import Key, Render, Told, idempotent, kept
 from redrive.engine.placing import Judge, check_places
@@ -32,6 +32,14 @@ class Change(Struct, frozen=True):
     saved: Saved
     kinds: list[EventType]
     metadata: dict[str, Any]
+
+
+Tell = Callable[[Integration, Traffic], Sequence[AuditEvent]]  # of what it was, and what its traffic becomes
+
+
+def untold(_old: Integration, _traffic: Traffic) -> Sequence[AuditEvent]:
+    """A change that no event tells of."""
+    return ()
 
 
 class Catalogue:
@@ -167,6 +175,48 @@ class Catalogue:
             return None
         return self._keep(replace(integration, traffic=stored))
 
+    async def change_traffic(
+        self,
+        number: int,
+        change: Callable[[Traffic], Traffic | None],
+        tell: Tell = untold,
+        once: Once | None = None,
+    ) -> Integration | None:
+        """Put in the place of its traffic what *change* makes of that, whoever else changes it meanwhile.
+
+        The integration as it was; None: *change* makes nothing of its traffic as it is by now.
+        """
+        tried = Counter[int]()
+        while True:
+            old = self.numbered(number)
+            if (traffic := change(old.traffic)) is None:
+                return None
+            traffic = replace(traffic, version=old.traffic.version + 1)
+            events = tell(old, traffic)
+            if await self.steer(old, traffic, events, once) is not None:
+                for event in events:
+                    self.announce(AuditWritten(event.event_type.value))
+                return old
+            _count(tried, old.traffic.version, old)
+            await self.refresh()
+
+    def by_itself(self, kind: EventType, facts: dict[str, Any]) -> Tell:
+        """Tells of traffic that nobody but redrive changes."""
+
+        def tell(old: Integration, traffic: Traffic) -> Sequence[AuditEvent]:
+            event = of_system(
+                self.next_id,
+                self.clock.now(),
+                kind,
+                integration_id=old.integration_id,
+                before=old.traffic.state(),
+                after=traffic.state(),
+                metadata=facts,
+            )
+            return [event]
+
+        return tell
+
     async def seal_the_rest(self) -> None:
         """Seal anew what is under no key, or an older one, of the database; others may at the same time.
 
@@ -229,12 +279,7 @@ class Catalogue:
         tried = Counter[int]()
         while True:
             old = await self.current(call, integration_id)
-            tried[old.version] += 1
-            if tried[old.version] > MOST_TRIES:
-                raise StoreInconsistent(
-                    f"the database has another {integration_id!r} than was read from it;"
-                    " if an earlier state was restored, restart redrive"
-                )
+            _count(tried, old.version, old)
             made = change(old)
             new, before = made.saved.integration, integration_state(old)
             events = [
@@ -306,6 +351,16 @@ class Catalogue:
         self._policies[integration.number] = self.defaults.policy(integration)
         self.on_change(integration)
         return integration
+
+
+def _count(tried: Counter[int], version: int, integration: Integration) -> None:
+    """Raise when a version that was read cannot be written over, however often that is tried."""
+    tried[version] += 1
+    if tried[version] > MOST_TRIES:
+        raise StoreInconsistent(
+            f"the database has another {integration.integration_id!r} than was read from it;"
+            " if an earlier state was restored, restart redrive"
+        )
 
 
 def _kinds(changed: list[str]) -> list[EventType]:
