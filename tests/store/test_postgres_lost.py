@@ -3,19 +3,22 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from typing import Any
 
 import asyncpg
 import pytest
 from msgspec.structs import replace
 
+from redrive.audit.record import EventType
 from redrive.domain.delivery import Delivery
 from redrive.domain.integration import Lifecycle
 from redrive.domain.sharing import whole
+from redrive.domain.traffic import Containment, Mode, Traffic
 from redrive.store.port import Accepted, StoreUnavailable
-from redrive.store.postgres.connection import Unsettled
+from redrive.store.postgres.connection import Lost, Unsettled
 from redrive.store.postgres.store import LEASE_SECONDS
-from tests.factories import a_claim, a_delivery, a_replay, a_result, an_intake, later
+from tests.factories import NOW, a_claim, a_delivery, a_replay, a_result, an_event, an_intake, later
 from tests.postgres import Server
 from tests.store.under_test import (
     CONNECTIONS,
@@ -117,6 +120,31 @@ class LossyDatabase(ClockedDatabase):
         self.meanwhile = None
         await self._once(verb)
         await meanwhile()
+        return await self._once(look_up)
+
+
+class Unanswered:
+    """A connection that is lost while its transaction commits."""
+
+    def __init__(self, connection: Any) -> None:
+        self._connection = connection
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._connection, name)
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[None]:
+        async with self._connection.transaction():
+            yield
+        raise ConnectionResetError("lost")
+
+
+class CommittingDatabase(ClockedDatabase):
+    """Each write commits, and nobody answers that; it is looked up."""
+
+    async def write(self, verb: Any, look_up: Any) -> Any:
+        with pytest.raises(Lost):
+            await self._once(lambda connection: verb(Unanswered(connection)))
         return await self._once(look_up)
 
 
@@ -251,6 +279,36 @@ async def nothing_to_look_up(_: Any) -> None:
 
 async def nothing_happens() -> None:
     pass
+
+
+@pytest.mark.parametrize("is_told", [False, True], ids=["without an event", "with one"])
+async def test_traffic_that_was_written_unseen_is_looked_up(postgres: Server, *, is_told: bool) -> None:
+    async with processes(postgres.url()) as another:
+        store = await another()
+        await add_integration(store)
+        [integration] = await store.integrations()
+        contained = Containment(Mode.HOLD, "down", "ada", "ada", NOW, NOW + timedelta(hours=1), "req-1")
+        lossy = await another(kind=CommittingDatabase)
+
+        events = [an_event(EventType.CONTAINED, id=an_event().id + 1)] if is_told else []
+        stored = await lossy.steer(integration, Traffic(contained, version=1), events)
+
+        assert stored is not None
+        [again] = await store.integrations()
+        assert stored == again.traffic
+
+
+async def test_traffic_of_another_is_not_taken_for_what_was_written_unseen(lossy: PostgresUnderTest) -> None:
+    await add_integration(lossy)
+    [integration] = await lossy.integrations()
+    ours, anothers = Traffic(gone_at=NOW, version=1), Traffic(version=2)
+
+    async def write_over() -> None:
+        assert await lossy.steer(replace(integration, traffic=ours), anothers, [])
+
+    lose_an_answer(lossy, write_over)
+
+    assert await lossy.steer(integration, ours, []) is None
 
 
 @pytest.mark.parametrize("is_dead", [True, False])

@@ -25,8 +25,17 @@ class Guarded:
         self._database = database
         self._ids = ids
 
-    async def write(self, change: Verb[bool], events: Sequence[AuditEvent], once: Once | None = None) -> bool:
-        """A change that writes its events, and a stored reply: all of it or, when a guard fails, nothing."""
+    async def write(
+        self,
+        change: Verb[bool],
+        events: Sequence[AuditEvent],
+        once: Once | None = None,
+        look_up: Verb[bool | None] | None = None,
+    ) -> bool:
+        """A change that writes its events, and a stored reply: all of it or, when a guard fails, nothing.
+
+        *look_up* says whether it was written; its events do without.
+        """
 
         async def with_reply(connection: Connection) -> bool:
             async with connection.transaction():
@@ -36,7 +45,7 @@ class Guarded:
                 return changed
 
         verb = change if once is None else with_reply
-        return bool(await self.in_order(verb, if_written(events, True)))
+        return bool(await self.in_order(verb, look_up or if_written(events, True)))
 
     async def in_order(self, verb: Verb[Done], look_up: Verb[Done | None]) -> Done | None:
         """As `Database.write` has it; None when an event would be out of order, and nothing was written."""

@@ -1,6 +1,6 @@
 """A person's verbs, each repeating what made it right: one statement, or a transaction of its own."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from msgspec.structs import replace as changed
@@ -52,18 +52,32 @@ async def update_integration(
 
 
 async def steer(
-    connection: Connection, integration: Integration, traffic: Traffic, events: Sequence[AuditEvent]
-) -> Traffic | None:
-    """Replace its traffic if nobody else did since it was read, and write its events. What it is now."""
+    connection: Connection,
+    integration: Integration,
+    traffic: Traffic,
+    events: Sequence[AuditEvent],
+    keep: Callable[[Traffic], None],
+) -> bool:
+    """Replace its traffic if nobody else did since it was read, and write its events.
+
+    What it will be is kept before the commit: nobody may answer that.
+    """
     async with connection.transaction():
         version = await connection.fetchval(SQL["next_version"])
         if traffic.containment is not None and not traffic.containment.version:
             traffic = changed(traffic, containment=changed(traffic.containment, version=version))
         values = (*traffic_columns(traffic), version, integration.number, traffic.version - 1)
         if not await connection.fetch(SQL["steer"], *values):
-            return None
+            return False
         await write_last_events(connection, events)
-        return traffic
+        keep(traffic)
+        return True
+
+
+async def is_steered(connection: Connection, integration: Integration, traffic: Traffic) -> bool:
+    """Whether that very traffic is stored, of that very version."""
+    _, stored = traffic_columns(traffic)
+    return bool(await connection.fetch(SQL["is_steered"], integration.number, stored))
 
 
 async def replay(connection: Connection, replay: Replay) -> bool:

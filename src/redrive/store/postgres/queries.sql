@@ -644,6 +644,9 @@ UPDATE integration SET containment = $1, traffic = $2, changed = $3
  WHERE number = $4 AND coalesce((traffic::jsonb ->> 'version')::int, 0) = $5
 RETURNING number
 
+-- name: is_steered
+SELECT 1 FROM integration WHERE number = $1 AND traffic = $2
+
 -- name: amend
 UPDATE answer SET status = $1, body = $2 WHERE scope = $3
 

@@ -405,12 +405,14 @@ class PostgresStore:
         steered: list[Traffic] = []
 
         async def steer(connection: Connection) -> bool:
-            stored = await operate.steer(connection, integration, traffic, events)
-            if stored is not None:
-                steered.append(stored)
-            return stored is not None
+            return await operate.steer(connection, integration, traffic, events, steered.append)
 
-        return steered[-1] if await self._guarded.write(steer, events, once) else None
+        async def look_up(connection: Connection) -> bool | None:
+            if events or not steered:
+                return await if_written(events, True)(connection)
+            return await operate.is_steered(connection, integration, steered[-1]) or None
+
+        return steered[-1] if await self._guarded.write(steer, events, once, look_up) else None
 
     async def follow(self, owner: int, version: int) -> None:
         """Confirm a version of the catalogue."""
