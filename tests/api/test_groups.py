@@ -10,6 +10,7 @@ from redrive.domain.delivery import rfc3339
 from redrive.domain.failure_group import DeadItem
 from redrive.engine import groups as engine_groups
 from redrive.store.groups import Closed
+from redrive.store.port import StoreUnavailable
 from tests.api.receiver import Answer
 from tests.api.service import OPERATE, Partner, Service
 from tests.api.shapes import GROUP, GROUP_ID, INSTANT, REQUEST_ID
@@ -407,6 +408,32 @@ def test_resolving_a_group_closes_its_items_each_with_its_event(
         assert event["metadata"] == {"reason": "obsolete", "group_id": group_id}
         assert (event["before_state"]["resolved"], event["after_state"]["resolved"]) == (False, True)
         assert event["source_request_id"].startswith("req-")
+
+
+def test_a_group_that_was_resolved_halfway_says_so_and_goes_on_when_asked_again(
+    quiet: Partner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine_groups, "AT_ONCE", 2)
+    group_id = a_group(quiet, 5)
+    store, calls = quiet.service.engine.groups.store.groups, []
+    close = store.close_items
+
+    async def away_at_the_second(*given: Any) -> int | None:
+        calls.append(given)
+        if len(calls) == 2:
+            raise StoreUnavailable("the disk is full")
+        return await close(*given)
+
+    monkeypatch.setattr(store, "close_items", away_at_the_second)
+
+    refused = resolve(quiet, group_id)
+    done = resolve(quiet, group_id)
+
+    assert (refused.status, refused.json()["degradation_reason"]) == (503, "storage")
+    assert refused.json()["detail"] == (
+        "the disk is full; what was closed of the group stays closed: run it again, it goes on with the rest"
+    )
+    assert (done.status, done.json()["resolved_items"]) == (200, 3)
 
 
 def test_what_dies_while_a_group_is_resolved_is_no_part_of_it(

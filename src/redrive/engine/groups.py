@@ -21,10 +21,11 @@ from redrive.engine.once import TURNS, Key, Render, Told, idempotent, kept, unti
 from redrive.engine.paging import Paging
 from redrive.engine.tools import Tools
 from redrive.store.groups import Closed, Position
-from redrive.store.port import Page
+from redrive.store.port import Page, StoreUnavailable
 from redrive.telemetry.events import AuditWritten
 
 AT_ONCE = 500  # items that one transaction closes
+GOES_ON = "what was closed of the group stays closed: run it again, it goes on with the rest"
 _SHIFT = 1 << 63  # so that a number with a sign is written without
 
 
@@ -206,8 +207,11 @@ class Groups:
         async def begin() -> Told:
             integration, group = await self._group(call, integration_id, group_id)
             failure_group.resolved(group, at=at, by=call.principal.id)  # or nothing is done
-            closed = await self._close_items(call, integration, group, resolution)
-            return await until_written(lambda: settle(closed))
+            try:
+                closed = await self._close_items(call, integration, group, resolution)
+                return await until_written(lambda: settle(closed))
+            except (StoreUnavailable, DependencyUnavailable) as error:
+                raise DependencyUnavailable("storage", f"{error}; {GOES_ON}") from error
 
         async def settle(closed: int) -> Told | None:
             integration, group = await self._group(call, integration_id, group_id)
