@@ -86,7 +86,7 @@ class Deliverer:
 class Harness:
     """An engine under test, with what a test asks of it."""
 
-    def __init__(self, store: Store, clock: StandingClock, slots: int = 64) -> None:
+    def __init__(self, store: Store, clock: StandingClock, slots: int = 64, *, sends: bool = True) -> None:
         self.store = store
         self.clock = clock
         self.deliverer = Deliverer()
@@ -99,6 +99,7 @@ class Harness:
             Limits(slots=slots),
             allow_http=True,
             judge=lambda *_: None,
+            sends=sends,
         )
 
     def call(self, request_id: str = "req-1") -> Call:

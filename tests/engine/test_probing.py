@@ -19,9 +19,11 @@ from redrive.engine import acting
 from redrive.engine.containing import Terms
 from redrive.engine.once import Key, Told
 from redrive.engine.probing import Probed
-from redrive.store.port import EventFilter
+from redrive.store.port import EventFilter, Once, StoreUnavailable
+from redrive.store.sqlite import SqliteStore
 from redrive.telemetry.events import BreakerClosed
 from tests.engine.conftest import Harness, answered, eventually, in_silence
+from tests.engine.test_containing import when
 
 REASON = "is the vendor back?"
 
@@ -266,12 +268,12 @@ async def test_of_one_that_was_cut_short_its_key_tells_that_nobody_knows(harness
     probing = asyncio.create_task(sent(harness, "down", recovery_id, key=key))
     await going.wait()
     harness.engine.worker.attempts.cut()
-    with pytest.raises(asyncio.CancelledError):
-        await probing
+
+    found = await probing
 
     again = await sent(harness, "down", recovery_id, key=key)
-
     assert (again["outcome"], again["recovery_id"]) == ("unknown", recovery_id)
+    assert again == found
     assert harness.deliverer.sent("/down") == 2
 
 
@@ -295,6 +297,69 @@ async def test_who_asked_may_leave_and_the_evidence_is_written(harness: Harness)
 
     [event] = await eventually(written)
     assert event.metadata["probe"]["outcome"] == "succeeded"
+
+
+@pytest.mark.parametrize("is_written", [False, True], ids=["not written", "written, and nobody learned it"])
+async def test_what_came_of_it_is_told_without_a_store_and_written_once_that_is_back(
+    harness: Harness,
+    monkeypatch: pytest.MonkeyPatch,
+    is_written: bool,  # noqa: FBT001 - pytest names it
+) -> None:
+    if is_written and isinstance(harness.store, SqliteStore):
+        pytest.skip("SQLite always learns what it has written")
+    recovery_id = await a_dead_item(harness, "down")
+    harness.deliverer.scripts["/down"] = lambda _: answered(200)
+    steer = harness.store.steer
+    failed: list[object] = []
+
+    async def fails(*given: Any) -> Any:
+        if len(failed) < 3:
+            if is_written and not failed:
+                await steer(*given)
+            failed.append(given)
+            raise StoreUnavailable("the disk is full")
+        return await steer(*given)
+
+    monkeypatch.setattr(harness.store, "steer", fails)
+
+    found = await sent(harness, "down", recovery_id, key=Key(b"scope", b"body"))
+
+    async def noted() -> dict[str, Any] | None:
+        probe = harness.engine.catalogue.find("down").traffic.probe
+        return None if probe is None else probe.state()
+
+    assert found["outcome"] == "succeeded"
+    assert await harness.in_time(noted) == found
+    await harness.in_time(lambda: when(not harness.engine.probing._under_way))
+    assert len(await told_of(harness, EventType.PROBED)) == 1
+    assert await sent(harness, "down", recovery_id, key=Key(b"scope", b"body")) == found
+
+
+async def test_under_a_key_what_came_of_it_is_told_once_the_store_is_back(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recovery_id = await a_dead_item(harness, "down")
+    harness.deliverer.scripts["/down"] = lambda _: answered(200)
+    amend = harness.store.amend
+    failed: list[object] = []
+
+    async def fails_once(once: Once) -> None:
+        if not failed:
+            failed.append(once)
+            raise StoreUnavailable("the disk is full")
+        await amend(once)
+
+    monkeypatch.setattr(harness.store, "amend", fails_once)
+    key = Key(b"scope", b"body")
+
+    found = await sent(harness, "down", recovery_id, key=key)
+
+    async def again() -> dict[str, Any] | None:
+        told = await sent(harness, "down", recovery_id, key=key)
+        return None if told["outcome"] == "unknown" else told
+
+    assert found["outcome"] == "succeeded"
+    assert await harness.in_time(again) == found
 
 
 async def test_what_is_being_attempted_is_not_sent_beside_that(harness: Harness) -> None:
@@ -360,6 +425,7 @@ async def test_a_containment_that_ends_is_probed_at_the_health_url(harness: Harn
 
     found = await harness.engine.probing.find(harness.engine.catalogue.find("acme"))
 
+    assert found is not None
     assert found.is_healthy
     [event] = await told_of(harness, EventType.PROBED)
     assert (event.request_id, event.actor.id) == (None, "redrive")
@@ -373,6 +439,8 @@ async def test_without_a_health_url_it_is_probed_with_an_item_that_waits(harness
 
     found = await harness.engine.probing.find(harness.engine.catalogue.find("acme"))
 
+    assert nothing is not None
+    assert found is not None
     assert (nothing.is_healthy, found.is_healthy) == (False, True)
     statuses = [(await harness.item("acme", each)).status for each in ids]
     assert sorted(statuses) == [Status.PENDING, Status.PENDING, Status.SUCCEEDED]
@@ -386,8 +454,36 @@ async def test_the_items_receiver_is_not_well_when_it_fails(harness: Harness) ->
 
     found = await harness.engine.probing.find(harness.engine.catalogue.find("acme"))
 
+    assert found is not None
     assert not found.is_healthy
     assert "503" in found.detail
+
+
+async def test_it_is_not_probed_with_the_last_attempt_of_an_item(harness: Harness) -> None:
+    await harness.integration("acme", max_attempts=1)
+    await contained(harness, "acme")
+    [last] = await harness.deliver("acme")
+
+    found = await harness.engine.probing.find(harness.engine.catalogue.find("acme"))
+
+    assert found is not None
+    assert not found.is_healthy
+    assert "give it a health_url" in found.detail
+    assert (await harness.item("acme", last)).status is Status.PENDING
+
+
+async def test_an_older_item_is_sent_where_the_newest_has_no_attempt_to_spare(harness: Harness) -> None:
+    await harness.integration("acme", max_attempts=2)
+    await contained(harness, "acme")
+    [older] = await harness.deliver("acme")
+    await harness.change("acme", max_attempts=1)
+    await harness.deliver("acme")
+
+    found = await harness.engine.probing.find(harness.engine.catalogue.find("acme"))
+
+    assert found is not None
+    assert found.is_healthy
+    assert (await harness.item("acme", older)).status is Status.SUCCEEDED
 
 
 # what a release would do

@@ -14,6 +14,7 @@ from msgspec.structs import replace
 
 from redrive.domain.delivery import rfc3339
 from redrive.domain.integration import Integration
+from redrive.domain.traffic import NO_HEALTH_URL
 
 
 class Kind(StrEnum):
@@ -220,6 +221,8 @@ def signs_of_containment(state: State, integrations: Collection[Integration], *,
         for kind, is_on in ((Kind.CONTAINMENT_EXPIRING, is_expiring), (Kind.CONTAINMENT_EXPIRED, is_expired)):
             if is_on != state.is_on(kind, one.integration_id):
                 facts = {} if containment is None else containment.state()
+                if is_on and one.health_url is None:  # it is tried with one item, and then with nothing
+                    facts["advice"] = f"it has no health_url: {NO_HEALTH_URL}"
                 signs.append(Sign(kind, one.integration_id, now, is_on, facts))
     return signs
 

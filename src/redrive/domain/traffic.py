@@ -17,6 +17,7 @@ WARNED_AHEAD: Final = timedelta(minutes=15)
 FIRST_PROBE_WAIT: Final = timedelta(minutes=1)
 LONGEST_PROBE_WAIT: Final = timedelta(hours=1)
 CAUTIOUS_RATE: Final = 5.0
+NO_HEALTH_URL: Final = "give it a health_url, or decide: release it, or contain it for longer"
 
 
 class Mode(StrEnum):
@@ -41,6 +42,7 @@ class Containment(Struct, frozen=True, omit_defaults=True):
     is_warned: bool = False  # that it is going to expire was told
     probes: int = 0  # that failed, since it expired
     probe_at: datetime | None = None  # when it is probed next; None: when it expires
+    is_tried: bool = False  # an item was sent to probe it: no other is, whatever came of that
 
     def state(self) -> dict[str, Any]:
         """What an audit event shows of it."""
@@ -121,6 +123,13 @@ def after_probe(containment: Containment, now: datetime) -> Containment:
     """It ran out and the receiver was not well: it goes on, and is probed again after a wait that doubles."""
     wait = min(LONGEST_PROBE_WAIT, FIRST_PROBE_WAIT * 2 ** min(containment.probes, 16))
     return replace(containment, probes=containment.probes + 1, probe_at=now + wait)
+
+
+def still(traffic: Traffic, containment: Containment) -> Containment | None:
+    """That very containment as it is by now; None: a person ended or changed it since, and is right."""
+    found = traffic.containment
+    is_same = found is not None and replace(found, is_tried=containment.is_tried) == containment
+    return found if is_same else None
 
 
 def cautious_rate(own_rate: float | None) -> float:

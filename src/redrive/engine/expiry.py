@@ -1,8 +1,8 @@
 """What becomes of a containment that runs out, and of a release once its backlog is gone."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from typing import Final
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, Final
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -18,21 +18,22 @@ from redrive.domain.traffic import (
     cautious_rate,
     is_expiring,
     is_to_be_probed,
+    still,
 )
-from redrive.engine.audited import of_system
-from redrive.engine.catalogue import Catalogue
+from redrive.engine.catalogue import Catalogue, untold
+from redrive.engine.ending import is_to_end
 from redrive.engine.tools import Tools
 from redrive.engine.worker import Worker
+from redrive.store.port import StoreUnavailable
 from redrive.telemetry.events import (
-    AuditWritten,
     ContainmentEnded,
     ContainmentExpired,
     ContainmentExpiring,
+    LoopFailed,
     ReleaseDrained,
 )
 
 DUTY: Final = "containment"
-TURNS: Final = 10
 REASON: Final = "the containment ran out and the receiver was found healthy"
 
 
@@ -43,7 +44,7 @@ class Finding(Struct, frozen=True):
     detail: str
 
 
-Probe = Callable[[Integration], Awaitable[Finding]]
+Probe = Callable[[Integration], Awaitable[Finding | None]]  # None: it is not ours to find out now
 
 
 class Expiry:
@@ -52,28 +53,54 @@ class Expiry:
     def __init__(self, tools: Tools, catalogue: Catalogue, worker: Worker, probe: Probe) -> None:
         self.store = tools.store
         self.clock = tools.clock
-        self.next_id = tools.next_id
         self.announce = tools.announce
         self.catalogue = catalogue
         self.worker = worker
         self.probe = probe
+        self.is_stopping = False
+        self._under_way: dict[int, asyncio.Task[None]] = {}
 
     async def look_after(self) -> None:
-        """Everything whose time has come; one that fails keeps no other from it."""
-        duties = [duty for one in self.catalogue if (duty := self._duty(one)) is not None]
-        failures = await asyncio.gather(*duties, return_exceptions=True)
-        for failure in failures:
-            if failure is not None:
-                raise failure
+        """Begin all whose time has come, each by itself: one that hangs or fails keeps no other from it."""
+        if self.is_stopping:
+            return
+        for integration in self.catalogue:
+            if integration.number not in self._under_way:
+                self._look_at(integration)
 
-    def _duty(self, integration: Integration) -> Awaitable[None] | None:
+    async def close(self, seconds: float) -> None:
+        """Begin nothing more, and give what is under way *seconds* to end."""
+        self.is_stopping = True
+        if self._under_way:
+            _, late = await asyncio.wait(self._under_way.values(), timeout=seconds)
+            for task in late:
+                task.cancel()
+
+    def _look_at(self, integration: Integration) -> None:
         containment, release = integration.traffic.containment, integration.traffic.release
         now = self.clock.now()
         if containment is not None and is_to_be_probed(containment, now):
-            return self._end(integration, containment)
-        if containment is not None and is_expiring(containment, now):
-            return self._warn(integration, containment)
-        return None if release is None else self._forget(integration, release)
+            self._begin(integration.number, self._end(integration, containment))
+        elif containment is not None and is_expiring(containment, now):
+            self._begin(integration.number, self._warn(integration, containment))
+        elif release is not None:
+            self._begin(integration.number, self._forget(integration, release))
+
+    def _begin(self, number: int, duty: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(self._safely(duty))
+        self._under_way[number] = task
+        task.add_done_callback(lambda _: self._under_way.pop(number))
+
+    async def _safely(self, duty: Coroutine[Any, Any, None]) -> None:
+        """Whatever comes of it: its turn comes again."""
+        try:
+            await duty
+        except StoreUnavailable as error:
+            self.worker.health.failed(DUTY, error)
+        except (Exception, asyncio.CancelledError) as error:  # our bug: told
+            if is_to_end():
+                raise
+            self.announce(LoopFailed(DUTY, error))
 
     async def _warn(self, integration: Integration, containment: Containment) -> None:
         warned = _with(integration, replace(containment, is_warned=True))
@@ -84,43 +111,49 @@ class Expiry:
 
     async def _end(self, integration: Integration, containment: Containment) -> None:
         """Probe once. Then release it gradually, or keep it contained and say so."""
+        if self.worker.stopping:  # it drains, or never sends: that is for a process that does
+            return
         if not await self.store.is_elected(DUTY, self.worker.owner):
             return
-        finding = await self.probe(integration)
-        for _ in range(TURNS):
-            latest = self.catalogue.numbered(integration.number)
-            if latest.traffic.containment != containment:
-                return  # a person was faster, and is right
-            ends = self._release if finding.is_healthy else self._go_on
-            if await ends(latest, containment, finding):
-                return
-            await self.catalogue.refresh()  # the probe was noted there, or the breaker moved
+        if (finding := await self.probe(integration)) is None:
+            return
+        if finding.is_healthy:
+            await self._release(integration, containment, finding)
+        else:
+            await self._go_on(integration, containment, finding)
 
-    async def _release(self, integration: Integration, containment: Containment, finding: Finding) -> bool:
-        rate = cautious_rate(integration.rate_per_second)
+    async def _release(self, integration: Integration, containment: Containment, finding: Finding) -> None:
+        rate = cautious_rate(self.catalogue.numbered(integration.number).rate_per_second)
         release = Release(rate, self.clock.now(), SYSTEM.id, REASON)
-        traffic = replace(_with(integration, None), release=release)
-        if not await self._written(integration, traffic, EventType.RELEASED, finding):
-            return False
-        self.announce(ContainmentEnded(integration.integration_id, containment.owner, rate))
-        return True
 
-    async def _go_on(self, integration: Integration, containment: Containment, finding: Finding) -> bool:
+        def released(traffic: Traffic) -> Traffic | None:
+            is_over = still(traffic, containment) is not None
+            return replace(traffic, containment=None, release=release) if is_over else None
+
+        tell = self.catalogue.by_itself(EventType.RELEASED, _facts(finding))
+        if await self.catalogue.change_traffic(integration.number, released, tell) is not None:
+            self.announce(ContainmentEnded(integration.integration_id, containment.owner, rate))
+
+    async def _go_on(self, integration: Integration, containment: Containment, finding: Finding) -> None:
         now = self.clock.now()
-        goes_on = after_probe(containment, now)
-        kind = None if containment.probes else EventType.CONTAINMENT_EXPIRED  # told once
-        if not await self._written(integration, _with(integration, goes_on), kind, finding):
-            return False
-        self.announce(
-            ContainmentExpired(
-                integration.integration_id,
-                containment.owner,
-                goes_on.probes,
-                finding.detail,
-                goes_on.probe_at or now,
+        next_one = after_probe(containment, now)
+
+        def goes_on(traffic: Traffic) -> Traffic | None:
+            found = still(traffic, containment)
+            return None if found is None else replace(traffic, containment=after_probe(found, now))
+
+        expired = self.catalogue.by_itself(EventType.CONTAINMENT_EXPIRED, _facts(finding))
+        tell = untold if containment.probes else expired  # once
+        if await self.catalogue.change_traffic(integration.number, goes_on, tell) is not None:
+            self.announce(
+                ContainmentExpired(
+                    integration.integration_id,
+                    containment.owner,
+                    next_one.probes,
+                    finding.detail,
+                    next_one.probe_at or now,
+                )
             )
-        )
-        return True
 
     async def _forget(self, integration: Integration, release: Release) -> None:
         """A lane finds by itself that its part is gone; here it is for all lanes, and those to come."""
@@ -130,28 +163,9 @@ class Expiry:
         if await self.catalogue.steer(integration, drained, []) is not None:
             self.announce(ReleaseDrained(integration.integration_id))
 
-    async def _written(
-        self, integration: Integration, traffic: Traffic, kind: EventType | None, finding: Finding
-    ) -> bool:
-        """Unless its traffic has changed since it was read."""
-        events = []
-        if kind is not None:
-            events.append(
-                of_system(
-                    self.next_id,
-                    self.clock.now(),
-                    kind,
-                    integration_id=integration.integration_id,
-                    before=integration.traffic.state(),
-                    after=traffic.state(),
-                    metadata={"probe": finding.detail, "is_healthy": finding.is_healthy},
-                )
-            )
-        if await self.catalogue.steer(integration, traffic, events) is None:
-            return False
-        for event in events:
-            self.announce(AuditWritten(event.event_type.value))
-        return True
+
+def _facts(finding: Finding) -> dict[str, Any]:
+    return {"probe": finding.detail, "is_healthy": finding.is_healthy}
 
 
 def _with(integration: Integration, containment: Containment | None) -> Traffic:

@@ -1,8 +1,9 @@
 """Probes: one request to the health URL, or one item sent as a trial, also while everything else is held."""
 
 import asyncio
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -21,7 +22,7 @@ from redrive.domain.outcome import Failed, Outcome
 from redrive.domain.sharing import whole
 from redrive.domain.target import parse_target
 from redrive.domain.trace import child, new_traceparent
-from redrive.domain.traffic import Traffic
+from redrive.domain.traffic import NO_HEALTH_URL, Traffic, still
 from redrive.engine.acting import Acting, check_opens, check_waits_in_no_job, tell_operated
 from redrive.engine.attempts import UnderWay
 from redrive.engine.audited import of_person, of_system
@@ -31,14 +32,17 @@ from redrive.engine.once import Key, Render, Told, idempotent, kept
 from redrive.engine.operate import next_cycle
 from redrive.engine.tools import Tools
 from redrive.engine.worker import Worker
-from redrive.store.port import Once, QueueFilter, Replay
-from redrive.telemetry.events import AuditWritten, BreakerClosed
+from redrive.store.port import Once, QueueFilter, Replay, StoreUnavailable
+from redrive.telemetry.events import BreakerClosed, LoopFailed, Operated
 
 TURNS: Final = 10
+LOOKED_AT: Final = 50  # of the items that wait, for one that may be sent
 NOT_KNOWN: Final = "nobody knows yet what came of it; look at the item"
 NOT_SENT: Final = "a fault of our own kept it from being sent; it is sent when that is over"
 ONE_ATTEMPT: Final = 1
 EXPIRED: Final = "the containment ran out"
+Write = Callable[[], Awaitable[None]]  # may be repeated
+Done = TypeVar("Done")
 
 
 class Probed(Struct, frozen=True):
@@ -61,7 +65,7 @@ class Probing:
         self.catalogue = catalogue
         self.worker = worker
         self.acting = Acting(tools, catalogue)
-        self._under_way: set[asyncio.Task[Told]] = set()
+        self._under_way: set[asyncio.Task[Any]] = set()
 
     async def ask(
         self,
@@ -113,32 +117,75 @@ class Probing:
 
         return await idempotent(self.store, key, act)
 
-    async def find(self, integration: Integration) -> Finding:
-        """Whether a contained integration is well: asked at its health URL, else with an item that waits."""
+    async def find(self, integration: Integration) -> Finding | None:
+        """Whether an integration whose containment ran out is well: its health URL says, or one item, once.
+
+        None: nobody asked, for it is not this process's to send, or a person was faster.
+        """
         if integration.health_url is not None:
-            try:
-                probe, _ = await self._asked(integration, None, EXPIRED)
-            except DependencyUnavailable as fault:
-                return Finding(is_healthy=False, detail=fault.detail)
-            await self._note(integration, probe, None, None, None)
-            return _found(probe)
-        if (item := await self._waiting(integration)) is None:
-            return Finding(
-                is_healthy=False, detail="it has no health URL, and no item waits that could be sent"
-            )
-        claim = await self.store.take(self.worker.owner, item, None, None)
-        if claim is None:
-            return Finding(is_healthy=False, detail="the item that was to be sent is gone")
-        probe = self._probe(None, EXPIRED, item)
-        outcome = await self._sent(claim)
-        probe = self._ended(probe, outcome)
-        await self._note(integration, probe, outcome, None, None)
+            return await self._found_at_url(integration)
+        containment = integration.traffic.containment
+        if containment is not None and containment.is_tried:
+            return _no_way("an item was sent to try it, and no other is")
+        if (item := await self._spare(integration)) is None:
+            return _no_way("no item waits that would have an attempt left if it failed")
+        return await self._found_with(integration, item)
+
+    async def close(self, seconds: float) -> None:
+        """Give the probes that are under way, and what came of others, *seconds* to be written down."""
+        if self._under_way:
+            _, late = await asyncio.wait(self._under_way, timeout=seconds)
+            for task in late:
+                task.cancel()
+
+    # where a containment ends
+
+    async def _found_at_url(self, integration: Integration) -> Finding:
+        try:
+            probe, _ = await self._asked(integration, None, EXPIRED)
+        except DependencyUnavailable as fault:
+            return Finding(is_healthy=False, detail=fault.detail)
+        await self._surely(lambda: self._note(integration, probe, None, None, None))
         return _found(probe)
 
-    async def idle(self) -> None:
-        """Return once no probe is under way."""
-        if self._under_way:
-            await asyncio.wait(self._under_way)
+    async def _found_with(self, integration: Integration, item: Item) -> Finding | None:
+        """Send the item: but first it is written that one was, or a crash might have us send another."""
+        if self._is_stopping() or not await self._tries(integration):
+            return None
+        claim = await self.store.take(self.worker.owner, item, None, None)
+        if claim is None:
+            return _no_way("the item that was to be sent is gone")
+        if self._is_stopping():
+            await self.store.give_back(self.worker.owner, [claim])
+            return None
+        probe, outcome = await self._sent(claim, self._probe(None, EXPIRED, item))
+        await self._surely(lambda: self._note(integration, probe, outcome, None, None))
+        return _found(probe)
+
+    def _is_stopping(self) -> bool:
+        return self.worker.stopping  # asked again after an await: a drain may have begun
+
+    async def _tries(self, integration: Integration) -> bool:
+        """Have it known that an item is sent; False: a person was faster, or somebody sent one."""
+        ran_out = integration.traffic.containment
+
+        def tried(traffic: Traffic) -> Traffic | None:
+            found = None if ran_out is None else still(traffic, ran_out)
+            if found is None or found.is_tried:
+                return None
+            return replace(traffic, containment=replace(found, is_tried=True))
+
+        return await self.catalogue.change_traffic(integration.number, tried) is not None
+
+    async def _spare(self, integration: Integration) -> Item | None:
+        """The newest item that waits, and would not be dead if it failed."""
+        for status in (Status.RETRYING, Status.REPLAYED, Status.PENDING):
+            wanted = QueueFilter(status=status)
+            page = await self.store.queue(integration.number, wanted, limit=LOOKED_AT, below=None)
+            for item in page.rows:
+                if item.attempt_count + 1 < item.max_attempts:
+                    return item
+        return None
 
     # the health URL
 
@@ -227,35 +274,28 @@ class Probing:
         once: Once | None,
     ) -> "asyncio.Task[Told]":
         async def send() -> Told:
-            outcome = await self._sent(claim)
-            ended = self._ended(probe, outcome)
+            ended, outcome = await self._sent(claim, probe)
             told = render(Probed(integration, ended))
-            await self._note(integration, ended, outcome, call, None)
+            await self._surely(lambda: self._note(integration, ended, outcome, call, None))
             if once is not None:
-                await self.store.amend(replace(once, status=told.status, body=told.body))
+                amended = replace(once, status=told.status, body=told.body)
+                await self._surely(lambda: self.store.amend(amended))
             return told
 
-        task = asyncio.create_task(send())
-        self._under_way.add(task)
-        task.add_done_callback(self._under_way.discard)
-        return task
+        return self._begin(send())
 
-    async def _sent(self, claim: Claim) -> Outcome | None:
-        """Make the attempt at once, whatever its lane has room for; None: it was given back."""
+    async def _sent(self, claim: Claim, probe: Probe) -> tuple[Probe, Outcome | None]:
+        """Make the attempt at once, whatever its lane has room for. None: it was given back, or cut off."""
         number, item_id = claim.delivery.integration, claim.delivery.id
         lane = self.worker.owned.lane_of(number, item_id) or whole(number)
         pace = self.worker.lanes.pace(lane)
         self.worker.lanes.take(pace)
-        return await asyncio.shield(self.worker.attempts.begin(UnderWay(claim, pace, is_probe=True)))
-
-    async def _waiting(self, integration: Integration) -> Item | None:
-        """The newest item that waits to be sent."""
-        for status in (Status.RETRYING, Status.REPLAYED, Status.PENDING):
-            wanted = QueueFilter(status=status)
-            page = await self.store.queue(integration.number, wanted, limit=1, below=None)
-            if page.rows:
-                return page.rows[0]
-        return None
+        attempt = self.worker.attempts.begin(UnderWay(claim, pace, is_probe=True))
+        await asyncio.wait([attempt])  # whoever waits is not cut off with it
+        if attempt.cancelled():
+            return replace(probe, failure_detail=NOT_KNOWN), None
+        outcome = attempt.result()
+        return self._ended(probe, outcome), outcome
 
     # what came of it
 
@@ -282,57 +322,79 @@ class Probing:
         once: Once | None,
     ) -> None:
         """Store the evidence. An item that was answered tells the breaker that the receiver is back."""
-        is_back = sent is not None and sign_of(sent) is Sign.WELL
-        for _ in range(TURNS):
-            old = self.catalogue.numbered(integration.number)
-            before, now = old.traffic, self.clock.now()
-            after = replace(before, probe=probe, version=before.version + 1)
+        is_back, now = sent is not None and sign_of(sent) is Sign.WELL, self.clock.now()
+
+        def noted(traffic: Traffic) -> Traffic | None:
+            if traffic.probe == probe:  # it was written, and the store could not tell us
+                return None
+            if not is_back:
+                return replace(traffic, probe=probe)
+            breaker = traffic.breaker
+            if not breaker.is_closed:
+                breaker = breaker.after(Sign.WELL, now, chance=0.5)
+            return replace(traffic, probe=probe, throttled_until=None, breaker=breaker)
+
+        def tell(old: Integration, after: Traffic) -> Sequence[AuditEvent]:
             kinds = [EventType.PROBED]
-            if is_back:
-                after = replace(after, throttled_until=None)
-            if is_back and not before.breaker.is_closed:
-                after = replace(after, breaker=before.breaker.after(Sign.WELL, now, chance=0.5))
+            if after.breaker != old.traffic.breaker:
                 kinds.append(EventType.BREAKER_CLOSED)
-            events = [self._event(kind, old, before, after, probe=probe, call=call) for kind in kinds]
-            if await self.catalogue.steer(old, after, events, once) is not None:
-                self._tell(events, old, before, call, now)
-                return
-            await self.catalogue.refresh()
-        raise DependencyUnavailable("contention", "the integration changed each time it was to be written")
+            return [self._event(kind, old, after, probe=probe, call=call) for kind in kinds]
+
+        old = await self.catalogue.change_traffic(integration.number, noted, tell, once)
+        if old is not None:
+            self._tell(old, call, now, has_closed=is_back and not old.traffic.breaker.is_closed)
 
     def _event(
-        self,
-        kind: EventType,
-        old: Integration,
-        before: Traffic,
-        after: Traffic,
-        *,
-        probe: Probe,
-        call: Call | None,
+        self, kind: EventType, old: Integration, after: Traffic, *, probe: Probe, call: Call | None
     ) -> AuditEvent:
-        states: dict[str, Any] = {"before": before.state(), "after": after.state()}
+        states: dict[str, Any] = {"before": old.traffic.state(), "after": after.state()}
         evidence = {"probe": probe.state(), "reason": probe.reason}
         name, now = old.integration_id, self.clock.now()
         if call is None or kind is EventType.BREAKER_CLOSED:
             return of_system(self.next_id, now, kind, integration_id=name, metadata=evidence, **states)
         return of_person(self.next_id, now, kind, call, integration_id=name, metadata=evidence, **states)
 
-    def _tell(
-        self, events: list[AuditEvent], old: Integration, before: Traffic, call: Call | None, now: datetime
-    ) -> None:
-        for event in events:
-            if event.event_type is EventType.BREAKER_CLOSED:
-                since = before.breaker.opened_at or now
-                self.announce(BreakerClosed(old.integration_id, (now - since).total_seconds()))
-            if event.event_type is EventType.PROBED and call is not None:
-                name = old.integration_id
-                tell_operated(self.announce, event.event_type, call, name, name)
-            else:
-                self.announce(AuditWritten(event.event_type.value))
+    def _tell(self, old: Integration, call: Call | None, now: datetime, *, has_closed: bool) -> None:
+        name = old.integration_id
+        if has_closed:
+            since = old.traffic.breaker.opened_at or now
+            self.announce(BreakerClosed(name, (now - since).total_seconds()))
+        if call is not None:
+            kind = EventType.PROBED.value
+            self.announce(Operated(kind, call.principal.id, name, name, call.request_id))
+
+    # its tasks
+
+    async def _surely(self, write: Write) -> None:
+        """Have it written: now, or by a task of its own once the store is back. It is about what was sent."""
+        try:
+            await write()
+        except StoreUnavailable as error:
+            self.worker.health.failed("probe", error)
+            self._begin(self._keep(write))
+        except Exception as error:  # noqa: BLE001 - our bug: told; whoever asked is told what was sent
+            self.announce(LoopFailed("probe", error))
+
+    async def _keep(self, write: Write) -> None:
+        await self.clock.sleep(self.worker.health.pause_seconds)
+        await self._surely(write)
+
+    def _begin(self, doing: Coroutine[Any, Any, Done]) -> "asyncio.Task[Done]":
+        task = asyncio.create_task(doing)
+        self._under_way.add(task)
+        task.add_done_callback(self._under_way.discard)
+        return task
 
 
 def _found(probe: Probe) -> Finding:
     what = "the health URL" if probe.recovery_id is None else probe.recovery_id
     if probe.succeeded:
         return Finding(is_healthy=True, detail=f"{what} answered {probe.http_status}")
-    return Finding(is_healthy=False, detail=f"{what}: {probe.failure_detail}")
+    if probe.recovery_id is None:
+        return Finding(is_healthy=False, detail=f"{what}: {probe.failure_detail}")
+    return _no_way(f"{what}: {probe.failure_detail}")
+
+
+def _no_way(why: str) -> Finding:
+    """Nothing is left to find out with."""
+    return Finding(is_healthy=False, detail=f"{why}; {NO_HEALTH_URL}")

@@ -12,6 +12,7 @@ from redrive.engine.alerts import NOBODY, Alerting, Alerts
 from redrive.engine.catalogue import Catalogue
 from redrive.engine.containing import Containing
 from redrive.engine.editing import Editing
+from redrive.engine.ending import is_to_end
 from redrive.engine.evidence import Evidence
 from redrive.engine.expiry import Expiry
 from redrive.engine.groups import Groups
@@ -30,7 +31,7 @@ from redrive.engine.seeing import Seeing
 from redrive.engine.stepping import Stepper
 from redrive.engine.tools import Tools
 from redrive.engine.verifying import SpotCheck
-from redrive.engine.worker import Worker
+from redrive.engine.worker import RECORDING_SECONDS, Worker
 from redrive.store.port import StoreOwned, StoreUnavailable
 from redrive.telemetry.events import DrainStarted, LoopFailed
 
@@ -42,6 +43,7 @@ PRUNE_SECONDS = 600.0
 CHAINS_SECONDS = 60.0
 ALERT_SECONDS = 5.0
 CONTAINMENT_SECONDS = 1.0
+LOOP_SECONDS = 1.0  # before a loop that was broken off begins again
 KEYS_KEPT = timedelta(days=7)
 TALLIES_KEPT = timedelta(days=8)
 
@@ -130,13 +132,13 @@ class Engine:
             self._every(PRUNE_SECONDS, "prune", self._prune),
             self._every(CHAINS_SECONDS, "chains", self.spot_check.look),
             self._every(CONTAINMENT_SECONDS, "containment", self.expiry.look_after),
-            self.stepper.run(),
+            self._always("replay", self.stepper.run),
             self._every(ALERT_SECONDS, "alerts", self.alerts.look),
         ]
         if self._sends:
             self.worker.stopping = False
             await self.store.listen(self.worker.hear)
-            duties.append(self.worker.run())
+            duties.append(self._always("worker", self.worker.run))
         self._loops = [asyncio.create_task(duty) for duty in duties]
         self.is_stopping = False
         return owner
@@ -147,12 +149,14 @@ class Engine:
         self.announce(DrainStarted(self.worker.in_flight))
         self.membership.is_leaving = True  # what is idle goes to others while we wait for the rest
         self.stepper.is_stopping = True
+        self.expiry.is_stopping = True
+        await self.worker.stop_claiming()  # first: a step may take a while
         if not at_once:
             await self.stepper.between_steps()
-        await self.worker.stop_claiming()
         await self.ingest.idle()  # what it was storing as ours is in flight now
         aborted = await self.worker.drain(0 if at_once else self.limits.drain_seconds)
-        await self.probing.idle()
+        await self.expiry.close(RECORDING_SECONDS)
+        await self.probing.close(RECORDING_SECONDS)
         return aborted
 
     async def close(self) -> None:
@@ -189,11 +193,24 @@ class Engine:
                 self.health.failed(name, error)
             except StoreOwned as error:
                 self._give_up(f"its lease is gone: {error}")
-            except Exception as error:  # noqa: BLE001 - our bug: told, and the duty goes on
+            except (Exception, asyncio.CancelledError) as error:  # our bug: told, and the duty goes on
+                if is_to_end():
+                    raise
                 self.announce(LoopFailed(name, error))
             if self.health.fatal is not None:
                 self._give_up(self.health.fatal)
             await self.clock.sleep(seconds)
+
+    async def _always(self, name: str, loop: Callable[[], Awaitable[None]]) -> None:
+        """Run a *loop* that looks after itself; but for a cancellation that was not meant for it."""
+        while True:
+            try:
+                return await loop()
+            except asyncio.CancelledError as error:
+                if is_to_end():
+                    raise
+                self.announce(LoopFailed(name, error))
+            await self.clock.sleep(LOOP_SECONDS)
 
     def _give_up(self, why: str) -> None:
         self.why_lost = self.why_lost or why
