@@ -150,6 +150,7 @@ def test_every_class_has_a_meaning() -> None:
         (b'{"type":"about:blank","title":"Not Found"}', "title=Not Found"),
         (b'{"error":"invalid_grant","error_description":"of 7"}', "error=invalid_grant"),
         (b'{"Code":"NoSuchKey"}', "code=NoSuchKey"),
+        (b'\xef\xbb\xbf{"code":"bom"}', "code=bom"),
         (b'{"errors":[{"code":"E1205"},{"code":"no"}]}', "errors.code=E1205"),
         (b'[{"code":4711}]', "code=4711"),
         (b'{"code":123456789}', "code=#"),

@@ -177,6 +177,8 @@ def _verify_live(database: str | None, output: Output) -> int:
     code = verified.tell(output, f"verified {name_of(chosen)}")
     if tally.cut:
         note(f"{tally.cut} chains begin after what retention forgot.")
+    if tally.bare:
+        note(f"{tally.bare} records carry no digest: a version without chains wrote them, or somebody did.")
     return code
 
 

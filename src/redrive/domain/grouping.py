@@ -219,7 +219,8 @@ def _object(body: bytes | msgspec.Raw | None) -> _Members | None:
     if body is None:
         return None
     try:
-        if bytes(body).lstrip()[:1] == b"[":
+        body = bytes(body).removeprefix(codecs.BOM_UTF8)
+        if body.lstrip()[:1] == b"[":
             body = next(iter(_elements.decode(body)), b"")
         return {name.lower(): value for name, value in _members.decode(body).items()}
     except (ValueError, RecursionError, msgspec.DecodeError, msgspec.ValidationError):

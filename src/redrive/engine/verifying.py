@@ -31,6 +31,7 @@ class Tally:
     records: int = 0
     items: int = 0
     cut: int = 0  # chains whose beginning was forgotten, as retention does
+    bare: int = 0  # records without a digest: of a version that knew of none, or of somebody who forged them
 
 
 async def verify(store: Store, tally: Tally, tell: Callable[[str], None]) -> AsyncIterator[Finding]:
@@ -60,6 +61,7 @@ async def _chains(store: Store, tally: Tally, tell: Callable[[str], None]) -> As
                 yield finding
             tally.cut += chain.is_cut and chain.length == 1
         tally.records += len(page)
+        tally.bare += sum(record.digest is None for record in page)
         tell(f"{tally.records} records")
         after = (page[-1].target_id, page[-1].id)
 

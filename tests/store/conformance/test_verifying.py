@@ -75,6 +75,18 @@ async def test_each_thing_that_was_done_by_hand_is_named(
     assert recovery_id(told[5].id) not in {one[1] for one in named}
 
 
+async def test_records_without_a_digest_are_counted(store: StoreUnderTest, owner: int, number: int) -> None:
+    await a_told_item(store, owner, number, later(0), EXHAUSTED)
+    await store.note([event := an_event()])
+    await store.meddle("UPDATE audit SET digest = NULL WHERE id = ?", event.id)
+    tally = Tally()
+
+    async for _ in verify(store, tally, lambda _: None):
+        pass
+
+    assert tally.bare == 1
+
+
 async def test_a_record_of_an_integration_that_was_altered_is_named(store: StoreUnderTest) -> None:
     await store.note([event := an_event()])
 
