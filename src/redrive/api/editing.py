@@ -20,8 +20,8 @@ async def edit(asked: Asked) -> Reply:
     integration_id, recovery_id = path_id(asked), path_recovery_id(asked)
     Query(asked.query_string, ()).done()
     raw = await asked.body(MOST_BODY)
-    reason, given = _given(body.members(raw))
-    order = Order(asked.call, integration_id, recovery_id, reason, asked.key(raw))
+    reason, incident, given = _given(body.members(raw))
+    order = Order(asked.call, integration_id, recovery_id, reason, asked.key(raw), incident)
 
     def render(done: Edited) -> Told:
         integration = asked.engine.catalogue.find(integration_id)
@@ -31,8 +31,8 @@ async def edit(asked: Asked) -> Reply:
     return asked.reply(await asked.engine.editing.edit(order, given, render))
 
 
-def _given(found: body.Members) -> tuple[str, Correction]:
-    """The reason and the correction, or InvalidPayload with everything that is wrong."""
+def _given(found: body.Members) -> tuple[str, str | None, Correction]:
+    """The reason, the incident and the correction, or InvalidPayload with everything that is wrong."""
     faults = body.check_names(found, FIELDS)
     reason = body.value(found, "reason", str, faults)
     faults += of_reason(reason)
@@ -49,4 +49,4 @@ def _given(found: body.Members) -> tuple[str, Correction]:
     refuse(faults)
     if payload is not None:
         check_size(payload)
-    return reason or "", Correction(payload, content_type, headers, incident)
+    return reason or "", incident, Correction(payload, content_type, headers)

@@ -91,8 +91,8 @@ async def reopen_group(asked: Asked) -> Reply:
     """Open a group again, with a reason. Items that were resolved with it stay so."""
     raw = await _body(asked)
     given = body.read(raw, Reason)
-    refuse(of_reason(given.reason))
-    return await _say(asked, asked.engine.groups.reopen, raw, given.reason)
+    given.check()
+    return await _say(asked, asked.engine.groups.reopen, raw, given.reason, given.incident)
 
 
 async def mute_group(asked: Asked) -> Reply:
@@ -113,15 +113,21 @@ async def resolve_group(asked: Asked) -> Reply:
     """
     integration_id, group_id = path_id(asked), path_group_id(asked)
     raw = await _body(asked)
-    reason = body.read(raw, Reason).reason
-    refuse(of_reason(reason))
+    given = body.read(raw, Reason)
+    given.check()
 
     def render(done: Settled) -> Told:
         shown = _shown(asked, integration_id, done.group)
-        return asked.told(200, {"group": shown, "resolved_items": done.closed, "reason": reason})
+        return asked.told(200, {"group": shown, "resolved_items": done.closed, "reason": given.reason})
 
     told = await asked.engine.groups.resolve(
-        asked.call, integration_id, group_id, reason, render=render, key=asked.key(raw)
+        asked.call,
+        integration_id,
+        group_id,
+        given.reason,
+        given.incident,
+        render=render,
+        key=asked.key(raw),
     )
     return asked.reply(told)
 

@@ -12,7 +12,7 @@ import msgspec
 from redrive.api import body, views
 from redrive.api.call import Asked, Reply
 from redrive.api.deliveries import FIELDS, MOST_BODY, submission
-from redrive.api.faults import of_line, of_reason, read_instant, refuse
+from redrive.api.faults import of_line, of_name, of_reason, read_instant, refuse
 from redrive.api.integrations import path_id
 from redrive.api.query import Query
 from redrive.domain import outcome
@@ -43,9 +43,14 @@ _HTTP_CODE = re.compile(r"HTTP_[1-5][0-9]{2}", re.ASCII)
 
 
 class Reason(msgspec.Struct, forbid_unknown_fields=True):
-    """The body of a replay and of a resolve: why."""
+    """The body of what is done to an item or a group: why, and in which incident."""
 
     reason: str
+    incident: str | None = None
+
+    def check(self) -> None:
+        """Raise InvalidPayload with all that is wrong."""
+        refuse(of_reason(self.reason) + of_name("/incident", self.incident))
 
 
 class Snapshot(msgspec.Struct, forbid_unknown_fields=True):
@@ -185,13 +190,13 @@ def _risk(query: Query) -> Risk | None:
 
 
 async def _order(asked: Asked) -> Order:
-    """What is asked of the item of the path, by a body that gives the reason alone."""
+    """What is asked of the item of the path, by a body that says why."""
     integration_id, recovery_id = path_id(asked), path_recovery_id(asked)
     Query(asked.query_string, ()).done()
     raw = await asked.body()
-    reason = body.read(raw, Reason).reason
-    refuse(of_reason(reason))
-    return Order(asked.call, integration_id, recovery_id, reason, asked.key(raw))
+    given = body.read(raw, Reason)
+    given.check()
+    return Order(asked.call, integration_id, recovery_id, given.reason, asked.key(raw), given.incident)
 
 
 def _handed_over(raw: bytes, key: str | None) -> HandOver:

@@ -12,6 +12,7 @@ from redrive.client.calls import (
     Correlation,
     Window,
     given,
+    given_or_left_out,
     of_item,
     split,
     under,
@@ -69,12 +70,13 @@ class Recovery(Calls):
         recovery_id: str,
         reason: str,
         *,
+        incident: str | None = None,
         idempotency_key: str | None = None,
         **correlation: Unpack[Correlation],
     ) -> Answer:
         """Open the next cycle of a failed or dlq item."""
         path = of_item(integration_id, recovery_id, "replay")
-        return self._post(path, write({"reason": reason}), idempotency_key, correlation)
+        return self._post(path, _why(reason, incident), idempotency_key, correlation)
 
     def resolve(
         self,
@@ -82,12 +84,13 @@ class Recovery(Calls):
         recovery_id: str,
         reason: str,
         *,
+        incident: str | None = None,
         idempotency_key: str | None = None,
         **correlation: Unpack[Correlation],
     ) -> Answer:
         """Close a failed or dlq item for good."""
         path = of_item(integration_id, recovery_id, "resolve")
-        return self._post(path, write({"reason": reason}), idempotency_key, correlation)
+        return self._post(path, _why(reason, incident), idempotency_key, correlation)
 
     def edit(
         self,
@@ -128,12 +131,13 @@ class Recovery(Calls):
         recovery_id: str,
         reason: str,
         *,
+        incident: str | None = None,
         idempotency_key: str | None = None,
         **correlation: Unpack[Correlation],
     ) -> Answer:
         """Erase an item's payload, headers and answers for good; a failed or dlq item is closed by it."""
         path = of_item(integration_id, recovery_id, "erase")
-        return self._post(path, write({"reason": reason}), idempotency_key, correlation)
+        return self._post(path, _why(reason, incident), idempotency_key, correlation)
 
     # groups of failures
 
@@ -180,13 +184,13 @@ class Recovery(Calls):
         group_id: str,
         reason: str,
         *,
+        incident: str | None = None,
         idempotency_key: str | None = None,
         **correlation: Unpack[Correlation],
     ) -> Answer:
         """Close a group and every item that waits in it for good. Cut short, it goes on when called again."""
-        body = {"reason": reason}
         path = under(integration_id, "recovery", "groups", group_id, "resolve")
-        return self._post(path, write(body), idempotency_key, correlation)
+        return self._post(path, _why(reason, incident), idempotency_key, correlation)
 
     def reopen_group(
         self,
@@ -194,13 +198,13 @@ class Recovery(Calls):
         group_id: str,
         reason: str,
         *,
+        incident: str | None = None,
         idempotency_key: str | None = None,
         **correlation: Unpack[Correlation],
     ) -> Answer:
         """Open a group again; items that were resolved with it stay so."""
-        body = {"reason": reason}
         path = under(integration_id, "recovery", "groups", group_id, "reopen")
-        return self._post(path, write(body), idempotency_key, correlation)
+        return self._post(path, _why(reason, incident), idempotency_key, correlation)
 
     def mute_group(
         self,
@@ -231,3 +235,7 @@ class Recovery(Calls):
         body = {"text": text}
         path = under(integration_id, "recovery", "groups", group_id, "comment")
         return self._post(path, write(body), idempotency_key, correlation)
+
+
+def _why(reason: str, incident: str | None) -> bytes:
+    return write(given_or_left_out(reason=reason, incident=incident))

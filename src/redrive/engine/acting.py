@@ -24,13 +24,19 @@ Result = TypeVar("Result")
 
 
 class Order(Struct, frozen=True):
-    """What a person asks to be done to an item, and why; under a *key*, once."""
+    """What a person asks to be done to an item, why, and in which incident; under a *key*, once."""
 
     call: Call
     integration_id: str
     recovery_id: str
     reason: str
     key: Key | None = None
+    incident: str | None = None
+
+    @property
+    def why(self) -> dict[str, Any]:
+        """As an event tells it."""
+        return why(self.reason, self.incident)
 
 
 class Subject(Struct, frozen=True):
@@ -108,13 +114,19 @@ class Acting:
             item=item,
             before=item.state(),
             after=deed.after.state(),
-            metadata={"reason": order.reason, **deed.metadata},
+            metadata=order.why | deed.metadata,
         )
         told = render(deed.result)
         if not await deed.write(event, kept(order.key, told, now, item=item.delivery.id)):
             return None
         tell_operated(self.announce, kind, order.call, order.integration_id, order.recovery_id)
         return told
+
+
+def why(reason: str | None, incident: str | None = None) -> dict[str, Any]:
+    """Why something was done, in which incident, as an event tells it: what is not known it leaves out."""
+    told = {"reason": reason, "incident": incident}
+    return {name: each for name, each in told.items() if each is not None}
 
 
 def check_sends(integration: Integration) -> None:

@@ -21,6 +21,7 @@ from redrive.domain.traffic import (
     Standing,
     Traffic,
 )
+from redrive.engine.acting import why
 from redrive.engine.audited import of_person
 from redrive.engine.catalogue import Catalogue
 from redrive.engine.membership import Membership
@@ -103,7 +104,7 @@ class Containing:
             old = await self.catalogue.current(call, integration_id)
             traffic = contained(old.traffic, terms, call, self.clock.now())
             new = replace(old, traffic=traffic)
-            event = self._event(call, EventType.CONTAINED, old, traffic, _why(terms.reason, terms.incident))
+            event = self._event(call, EventType.CONTAINED, old, traffic, why(terms.reason, terms.incident))
             told = render(Contained(new, "containing", None))
             once = kept(key, told, self.clock.now())
             return told if await self._written(call, old, traffic, event, once) else None
@@ -132,9 +133,9 @@ class Containing:
             told = render(Released(old if dry_run else replace(old, traffic=traffic), simulation, dry_run))
             if dry_run:
                 return told
-            event = self._event(
-                call, EventType.RELEASED, old, traffic, _why(reason) | {"simulation": simulation}
-            )
+            incident = None if old.traffic.containment is None else old.traffic.containment.incident
+            told_of = why(reason, incident) | {"simulation": simulation}
+            event = self._event(call, EventType.RELEASED, old, traffic, told_of)
             once = kept(key, told, self.clock.now())
             return told if await self._written(call, old, traffic, event, once) else None
 
@@ -253,7 +254,3 @@ def ends_at(terms: Terms, now: datetime) -> datetime:
     if not now < until <= now + LONGEST_CONTAINMENT:
         raise InvalidPayload(Fault("/until", "must be ahead, and at most 30 days"))
     return until
-
-
-def _why(reason: str, incident: str | None = None) -> dict[str, Any]:
-    return {"reason": reason} if incident is None else {"reason": reason, "incident": incident}

@@ -31,7 +31,6 @@ class Correction(Struct, frozen=True):
     payload: bytes | None = None
     content_type: str = "application/json"
     headers: Headers | None = None
-    incident: str | None = None
 
     def of(self, delivery: Delivery) -> Delivery:
         """The delivery with it."""
@@ -78,7 +77,6 @@ class Editing:
             raise InvalidPayload(Fault("", "nothing would be changed: a replay sends the same again"))
         copy, of = self._copy(on, corrected), item.edit_of or item.delivery.id
         stored = self.content.stored(copy)
-        told = diff | ({} if given.incident is None else {"incident": given.incident})
 
         async def write(event: AuditEvent, once: Once | None) -> bool:
             await check_is_open_for_copies(self.store, integration, item)
@@ -90,7 +88,7 @@ class Editing:
                 integration_id=integration.integration_id,
                 item=_pending(copy, of),
                 after=_pending(copy, of).state(),
-                metadata={"reason": on.order.reason, **told, "edit_of": item.recovery_id},
+                metadata=on.order.why | diff | {"edit_of": item.recovery_id},
             )
             edit = Edit(item.delivery.id, item.status, item.cycle, stored, of, (event, made))
             if not await self.store.edit(edit, once):
@@ -100,7 +98,7 @@ class Editing:
 
         after = replace(item, edited_as=copy.id)
         return Deed(
-            after, Edited(_pending(copy, of), diff), write, told | {"edited_as": recovery_id(copy.id)}
+            after, Edited(_pending(copy, of), diff), write, diff | {"edited_as": recovery_id(copy.id)}
         )
 
     def _copy(self, on: Subject, corrected: Delivery) -> Delivery:

@@ -1,6 +1,6 @@
 """Groups of failures: what is asked of them, and what people say of them, each with its event."""
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from datetime import datetime
 from typing import Any
 
@@ -9,20 +9,20 @@ from msgspec import Struct
 from redrive.audit.record import AuditEvent, EventType
 from redrive.domain import failure_group
 from redrive.domain.access import Call, Permission
-from redrive.domain.delivery import Resolution, item_state
+from redrive.domain.delivery import Resolution
 from redrive.domain.errors import DependencyUnavailable, GroupNotFound
-from redrive.domain.failure_group import Comment, DeadItem, FailureGroup, GroupState
-from redrive.domain.ids import parse_group_id, recovery_id
+from redrive.domain.failure_group import Comment, FailureGroup, GroupState
+from redrive.domain.ids import parse_group_id
 from redrive.domain.integration import Integration
-from redrive.engine.acting import tell_operated
+from redrive.engine.acting import tell_operated, why
 from redrive.engine.audited import of_person
 from redrive.engine.catalogue import Catalogue
-from redrive.engine.once import TURNS, Key, Render, Told, idempotent, kept, until_written
+from redrive.engine.closing import Closing, Settlement
+from redrive.engine.once import Key, Render, Told, idempotent, kept, until_written
 from redrive.engine.paging import Paging
 from redrive.engine.tools import Tools
-from redrive.store.groups import Closed, Position
+from redrive.store.groups import Position
 from redrive.store.port import Page, StoreUnavailable
-from redrive.telemetry.events import AuditWritten
 
 AT_ONCE = 500  # items that one transaction closes
 GOES_ON = "what was closed of the group stays closed: run it again, it goes on with the rest"
@@ -60,6 +60,7 @@ class Groups:
         self.next_id = tools.next_id
         self.announce = tools.announce
         self.paging = Paging(tools.vault)
+        self.closing = Closing(tools)
         self.catalogue = catalogue
 
     async def page(
@@ -110,7 +111,7 @@ class Groups:
             group_id,
             EventType.GROUP_ACKNOWLEDGED,
             decide,
-            reason=reason,
+            because=why(reason),
             render=render,
             key=key,
         )
@@ -121,6 +122,7 @@ class Groups:
         integration_id: str,
         group_id: str,
         reason: str,
+        incident: str | None = None,
         *,
         render: Render[FailureGroup],
         key: Key | None = None,
@@ -132,7 +134,7 @@ class Groups:
 
         return await self._judge(
             call, integration_id, group_id, EventType.GROUP_REOPENED, decide,
-            reason=reason, render=render, key=key,
+            because=why(reason, incident), render=render, key=key,
         )  # fmt: skip
 
     async def mute(
@@ -153,7 +155,7 @@ class Groups:
 
         return await self._judge(
             call, integration_id, group_id, EventType.GROUP_MUTED, decide,
-            reason=reason, render=render, key=key,
+            because=why(reason), render=render, key=key,
         )  # fmt: skip
 
     async def comment(
@@ -191,6 +193,7 @@ class Groups:
         integration_id: str,
         group_id: str,
         reason: str,
+        incident: str | None = None,
         *,
         render: Render[Settled],
         key: Key | None = None,
@@ -202,13 +205,13 @@ class Groups:
         """
         call.require(Permission.OPERATE)
         at = self.clock.now()
-        resolution = Resolution(at, call.principal.id, reason)
+        resolution, because = Resolution(at, call.principal.id, reason), why(reason, incident)
 
         async def begin() -> Told:
             integration, group = await self._group(call, integration_id, group_id)
             failure_group.resolved(group, at=at, by=call.principal.id)  # or nothing is done
             try:
-                closed = await self._close_items(call, integration, group, resolution)
+                closed = await self.closing.close(Settlement(call, integration, group, resolution, because))
                 return await until_written(lambda: settle(closed))
             except (StoreUnavailable, DependencyUnavailable) as error:
                 raise DependencyUnavailable("storage", f"{error}; {GOES_ON}") from error
@@ -222,7 +225,7 @@ class Groups:
                 EventType.GROUP_RESOLVED,
                 group,
                 after,
-                metadata={"reason": reason, "resolved_items": closed},
+                metadata=because | {"resolved_items": closed},
                 now=self.clock.now(),
             )
             told = render(Settled(after, closed))
@@ -232,55 +235,6 @@ class Groups:
             return told
 
         return await idempotent(self.store, key, begin)
-
-    async def _close_items(
-        self, call: Call, integration: Integration, group: FailureGroup, resolution: Resolution
-    ) -> int:
-        """Close what waits in it; how many that were. What moved on meanwhile is looked at once more."""
-        closed = 0
-        for _ in range(TURNS):
-            seen, done = await self._walk(call, integration, group, resolution)
-            closed += done
-            if done == seen:
-                break
-        return closed
-
-    async def _walk(
-        self, call: Call, integration: Integration, group: FailureGroup, resolution: Resolution
-    ) -> tuple[int, int]:
-        """How many items waited in it, and how many of them were closed."""
-        after = seen = closed = 0
-        while True:
-            items = await self.store.groups.unresolved(
-                integration.number,
-                group.cause.number,
-                died_by=resolution.resolved_at,
-                after=after,
-                limit=AT_ONCE,
-            )
-            seen += len(items)
-            closed += await self._close(call, integration, group, items, resolution)
-            if len(items) < AT_ONCE:
-                return seen, closed
-            after = items[-1].id
-
-    async def _close(
-        self,
-        call: Call,
-        integration: Integration,
-        group: FailureGroup,
-        items: Sequence[DeadItem],
-        resolution: Resolution,
-    ) -> int:
-        for _ in range(TURNS):
-            events = [self._item_event(call, integration, group, item, resolution) for item in items]
-            given = list(map(Closed, items, events))
-            count = await self.store.groups.close_items(integration.number, given, resolution)
-            if count is not None:
-                for _ in range(count):
-                    self.announce(AuditWritten(EventType.RESOLVED.value))
-                return count
-        raise DependencyUnavailable("contention", "the items changed each time they were about to be written")
 
     async def _group(
         self, call: Call, integration_id: str, group_id: str
@@ -300,7 +254,7 @@ class Groups:
         kind: EventType,
         decide: Callable[[FailureGroup, datetime], FailureGroup],
         *,
-        reason: str | None,
+        because: dict[str, Any],
         render: Render[FailureGroup],
         key: Key | None,
     ) -> Told:
@@ -308,8 +262,7 @@ class Groups:
             integration, before = await self._group(call, integration_id, group_id)
             now = self.clock.now()
             after = decide(before, now)
-            metadata = {} if reason is None else {"reason": reason}
-            event = self._event(call, integration, kind, before, after, metadata=metadata, now=now)
+            event = self._event(call, integration, kind, before, after, metadata=because, now=now)
             told = render(after)
             if not await self.store.groups.judge(before, after, event, kept(key, told, now)):
                 return None
@@ -343,37 +296,6 @@ class Groups:
             before=before.facts(),
             after=after.facts(),
             metadata=metadata,
-        )
-
-    def _item_event(
-        self,
-        call: Call,
-        integration: Integration,
-        group: FailureGroup,
-        item: DeadItem,
-        resolution: Resolution,
-    ) -> AuditEvent:
-        def state(*, resolved: bool) -> dict[str, Any]:
-            return item_state(
-                item.status,
-                cycle=item.cycle,
-                attempt_count=item.attempt_count,
-                failure_code=item.failure_code,
-                resolved=resolved,
-            )
-
-        return of_person(
-            self.next_id,
-            self.clock.now(),
-            EventType.RESOLVED,
-            call,
-            integration_id=integration.integration_id,
-            target_id=recovery_id(item.id),
-            head=item.head,
-            source_request_id=item.request_id,
-            before=state(resolved=False),
-            after=state(resolved=True),
-            metadata={"reason": resolution.reason, "group_id": group.group_id},
         )
 
     def _announce(self, event: AuditEvent, call: Call, integration: Integration) -> None:

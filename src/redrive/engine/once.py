@@ -69,11 +69,11 @@ async def idempotent(store: Store, key: Key | None, act: Callable[[], Awaitable[
         raise
 
 
-async def until_written(act: Callable[[], Awaitable[Told | None]]) -> Told:
+async def until_written(act: Callable[[], Awaitable[Result | None]]) -> Result:
     """Decide anew each time what it is about moved on before it was written; a decision then says why not."""
     for _ in range(TURNS):
-        if (told := await act()) is not None:
-            return told
+        if (done := await act()) is not None:
+            return done
     raise DependencyUnavailable("contention", "it changed each time it was about to be written")
 
 

@@ -23,7 +23,14 @@ from redrive.domain.sharing import whole
 from redrive.domain.target import parse_target
 from redrive.domain.trace import child, new_traceparent
 from redrive.domain.traffic import NO_HEALTH_URL, Traffic, still
-from redrive.engine.acting import Acting, check_opens, check_waits_in_no_job, tell_operated
+from redrive.engine.acting import (
+    Acting,
+    check_is_open_for_copies,
+    check_opens,
+    check_waits_in_no_job,
+    tell_operated,
+    why,
+)
 from redrive.engine.attempts import UnderWay
 from redrive.engine.audited import of_person, of_system
 from redrive.engine.catalogue import Catalogue
@@ -224,6 +231,7 @@ class Probing:
         check_replay(item.status, resolved=item.resolution is not None, place=item.place)
         check_opens(item, call.request_id)
         await check_waits_in_no_job(self.store, integration, item)
+        await check_is_open_for_copies(self.store, integration, item)
 
     async def _take(
         self, integration: Integration, item: Item, call: Call, reason: str, once: Once | None
@@ -348,7 +356,9 @@ class Probing:
         self, kind: EventType, old: Integration, after: Traffic, *, probe: Probe, call: Call | None
     ) -> AuditEvent:
         states: dict[str, Any] = {"before": old.traffic.state(), "after": after.state()}
-        evidence = {"probe": probe.state(), "reason": probe.reason}
+        contained = old.traffic.containment
+        incident = None if contained is None else contained.incident
+        evidence = {"probe": probe.state(), "reason": probe.reason} | why(None, incident)
         name, now = old.integration_id, self.clock.now()
         if call is None or kind is EventType.BREAKER_CLOSED:
             return of_system(self.next_id, now, kind, integration_id=name, metadata=evidence, **states)

@@ -110,7 +110,9 @@ _ATTEMPT: dict[str, Schema] = {
 
 def _asked() -> dict[str, Schema]:
     found = bodies(Reason, Snapshot)
-    found[Reason.__name__]["properties"]["reason"] = line(256)
+    why = found[Reason.__name__]["properties"]
+    why["reason"] = line(256)
+    why["incident"]["anyOf"][0] |= line(128)
     return found
 
 
