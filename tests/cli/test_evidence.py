@@ -44,7 +44,7 @@ def test_a_file_is_what_the_service_gave(peer: Peer, terminal: Terminal, tmp_pat
     )
 
     assert (ended.code, ended.out) == (0, "")
-    assert ended.err == f"wrote {out}: 1 items, 3 records, nothing is wrong.\n"
+    assert ended.err == f"wrote {out}\nintact: {out}: 1 item, 3 records\n"
     assert out.read_bytes() == body
     assert peer.last.path == ("/platform/audit/export?incident=INC+7%2F%C3%A9&since=2026-01-01T00%3A00%3A00Z")
     assert peer.last.headers["authorization"] == "Bearer rdr_secret"
@@ -71,6 +71,22 @@ def test_what_is_wrong_with_what_came_is_said(peer: Peer, terminal: Terminal, tm
     assert ended.code == 6
     assert "altered" in ended.out
     assert (tmp_path / "e").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "told"), [(("--incident", "NOPE"), "incident NOPE"), (("--request-id", "r"), "request id r")]
+)
+def test_what_nothing_names_is_not_found_and_no_file_is_kept(
+    peer: Peer, terminal: Terminal, tmp_path: Path, words: tuple[str, str], told: str
+) -> None:
+    writer = Writer()
+    answer(peer, writer.head(of={}) + writer.manifest())
+
+    ended = terminal.run("audit", "export", *words, "--out", str(tmp_path / "e"))
+
+    assert ended.code == 3
+    assert f"no record names the {told}\n" in ended.err
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("cut", [2, 200, 1_000])
@@ -134,7 +150,7 @@ def test_a_file_is_verified_without_a_service_or_a_database(terminal: Terminal, 
     ended = terminal.run("audit", "verify", str(file))
 
     assert (ended.code, ended.out) == (0, "")
-    assert ended.err == f"verified {file}: 1 items, 3 records, nothing is wrong.\n"
+    assert ended.err == f"intact: {file}: 1 item, 3 records\n"
 
 
 @pytest.mark.parametrize("output", ["table", "json", "jsonl"])
@@ -144,6 +160,7 @@ def test_what_was_altered_is_named(terminal: Terminal, tmp_path: Path, output: s
     ended = terminal.run("audit", "verify", str(file), "--output", output)
 
     assert ended.code == 6
+    assert ended.err == f"NOT intact: {file}: 1 finding in 1 item, 3 records\n"
     match output:
         case "json":
             [finding] = ended.json()["findings"]
@@ -205,7 +222,7 @@ def test_a_database_is_verified_where_it_is(terminal: Terminal, database: Path) 
     ended = terminal.run("audit", "verify", "--live", "--database", f"sqlite:///{database}")
 
     assert (ended.code, ended.out) == (0, "")
-    assert ended.err == f"verified {database}: 2 items, 9 records, nothing is wrong.\n"
+    assert ended.err == f"intact: {database}: 2 items, 9 records\n"
 
 
 def test_what_was_done_to_a_database_by_hand_is_named(terminal: Terminal, database: Path) -> None:

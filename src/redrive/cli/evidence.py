@@ -17,7 +17,7 @@ from redrive.cli.errors import ExitCode, Stop
 from redrive.cli.output import Output, note, print_json
 from redrive.cli.service import HERE, Service, calling
 from redrive.cli.tables import Column, Fit, column, print_table
-from redrive.cli.values import moment, unreadable
+from redrive.cli.values import counted, moment, unreadable
 
 if TYPE_CHECKING:
     from redrive.audit.bundle import Reader
@@ -64,7 +64,10 @@ def export(
             pieces = client.evidence(str(integration), recovery_id)
         verified.read(_lines(write(piece) for piece in pieces), bar)
         verified.must_be_whole(out)
-    return verified.tell(output, f"wrote {out}")
+        if integration is None:
+            verified.must_hold(f"incident {incident}" if incident is not None else f"request id {request_id}")
+    note(f"wrote {out}")
+    return verified.tell(output)
 
 
 def verify(
@@ -87,7 +90,7 @@ def verify(
             verified.read(lines, bar)
     except OSError as error:
         raise unreadable(str(file), error) from error
-    return verified.tell(output, f"verified {file}")
+    return verified.tell(output)
 
 
 @dataclass(slots=True)
@@ -131,7 +134,13 @@ class Verified:
             wrong = f"the service stopped in the middle of {out}"
             raise Stop(ExitCode.UNAVAILABLE, wrong, "see its log for the reason, and run the command again")
 
-    def tell(self, output: Output, done: str) -> int:
+    def must_hold(self, what: str) -> None:
+        """End the command when there is nothing in it: *what* was asked for is then no name of anything."""
+        if not self.items and not self.records:
+            advice = "`redrive audit list` shows what was done; no file was made"
+            raise Stop(ExitCode.NOT_FOUND, f"no record names the {what}", advice)
+
+    def tell(self, output: Output) -> int:
         """Print what was found, and answer the exit code it stands for."""
         rows = [
             {
@@ -152,9 +161,15 @@ class Verified:
             case _:
                 for at in range(0, len(rows), AT_ONCE):
                     print_table(_COLUMNS, rows[at : at + AT_ONCE])
-        what = f"{len(rows)} findings" if rows else "nothing is wrong"
-        note(f"{done}: {self.items} items, {self.records} records, {what}.")
+        note(self.verdict())
         return ExitCode.FAILURES if rows else ExitCode.OK
+
+    def verdict(self) -> str:
+        """Whether it is as it was written, in a line."""
+        extent = f"{counted(self.items, 'item')}, {counted(self.records, 'record')}"
+        if not self.findings:
+            return f"intact: {self.name}: {extent}"
+        return f"NOT intact: {self.name}: {counted(len(self.findings), 'finding')} in {extent}"
 
 
 def _verify_live(database: str | None, output: Output) -> int:
@@ -174,11 +189,12 @@ def _verify_live(database: str | None, output: Output) -> int:
     with on_this_machine(), Bar(output) as bar:
         asyncio.run(look(bar))
     verified = Verified(name_of(chosen), tally.items, tally.records, tally.cut, findings=found)
-    code = verified.tell(output, f"verified {name_of(chosen)}")
+    code = verified.tell(output)
     if tally.cut:
-        note(f"{tally.cut} chains begin after what retention forgot.")
+        begin = "begins" if tally.cut == 1 else "begin"
+        note(f"{counted(tally.cut, 'chain')} {begin} after what retention forgot.")
     if tally.bare:
-        note(f"{tally.bare} records carry no digest: a version without chains wrote them, or somebody did.")
+        note(f"Without a digest: {counted(tally.bare, 'record')}, of a version without chains, or of a forger.")
     return code
 
 

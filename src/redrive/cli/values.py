@@ -1,5 +1,6 @@
 """How values are written on the command line: durations, instants, headers, text from files."""
 
+import json
 import re
 import sys
 from collections.abc import Sequence
@@ -59,6 +60,11 @@ def share(text: str, option: str) -> float:
     return found
 
 
+def counted(count: int, noun: str) -> str:
+    """`1 item`, `1,204 items`."""
+    return f"{count:,} {noun}" + ("" if count == 1 else "s")
+
+
 def headers(lines: Sequence[str] | None) -> dict[str, str] | None:
     """`Name: value` lines as a mapping; ends the command when one is not such a line."""
     if lines is None:
@@ -80,6 +86,15 @@ def content(text: str) -> bytes:
     if not text.startswith("@"):
         return text.encode("utf-8", "surrogateescape")
     return read_file(text[1:])
+
+
+def check_json(body: bytes) -> None:
+    """End the command when a payload that is to go as it is would break the request around it."""
+    try:  # it is going to stand inside the request's own JSON, so it must end where it seems to
+        json.loads(body.decode())
+    except (ValueError, RecursionError) as error:
+        advice = "correct it, or give --content-type when it is not meant to be JSON"
+        raise Stop(ExitCode.USAGE, f"--payload is not JSON: {error}", advice) from error
 
 
 def read_file(name: str) -> bytes:
