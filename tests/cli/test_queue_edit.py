@@ -43,6 +43,14 @@ def test_headers_are_taken_away_only_when_that_is_said(peer: Peer, terminal: Ter
     assert peer.last.json() == {"reason": "a typo", "headers": {}}
 
 
+def test_what_is_no_json_is_not_sent(peer: Peer, terminal: Terminal) -> None:
+    ended = terminal.run("queue", "edit", "b", "rec_1", "--reason", "a", "--payload", "{broken")
+
+    assert ended.code == 2
+    assert "--payload is not JSON" in ended.err
+    assert not peer.received
+
+
 def test_some_headers_and_none_exclude_each_other(terminal: Terminal) -> None:
     ended = terminal.run("queue", "edit", "b", "rec_1", "--reason", "a", "--no-headers", "--header", "A: b")
 

@@ -1,6 +1,5 @@
 """`redrive deliver`: one delivery, or a file of them in batches."""
 
-import json
 import sys
 from typing import Annotated
 
@@ -10,7 +9,7 @@ from redrive.cli.errors import ExitCode, Stop
 from redrive.cli.output import Output, note, print_answer
 from redrive.cli.service import HERE, UNCORRELATED, Correlation, IntegrationId, Service, calling
 from redrive.cli.tables import print_facts
-from redrive.cli.values import content, headers
+from redrive.cli.values import check_json, content, headers
 
 MAX_BATCH = 1000
 
@@ -72,7 +71,7 @@ def deliver(
     body = content(payload)
     is_json = content_type is None
     if is_json:
-        _check_json(body)
+        check_json(body)
     with calling(service) as client:
         answer = client.deliver(
             integration_id,
@@ -101,11 +100,3 @@ def _missing(event_type: str | None, payload: str | None) -> str:
     if event_type is None and payload is None:
         return "nothing to deliver was given"
     return f"--{'event-type' if event_type is None else 'payload'} is missing"
-
-
-def _check_json(body: bytes) -> None:
-    try:  # it is going to stand inside the request's own JSON, so it must end where it seems to
-        json.loads(body.decode())
-    except (ValueError, RecursionError) as error:
-        advice = "correct it, or give --content-type when it is not meant to be JSON"
-        raise Stop(ExitCode.USAGE, f"--payload is not JSON: {error}", advice) from error

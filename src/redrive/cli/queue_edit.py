@@ -19,7 +19,7 @@ from redrive.cli.service import (
     changing,
 )
 from redrive.cli.tables import print_facts
-from redrive.cli.values import content, headers
+from redrive.cli.values import check_json, content, headers
 
 if TYPE_CHECKING:
     from redrive.client import Answer
@@ -78,6 +78,8 @@ def _corrected(
     if no_headers and header:
         raise Stop(ExitCode.USAGE, "--no-headers and --header exclude each other", "give one of them")
     body = None if payload is None else content(payload)
+    if body is not None and content_type is None:
+        check_json(body)
     return {
         "payload_json": body if content_type is None else None,
         "payload_base64": body if content_type is not None else None,
