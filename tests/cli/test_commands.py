@@ -150,7 +150,53 @@ def test_a_refusal_names_every_place_that_is_wrong(peer: Peer, terminal: Termina
 
     ended = terminal.run("integration", "add", "b", "nonsense")
 
-    assert "/url: no URL; /jitter: too much (INT-400-INVALID-PAYLOAD" in ended.err
+    assert "TARGET_URL: no URL; --jitter: too much (INT-400-INVALID-PAYLOAD" in ended.err
+
+
+@pytest.mark.parametrize(
+    ("words", "pointer", "told"),
+    [
+        ("integration release b --reason r --rate 0", "/rate_per_second", "--rate"),
+        ("integration update b --rate-per-second 0", "/rate_per_second", "--rate-per-second"),
+        ("integration contain b --reason r --for 1s", "/for_seconds", "--for"),
+        ("replay plan b --since yesterday", "/filter/since", "--since"),
+        ("replay plan b rec_1", "/filter/recovery_ids/0", "/filter/recovery_ids/0"),
+        ("queue list b --limit 999", "limit", "--limit"),
+        ("queue list B", "integration_id", "INTEGRATION_ID"),
+        ("deliver b --event-type t --payload x --content-type t", "/payload_base64", "--payload"),
+    ],
+)
+def test_what_is_wrong_is_named_as_it_was_typed(
+    peer: Peer, terminal: Terminal, words: str, pointer: str, told: str
+) -> None:
+    path = "/platform/integrations/b/containment/release" if "release" in words else "/platform/x"
+    peer.problem(400, "INT-400-INVALID-PAYLOAD", errors=[{"pointer": pointer, "detail": "no"}], instance=path)
+
+    ended = terminal.run(*words.split())
+
+    assert ended.code == 2
+    assert ended.err.startswith(f"redrive: {told}: no (")
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["queue", "replay", "b", "rec_1"], "--reason is missing: say why; it is kept in the audit trail"),
+        (["queue", "list"], "INTEGRATION_ID is missing: which integration"),
+        (["group", "comment", "b", "grp_1"], "--text is missing: what to write; nobody can change it afterw"),
+    ],
+)
+def test_what_was_left_out_is_said_in_its_own_words(terminal: Terminal, words: list[str], told: str) -> None:
+    ended = terminal.run(*words)
+
+    assert ended.code == 2
+    assert ended.err.startswith(f"redrive: {told}")
+
+
+def test_a_name_that_was_mistyped_is_no_option_left_out(terminal: Terminal) -> None:
+    ended = terminal.run("queue", "replay", "b", "rec_1", "--reasn", "x")
+
+    assert "--reason instead of --reasn" in ended.err or "Did you mean --reason" in ended.err
 
 
 def test_no_service_exits_8(terminal: Terminal) -> None:

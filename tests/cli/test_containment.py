@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import pytest
+
 from tests.cli.terminal import Terminal
 from tests.client.peer import Peer
 
@@ -45,6 +47,17 @@ def test_everything_that_is_said_of_it_reaches_the_service(peer: Peer, terminal:
         "reason": "vendor 5xx storm", "owner": "ann", "for_seconds": 7200.0, "mode": "reject",
         "incident": "INC-4711",
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "sent"), [("52w", "202"), ("2100-01-01T00:00:00Z", "2100-01-01T00:00:00Z")])
+def test_its_end_may_be_an_instant_or_so_long_from_now(
+    peer: Peer, terminal: Terminal, text: str, sent: str
+) -> None:
+    peer.answer(a_standing())
+
+    terminal.run("integration", "contain", "billing", "--until", text, "--reason", "down")
+
+    assert peer.last.json()["until"].startswith(sent)
 
 
 def test_how_it_stands_is_shown_as_facts(peer: Peer, terminal: Terminal) -> None:

@@ -117,3 +117,21 @@ def test_health_of_one_that_nobody_tried_is_short(peer: Peer, terminal: Terminal
         "LAST MINUTES  SUCCEEDED  FAILED  FAILED %  AVERAGE (MS)",
         "           5          0       0         -             -",
     ]
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ((), "next: redrive integration update billing --health-url URL\n"),
+        (("--recovery-id", "rec_1", "--reason", "x"), None),
+    ],
+)
+def test_a_probe_that_has_no_url_to_ask_says_how_to_give_one(
+    peer: Peer, terminal: Terminal, words: tuple[str, ...], told: str | None
+) -> None:
+    peer.problem(409, "INT-409-CONFLICT", "it cannot", instance="/platform/integrations/billing/probe")
+
+    ended = terminal.run("integration", "probe", "billing", *words)
+
+    assert ended.code == 5
+    assert told in ended.err if told else "next:" not in ended.err

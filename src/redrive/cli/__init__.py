@@ -7,7 +7,7 @@ import shutil
 import sys
 from collections.abc import Sequence
 
-from cyclopts import App, CycloptsError
+from cyclopts import App, CycloptsError, MissingArgumentError
 
 from redrive import __version__
 from redrive.cli.errors import ExitCode, Stop, report
@@ -157,12 +157,22 @@ def _give_up_stdout() -> None:
 
 def _usage(error: CycloptsError, arguments: Sequence[str]) -> Stop:
     text = str(error)
-    wrong = text if text.endswith("...") else text.removesuffix(".")
+    wrong = _missing(error) or (text if text.endswith("...") else text.removesuffix("."))
     command = " ".join(["redrive", *(error.command_chain or ())])
     if command == "redrive integration add" and "TARGET_URL" in text and _has_url(arguments):
         advice = "--url is the service's address; the destination is TARGET_URL, after INTEGRATION_ID"
         return Stop(ExitCode.USAGE, wrong, advice)
     return Stop(ExitCode.USAGE, wrong, f"`{command} --help` shows how it is used")
+
+
+def _missing(error: CycloptsError) -> str | None:
+    """What a parameter that was left out is for, in its own words; None: that is not what is wrong."""
+    if type(error) is not MissingArgumentError or error.argument is None:
+        return None
+    if error.keyword is not None or error.unused_tokens:  # without its value, or under a name like it
+        return None
+    what_for = (error.argument.parameter.help or "").removesuffix(".")
+    return f"{error.argument.name} is missing: {what_for[:1].lower()}{what_for[1:]}"
 
 
 def _has_url(arguments: Sequence[str]) -> bool:

@@ -18,7 +18,7 @@ from redrive.cli.service import (
     changing,
 )
 from redrive.cli.tables import Column, column, instant, print_facts, print_table
-from redrive.cli.values import duration
+from redrive.cli.values import ahead, duration, pinned
 
 if TYPE_CHECKING:
     from redrive.client import Answer
@@ -44,7 +44,7 @@ def contain(
     for_: Annotated[
         str | None, Parameter(name="--for", help="How long, like 2h, 30m or 3d. [default: 4h]")
     ] = None,
-    until: Annotated[str | None, Parameter(help="Or until when (RFC 3339).")] = None,
+    until: Annotated[str | None, Parameter(help="Or until when (RFC 3339, or 2h: in two hours).")] = None,
     owner: Annotated[str | None, Parameter(help="Who answers for it; else who runs this.")] = None,
     incident: Annotated[str | None, Parameter(help="The incident it belongs to.")] = None,
     idempotency_key: MadeKey = None,
@@ -53,13 +53,14 @@ def contain(
     output: Output = "table",
 ) -> int:
     """Stop all that goes to an integration."""
-    with changing(service, idempotency_key) as (client, key):
+    ends = None if until is None else ahead(until, "--until")
+    with changing(service, idempotency_key, pinned=pinned("--until", until, ends)) as (client, key):
         answer = client.contain(
             integration_id,
             reason,
             mode=mode,
             owner=owner,
-            until=until,
+            until=ends,
             for_seconds=None if for_ is None else duration(for_, "--for").total_seconds(),
             incident=incident,
             idempotency_key=key,

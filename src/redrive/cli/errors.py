@@ -4,7 +4,9 @@ import sys
 from enum import IntEnum
 from typing import TYPE_CHECKING
 
+from redrive.cli.advice import advice_on
 from redrive.cli.inert import inert
+from redrive.cli.pointers import option_of
 
 if TYPE_CHECKING:
     from redrive.client import ProblemError
@@ -26,9 +28,11 @@ class ExitCode(IntEnum):
 
 
 class Stop(Exception):
-    """The command ends here: with which code, what is wrong, what to do next, and a line to copy."""
+    """The command ends here: with which code, what is wrong, what to do next if that is known, and a line to
+    copy.
+    """
 
-    def __init__(self, code: ExitCode, wrong: str, advice: str, *, line: str | None = None) -> None:
+    def __init__(self, code: ExitCode, wrong: str, advice: str | None, *, line: str | None = None) -> None:
         super().__init__(wrong)
         self.code = code
         self.wrong = wrong
@@ -38,33 +42,45 @@ class Stop(Exception):
 
 def report(stop: Stop) -> ExitCode:
     """Say on stderr what *stop* has to say, and answer its code."""
-    print(f"redrive: {inert(stop.wrong)}\n   next: {inert(stop.advice)}", file=sys.stderr)
+    print(f"redrive: {inert(stop.wrong)}", file=sys.stderr)
+    if stop.advice is not None:
+        print(f"   next: {inert(stop.advice)}", file=sys.stderr)
     if stop.line is not None:
         print(inert(stop.line), file=sys.stderr)
     return stop.code
 
 
-def refused(problem: "ProblemError", *, has_token: bool) -> Stop:
-    """What an error of the service means for the person at the terminal, who sent a token or none."""
-    advice = _advice(problem)
+def refused(problem: "ProblemError", *, has_token: bool, conflict: str | None = None) -> Stop:
+    """What an error of the service means for the person at the terminal, who sent a token or none.
+
+    *conflict*: what to do next about a state that does not allow it, where the error does not tell.
+    """
+    advice = advice_on(problem)
     if problem.error_code == "AUTH-401-UNAUTHENTICATED" and has_token:
         advice = (
             "this service does not know the token (revoked, expired, or made for another database):"
             " `redrive token create` where the service runs makes one"
         )
+    if problem.error_code == "INT-409-CONFLICT" and advice is None:
+        advice = conflict
     return Stop(_code(problem.status), describe(problem), advice)
 
 
 def describe(problem: "ProblemError") -> str:
-    """One line: what is wrong and where, under which code and request id."""
+    """One line: what is wrong and where, as it was typed, under which code and request id."""
     names = [problem.error_code or f"HTTP {problem.status}"]
     if problem.request_id:
         names.append(f"request id {problem.request_id}")
-    return f"{describe_faults(problem)} ({', '.join(names)})"
+    instance = str(problem.problem.get("instance"))
+    faults = [
+        f"{option_of(str(fault.get('pointer') or ''), instance) or '(the whole)'}: {fault.get('detail')}"
+        for fault in problem.errors
+    ]
+    return f"{'; '.join(faults) or problem.detail} ({', '.join(names)})"
 
 
 def describe_faults(problem: "ProblemError") -> str:
-    """What is wrong and where, and no more."""
+    """What is wrong and where in what was sent, and no more."""
     faults = [f"{fault.get('pointer') or '(the whole)'}: {fault.get('detail')}" for fault in problem.errors]
     return "; ".join(faults) or problem.detail
 
@@ -81,30 +97,3 @@ def _code(status: int) -> ExitCode:
             return ExitCode.UNAVAILABLE
         case _:
             return ExitCode.USAGE if 400 <= status <= 499 else ExitCode.UNAVAILABLE
-
-
-def _advice(problem: "ProblemError") -> str:
-    by_code = _ADVICE.get(problem.error_code or "")
-    if by_code is not None:
-        return by_code
-    if problem.status >= 500:
-        return "try again; `redrive doctor` and the service's log say more"
-    return "check the arguments (--help) and that --url is the address of a redrive service"
-
-
-_ADVICE = {
-    "AUTH-401-UNAUTHENTICATED": "set REDRIVE_TOKEN (or --token); `redrive token create` makes a token",
-    "AUTH-403-FORBIDDEN": "use a token that has this permission; `redrive token create` makes one",
-    "INT-400-INVALID-PAYLOAD": "correct it and run the command again; nothing was changed",
-    "INT-404-NOT-FOUND": "`redrive integration list` shows the integrations there are",
-    "INT-404-RECOVERY-NOT-FOUND": "`redrive queue list INTEGRATION` shows its items",
-    "INT-404-REPLAY-NOT-FOUND": "`redrive replay list INTEGRATION` shows its plans and jobs",
-    "INT-409-RECOVERY-REPLAY-CONFLICT": "`redrive queue show INTEGRATION RECOVERY_ID` shows where it stands",
-    "INT-409-CONTAINED": "release the integration when its receiver is well again",
-    "INT-409-CONFLICT": "`redrive integration show` and `redrive queue show` tell the present state",
-    "INT-409-IDEMPOTENCY-IN-PROGRESS": "wait a moment and run it again with the same key",
-    "INT-413-TOO-LARGE": "a payload has at most 1 MiB; send less",
-    "INT-422-IDEMPOTENCY-KEY-REUSED": "take a new key for a new request, or repeat the first one unchanged",
-    "INT-429-RATE-LIMITED": "wait a moment and run it again",
-    "INT-503-DEPENDENCY-UNAVAILABLE": "try again once `redrive doctor` finds nothing wrong",
-}

@@ -56,7 +56,8 @@ def probe(
     output: Output = "table",
 ) -> int:
     """Make one request to an integration's health URL, or send one item as a trial."""
-    with changing(service, idempotency_key) as (client, key):
+    no_url = f"redrive integration update {integration_id} --health-url URL" if recovery_id is None else None
+    with changing(service, idempotency_key, conflict=no_url) as (client, key):
         answer = client.probe(
             integration_id,
             recovery_id=recovery_id,

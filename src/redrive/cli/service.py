@@ -73,11 +73,12 @@ class Paging:
         return {"limit": self.limit, "cursor": self.cursor}
 
 
-Reason = Annotated[str, Parameter(help="Why; it is kept in the audit trail.")]
+Reason = Annotated[str, Parameter(help="Say why; it is kept in the audit trail.")]
 MayReason = Annotated[str | None, Parameter(help="Why; it is kept in the audit trail.")]
 MadeKey = Annotated[
     str | None, Parameter(help="The same key does it once, however often it is run; else one is made.")
 ]
+Yes = Annotated[bool, Parameter(help="Do not ask.", negative=())]
 IntegrationId = Annotated[str, Parameter(help="Which integration.")]
 HERE = Service()
 FIRST_PAGE = Paging()
@@ -85,8 +86,11 @@ UNCORRELATED = Correlation()
 
 
 @contextmanager
-def calling(service: Service) -> Iterator["Client"]:
-    """A client of *service*; what it raises ends the command."""
+def calling(service: Service, *, conflict: str | None = None) -> Iterator["Client"]:
+    """A client of *service*; what it raises ends the command.
+
+    *conflict*: what this command's user does next when the present state does not allow it.
+    """
     from redrive.client import BadArgument, Client, ProblemError, ServiceUnreachable
 
     if service.token is not None and not service.token.strip():
@@ -99,7 +103,7 @@ def calling(service: Service) -> Iterator["Client"]:
         with Client(service.url, service.token) as client:
             yield client
     except ProblemError as problem:
-        raise refused(problem, has_token=service.token is not None) from problem
+        raise refused(problem, has_token=service.token is not None, conflict=conflict) from problem
     except BadArgument as error:
         raise Stop(ExitCode.USAGE, str(error), "correct it and run the command again") from error
     except ServiceUnreachable as error:
@@ -118,18 +122,24 @@ def made_key(given: str | None) -> str:
 
 @contextmanager
 def changing(
-    service: Service, given: str | None, *, pinned: Sequence[str] = (), line: str | None = None
+    service: Service,
+    given: str | None,
+    *,
+    pinned: Sequence[str] = (),
+    line: str | None = None,
+    conflict: str | None = None,
 ) -> Iterator[tuple["Client", str]]:
     """A client of *service* for one change, and the key to make it under: *given*, or one that is made.
 
     When it cannot be told whether the change was made, the command ends by saying how it is run again, under
-    that key. *pinned* are the options that then stand for others of that name, *line* is one to copy as well.
+    that key. *pinned* are the options that then stand for others of that name, *line* is one to copy as well,
+    *conflict* as for `calling`.
     """
     key = made_key(given)
     again = " ".join(["--idempotency-key", shlex.quote(key), *pinned])
     advice = f"run it again with {again}: however often, it is done once"
     try:
-        with calling(service) as client:
+        with calling(service, conflict=conflict) as client:
             yield client, key
     except Stop as stop:
         if not _is_outcome_unknown(stop):

@@ -41,7 +41,9 @@ def create(
     subject: Annotated[str, Parameter(help="Who will call with it: the actor in the audit trail.")],
     permission: Annotated[
         list[str],
-        Parameter(help="view, operate or deliver (or its full name); repeat it for several.", negative=()),
+        Parameter(
+            help="view, operate, deliver or edit (or its full name); repeat it for several.", negative=()
+        ),
     ],
     expires_in: Annotated[
         str | None, Parameter(help="How long it is valid, like 90d; else until revoked.")
