@@ -41,13 +41,14 @@ class Terminal:
         return Ended(code, out, err)
 
 
-def on_a_terminal(*words: str) -> str:
-    """What `redrive` prints when its output is a real (pseudo) terminal."""
+def on_a_terminal(*words: str, typed: str = "") -> str:
+    """What `redrive` prints when its output is a real (pseudo) terminal, at which *typed* is typed."""
     here, there = pty.openpty()
     process = subprocess.Popen(
         [sys.executable, "-m", "redrive", *words], stdout=there, stderr=there, stdin=there
     )
     os.close(there)
+    os.write(here, typed.encode())
     printed = b""
     while True:
         try:

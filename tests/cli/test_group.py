@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from redrive.cli.errors import ExitCode
-from tests.cli.terminal import Terminal
+from tests.cli.terminal import Terminal, on_a_terminal
 from tests.client.peer import Peer
 
 ROOT = "/platform/integrations/billing/recovery/groups"
@@ -117,10 +117,33 @@ def test_a_duration_is_counted_from_now(terminal: Terminal, peer: Peer) -> None:
 def test_resolving_tells_how_many_items_were_closed(terminal: Terminal, peer: Peer) -> None:
     peer.answer({"group": GROUP, "resolved_items": 7, "reason": "done"})
 
-    ended = terminal.run("group", "resolve", "billing", "grp_5xk2m4q9v1c0e", "--reason", "done")
+    ended = terminal.run("group", "resolve", "billing", "grp_5xk2m4q9v1c0e", "--reason", "done", "--yes")
 
     assert peer.last.json() == {"reason": "done"}
     assert "7" in ended.err
+
+
+def test_nothing_is_closed_off_a_terminal_without_yes(terminal: Terminal, peer: Peer) -> None:
+    peer.answer({"group": GROUP, "comments": [], "next_cursor": None})
+
+    ended = terminal.run("group", "resolve", "billing", "grp_5xk2m4q9v1c0e", "--reason", "done")
+
+    assert ended.code == ExitCode.USAGE
+    assert "give --yes" in ended.err
+    assert [one.method for one in peer.received] == ["GET"]
+
+
+@pytest.mark.parametrize(("typed", "calls"), [("yes\n", ["GET", "POST"]), ("no\n", ["GET"])])
+def test_a_person_is_told_how_many_would_be_closed_and_asked(
+    peer: Peer, typed: str, calls: list[str]
+) -> None:
+    peer.answer({"group": GROUP | {"items": 60, "items_is_exact": True}, "comments": [], "next_cursor": None})
+    peer.answer({"group": GROUP, "resolved_items": 60, "reason": "done"})
+
+    shown = on_a_terminal(*"group resolve billing grp_5xk2m4q9v1c0e --reason done".split(), typed=typed)
+
+    assert "close 60 items for good? type yes to go on: " in shown
+    assert [one.method for one in peer.received] == calls
 
 
 def test_a_comment_is_sent_as_it_is(terminal: Terminal, peer: Peer) -> None:

@@ -24,7 +24,7 @@ CHANGES: dict[str, tuple[str, ...]] = {
     "queue resolve": ("b", "rec_1", *WHY),
     "queue erase": ("b", "rec_1", *WHY),
     "group acknowledge": ("b", "grp_1"),
-    "group resolve": ("b", "grp_1", *WHY),
+    "group resolve": ("b", "grp_1", *WHY, "--yes"),
     "group reopen": ("b", "grp_1", *WHY),
     "group mute": ("b", "grp_1", "--until", "now"),
     "group comment": ("b", "grp_1", "--text", "words"),
@@ -95,6 +95,7 @@ def test_a_change_that_is_still_being_made_names_its_key(peer: Peer, terminal: T
         (("replay", "plan", "b", "--since", "2h"), "since"),
         (("replay", "plan", "b", "--until", "2h"), "until"),
         (("group", "mute", "b", "grp_1", "--until", "2h"), "until"),
+        (("integration", "contain", "b", "--until", "2h", *WHY), "until"),
     ],
 )
 def test_an_instant_that_was_counted_from_now_is_told_with_the_key(
@@ -113,4 +114,4 @@ def test_whoever_interrupts_a_change_is_told_its_key(peer: Peer) -> None:
         raise KeyboardInterrupt
 
     assert ended.value.code == ExitCode.INTERRUPTED
-    assert "--idempotency-key 'k 1'" in ended.value.advice
+    assert "--idempotency-key 'k 1'" in str(ended.value.advice)

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import App, Parameter
 
+from redrive.cli.asking import must_agree
 from redrive.cli.errors import ExitCode
 from redrive.cli.inert import inert
 from redrive.cli.output import Output, note, print_answer
@@ -19,6 +20,7 @@ from redrive.cli.service import (
     Paging,
     Reason,
     Service,
+    Yes,
     calling,
     changing,
 )
@@ -132,6 +134,7 @@ def resolve(
     /,
     *,
     reason: Reason,
+    yes: Yes = False,
     idempotency_key: MadeKey = None,
     correlation: Correlation = UNCORRELATED,
     service: Service = HERE,
@@ -141,6 +144,8 @@ def resolve(
 
     Items are closed some at a time. A command that was cut short can be run again, and goes on.
     """
+    if not yes:
+        _confirm(service, integration_id, group_id)
     with changing(service, idempotency_key) as (client, key):
         answer = client.resolve_group(
             integration_id, group_id, reason, idempotency_key=key, **correlation.ids()
@@ -223,6 +228,12 @@ def comment(
     else:
         print_facts({"group_id": answer["group_id"], "written at": instant(answer["comment"]["written_at"])})
     return ExitCode.OK
+
+
+def _confirm(service: Service, integration_id: str, group_id: str) -> None:
+    with calling(service) as client:
+        count = _items(client.group(integration_id, group_id, limit=1)["group"])
+    must_agree(f"close {count} {'item' if count == '1' else 'items'} for good", declined="nothing was closed")
 
 
 def _print_judged(answer: "Answer", output: Output) -> int:
