@@ -46,7 +46,7 @@ def test_a_queue_is_a_table_of_aligned_text(peer: Peer, terminal: Terminal) -> N
 
 
 def test_every_filter_reaches_the_service(peer: Peer, terminal: Terminal) -> None:
-    peer.answer(a_page())
+    peer.answer(a_page(an_item()))
 
     terminal.run(
         "queue", "list", "billing", "--status", "dlq", "--failure-code", "HTTP_503", "--event-type", "t",
@@ -372,6 +372,53 @@ def test_the_table_of_audit_events_tells_one_attempt_from_another(peer: Peer, te
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("event_type", "fields", "told"),
+    [
+        ("group_commented", {"metadata": {"text": "ticket 4711"}}, "ticket 4711"),
+        (
+            "group_muted",
+            {"metadata": {"reason": "known"}, "after_state": {"muted_until": AT}},
+            "until 2026-01-02 03:04:05Z: known",
+        ),
+        ("group_muted", {"metadata": {}, "after_state": {"muted_until": None}}, "no longer"),
+        ("breaker_opened", {"metadata": {"outcomes": 20, "failures": 18}}, "18 of 20 failed"),
+        ("breaker_opened", {"metadata": {"trial": "ill"}}, "a trial told: ill"),
+        ("containment_expired", {"metadata": {"probe": "HTTP 503"}}, "HTTP 503"),
+        (
+            "replay_job.rate_changed",
+            {"before_state": {"rate": 20.0}, "after_state": {"rate": None}, "metadata": {"reason": "x"}},
+            "rate 20 > -",
+        ),
+    ],
+)
+def test_the_table_of_audit_events_tells_what_each_kind_is_about(
+    peer: Peer, terminal: Terminal, event_type: str, fields: dict[str, Any], told: str
+) -> None:
+    event = {"event_type": f"platform.integration.{event_type}", "target_id": "t"} | fields
+    peer.answer({"events": [event], "next_cursor": None})
+
+    ended = terminal.run("audit", "list")
+
+    assert told in re.split(r"  +", ended.out.splitlines()[1])
+
+
+def test_a_narrow_terminal_shows_who_did_it_and_not_what_is_the_same_in_all(peer: Peer) -> None:
+    event = {
+        "occurred_at": AT, "event_type": "platform.integration.erased", "result": "success",
+        "integration_id": "billing", "target_id": "rec_0e7xk2m4q9v1c", "actor": {"id": "ann"},
+        "before_state": {"status": "dlq"}, "after_state": {"status": "replayed"},
+        "request_id": "0123456789-0123456789-0123456789-0123",
+    }  # fmt: skip
+    peer.answer({"events": [event], "next_cursor": None})
+
+    shown = on_a_terminal("audit", "list", "--integration", "billing")
+
+    assert "ann" in shown
+    assert "dlq > replayed" in shown
+    assert "Too narrow for INTEGRATION, DETAIL, REQUEST ID" in shown
+
+
 def test_audit_events_are_listed_with_every_filter(peer: Peer, terminal: Terminal) -> None:
     event = {
         "occurred_at": AT, "event_type": "platform.integration.recovery.replayed",
@@ -413,7 +460,7 @@ def test_a_mistyped_event_type_is_told_the_nearest(terminal: Terminal) -> None:
 
 
 def test_a_status_may_be_said_in_any_case(peer: Peer, terminal: Terminal) -> None:
-    peer.answer(a_page())
+    peer.answer(a_page(an_item()))
 
     terminal.run("queue", "list", "billing", "--status", "DLQ")
 

@@ -1,5 +1,7 @@
 """The audit trail, through a service."""
 
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,7 +12,7 @@ from redrive.cli.errors import ExitCode, Stop
 from redrive.cli.output import Output
 from redrive.cli.pages import print_all, print_page
 from redrive.cli.service import FIRST_PAGE, HERE, Paging, Service, calling
-from redrive.cli.tables import Column, Fit, Row, column, instant
+from redrive.cli.tables import Column, Fit, Row, column, instant, word
 from redrive.cli.values import moment
 
 if TYPE_CHECKING:
@@ -54,26 +56,59 @@ def _change(row: Row) -> str | None:
 
 def _detail(row: Row) -> str | None:
     """What tells one event from its neighbours: which attempt and how it ended, or why a person did it."""
-    facts = row.get("metadata") or {}
+    facts, kind = row.get("metadata") or {}, str(row.get("event_type")).removeprefix(_COMMON)
     if "attempt" in facts:
         answer = facts.get("http_status")
         code = facts.get("failure_code") or (f"HTTP_{answer}" if answer else None)
         return f"attempt {facts['attempt']}" + (f" {code}" if code else "")
+    if (of_kind := _DETAILS.get(kind)) is not None:
+        return of_kind(row, facts)
     told = facts.get("reason", facts.get("permission"))  # a person's verb has the one, a denial the other
     return None if told is None else str(told)
 
 
+def _muted(row: Row, facts: Row) -> str:
+    until = instant((row.get("after_state") or {}).get("muted_until"))
+    reason = f": {facts['reason']}" if facts.get("reason") else ""
+    return (f"until {until}" if until else "no longer") + reason
+
+
+def _opened(_: Row, facts: Row) -> str | None:
+    if "trial" in facts:
+        return f"a trial told: {facts['trial']}"
+    return f"{facts['failures']} of {facts['outcomes']} failed" if "failures" in facts else None
+
+
+def _paced(row: Row, _: Row) -> str:
+    before, after = ((row.get(name) or {}).get("rate") for name in ("before_state", "after_state"))
+    return f"rate {word(before)} > {word(after)}"
+
+
+_DETAILS: Mapping[str, Callable[[Row, Row], str | None]] = {
+    "group_commented": lambda _, facts: facts.get("text"),
+    "group_muted": _muted,
+    "breaker_opened": _opened,
+    "containment_expired": lambda _, facts: facts.get("probe"),
+    "replay_job.rate_changed": _paced,
+}
 _COLUMNS = [
     Column("WHEN", lambda row: instant(row.get("occurred_at"))),
     Column("EVENT", lambda row: str(row.get("event_type")).removeprefix(_COMMON), fit=Fit.CUT),
-    column("INTEGRATION", "integration_id", worth=2),
+    column("INTEGRATION", "integration_id", worth=3),
     column("TARGET", "target_id"),
-    Column("STATUS", _change, worth=6),
+    Column("STATUS", _change, worth=4),
     Column("DETAIL", _detail, fit=Fit.CUT, worth=5),
-    column("RESULT", "result", worth=1),
-    Column("ACTOR", lambda row: (row.get("actor") or {}).get("id"), worth=3),
-    column("REQUEST ID", "request_id", worth=4),
+    column("RESULT", "result", worth=2),
+    Column("ACTOR", lambda row: (row.get("actor") or {}).get("id"), worth=6),
+    column("REQUEST ID", "request_id", worth=1),
 ]
+_FILTERED = {"INTEGRATION": "integration_id", "TARGET": "target_id", "ACTOR": "actor"}
+
+
+def _columns(query: "EventQuery") -> list[Column]:
+    """What is the same in every row, because it was asked for, goes first where there is no room."""
+    same = {title for title, name in _FILTERED.items() if query.get(name) is not None}
+    return [replace(each, worth=1) if each.title in same else each for each in _COLUMNS]
 
 
 @app.command(name="list", help_epilogue="Example: redrive audit list --request-id req-42 --all")
@@ -84,7 +119,9 @@ def list_(
         str | None,
         Parameter(help="Such as recovery.replayed, or just replayed."),
     ] = None,
-    integration_id: Annotated[str | None, Parameter(help="Of one integration.")] = None,
+    integration_id: Annotated[
+        str | None, Parameter(name=("--integration-id", "--integration"), help="Of one integration.")
+    ] = None,
     target_id: Annotated[str | None, Parameter(help="What it was done to, of whatever kind.")] = None,
     recovery_id: Annotated[str | None, Parameter(help="All that happened to one item.")] = None,
     actor: Annotated[str | None, Parameter(help="Who did it: a token's or a user's subject.")] = None,
@@ -109,9 +146,9 @@ def list_(
     }
     with calling(service) as client:
         if paging.all_:
-            print_all(client.audit_events_all(**query), "events", _COLUMNS, output)
+            print_all(client.audit_events_all(**query), "events", _columns(query), output)
         else:
-            print_page(client.audit_events(**query), "events", _COLUMNS, output)
+            print_page(client.audit_events(**query), "events", _columns(query), output)
     return ExitCode.OK
 
 

@@ -3,7 +3,7 @@
 import sys
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Any, Final
 
@@ -108,6 +108,7 @@ def _print_rich(columns: Sequence[Column], cells: Sequence[Sequence[str]]) -> No
     from rich.text import Text
 
     console = Console(file=sys.stdout)
+    columns = _empty_last(columns, cells)
     widths = fitted(columns, _natural(columns, cells), console.width)
     table = Table(box=None, pad_edge=False, header_style="bold")
     for at, width in widths.items():
@@ -125,6 +126,14 @@ def _print_rich(columns: Sequence[Column], cells: Sequence[Sequence[str]]) -> No
     Console(file=sys.stdout, width=max(console.width, _total(widths))).print(table)
     if left_out := [each.title for at, each in enumerate(columns) if at not in widths]:
         note(f"Too narrow for {', '.join(left_out)}: a wider terminal or --output json shows them.")
+
+
+def _empty_last(columns: Sequence[Column], cells: Sequence[Sequence[str]]) -> list[Column]:
+    """A column in which nothing stands is worth less than any other that may go."""
+    empty = {at for at, _ in enumerate(columns) if all(row[at] == "-" for row in cells)}
+    return [
+        replace(each, worth=-1) if at in empty and each.worth else each for at, each in enumerate(columns)
+    ]
 
 
 def fitted(columns: Sequence[Column], natural: Sequence[int], width: int) -> dict[int, int]:
