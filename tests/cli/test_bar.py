@@ -35,6 +35,9 @@ class Screen:
             assert time.monotonic() < deadline, (text, self._seen)
             self._seen += os.read(self._handle, 65536) if ready else b""
 
+    def showed(self, text: str) -> bool:
+        return text.encode() in self._seen
+
     def is_untouched(self) -> bool:
         ready, _, _ = select.select([self._handle], [], [], 0)
         return not self._seen and not ready
@@ -87,6 +90,18 @@ def test_a_long_list_is_counted_beside_what_it_prints(
 def test_it_shows_also_while_nothing_has_come_yet(monkeypatch: pytest.MonkeyPatch) -> None:
     with standing_for(monkeypatch, "stderr") as screen, Bar("table"):
         screen.shows("━")
+
+
+@pytest.mark.usefixtures("impatient")
+def test_how_long_it_takes_is_said_by_the_words_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+
+    with standing_for(monkeypatch, "stderr") as screen, Bar("table", total=10) as shown:
+        shown.show("eta 60 s", 1)
+        screen.shows("eta 60 s")
+        screen.shows("10%")
+
+    assert not screen.showed("-:--:--")
 
 
 @pytest.mark.usefixtures("impatient")

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
 PATIENCE_SECONDS: Final = 1.0
+BAR_WIDTH: Final = 12
 Row = TypeVar("Row")
 
 
@@ -61,10 +62,14 @@ class Bar:
 
     def _start(self) -> None:
         from rich.console import Console
-        from rich.progress import Progress
+        from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
+        from rich.table import Column
 
+        # The words are wanted most: on a narrow terminal the bar makes room, and they say how long it takes.
+        words = TextColumn("{task.description}", markup=False, table_column=Column(no_wrap=True))
+        columns = (words, BarColumn(bar_width=BAR_WIDTH), TaskProgressColumn())
         # Standard output stays what it is: it may be a file, and is nothing to print on standard error.
-        progress = Progress(console=Console(file=sys.stderr), transient=True, redirect_stdout=False)
+        progress = Progress(*columns, console=Console(file=sys.stderr), transient=True, redirect_stdout=False)
         with self._lock:
             self._task = progress.add_task(self._told, total=self._total, completed=self._done)
             self._progress = progress
