@@ -62,6 +62,7 @@ def acted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Acted]:
             "REDRIVE_ALLOW_HTTP": "true",
             "REDRIVE_ALLOW_TARGETS": "127.0.0.0/8",
             "REDRIVE_BASE_DELAY_SECONDS": "0.05",
+            "REDRIVE_BREAKER_FAILURE_SHARE": "0",  # on a slow machine it opens, and not all of them die
         }
         service = stack.enter_context(serving(directory, **settings))
         variables = {
@@ -138,4 +139,6 @@ def test_each_key_event_of_the_runbook_is_found_by_its_request_id(acted: Acted) 
 
 
 def test_the_proof_holds(acted: Acted) -> None:
-    assert acted.printed["The proof"].count("nothing is wrong") == 3
+    proof = acted.printed["The proof"]
+
+    assert len(re.findall(r"^intact: ", proof, re.MULTILINE)) == 5  # two are made, and three verified
