@@ -419,6 +419,24 @@ def test_a_narrow_terminal_shows_who_did_it_and_not_what_is_the_same_in_all(peer
     assert "Too narrow for INTEGRATION, DETAIL, REQUEST ID" in shown
 
 
+@pytest.mark.parametrize(
+    ("fields", "told"),
+    [
+        ({"status": "failed", "resolved": {"at": AT, "by": "ann"}}, "failed, resolved"),
+        ({"status": "failed", "superseded_by": "rec_2"}, "failed, superseded"),
+        ({"status": "dlq", "resolved": None, "superseded_by": None}, "dlq"),
+    ],
+)
+def test_a_closed_item_does_not_look_open(
+    peer: Peer, terminal: Terminal, fields: dict[str, Any], told: str
+) -> None:
+    peer.answer(a_page(an_item(**fields)))
+
+    ended = terminal.run("queue", "list", "billing")
+
+    assert told in re.split(r"  +", ended.out.splitlines()[1])
+
+
 def test_audit_events_are_listed_with_every_filter(peer: Peer, terminal: Terminal) -> None:
     event = {
         "occurred_at": AT, "event_type": "platform.integration.recovery.replayed",

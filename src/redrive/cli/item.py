@@ -30,7 +30,7 @@ def print_item(answer: Mapping[str, Any]) -> None:
             "recovery_id": item.get("recovery_id"),
             "integration": item.get("integration_id"),
             "event": item.get("event_type"),
-            "status": _status(item),
+            "status": status_of(item),
             "attempts": "{attempt_count} of {max_attempts} in cycle {cycle}".format_map(item),
             "failure": item.get("failure_code"),
             "detail": item.get("failure_detail"),
@@ -54,7 +54,8 @@ def print_item(answer: Mapping[str, Any]) -> None:
     _print_snapshot("LAST ANSWER", item.get("response_snapshot"))
 
 
-def _status(item: Mapping[str, Any]) -> str:
+def status_of(item: Mapping[str, Any]) -> str:
+    """Its status, and what else says whether it is still to be looked at."""
     words = [str(item.get("status"))]
     words += [name for name in ("held", "resolved", "erased") if item.get(name)]
     words += ["superseded"] if item.get("superseded_by") else []

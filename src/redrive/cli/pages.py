@@ -1,6 +1,6 @@
 """Lists that come in pages: one of them, or all."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from redrive.cli.bar import Bar
@@ -11,8 +11,13 @@ if TYPE_CHECKING:
     from redrive.client import Answer
 
 
-def print_page(answer: "Answer", rows: str, columns: Sequence[Column], output: Output) -> None:
-    """Print one page whose rows stand under the name *rows*, and how to go on."""
+Why = Callable[[], str | None]
+
+
+def print_page(
+    answer: "Answer", rows: str, columns: Sequence[Column], output: Output, *, why: Why | None = None
+) -> None:
+    """Print one page whose rows stand under the name *rows*, and how to go on; when there is none, *why*."""
     match output:
         case "json":
             print_answer(answer, output)
@@ -20,15 +25,20 @@ def print_page(answer: "Answer", rows: str, columns: Sequence[Column], output: O
         case "jsonl":
             print_lines(answer[rows])
         case _:
-            _print_rows(answer[rows], columns)
+            _print_rows(answer[rows], columns, why)
     if answer["next_cursor"] is not None:
         note(f"There is more: --cursor {answer['next_cursor']}, or --all.")
 
 
 def print_all(
-    each: Iterator[Mapping[str, Any]], rows: str, columns: Sequence[Column], output: Output
+    each: Iterator[Mapping[str, Any]],
+    rows: str,
+    columns: Sequence[Column],
+    output: Output,
+    *,
+    why: Why | None = None,
 ) -> None:
-    """Print every row of every page; jsonl prints them as they come."""
+    """Print every row of every page; jsonl prints them as they come. When there is none, *why*."""
     with Bar(output) as bar:
         counted = bar.counting(each)
         if output == "jsonl":
@@ -38,11 +48,13 @@ def print_all(
     if output == "json":
         print_json({rows: found, "next_cursor": None})
     else:
-        _print_rows(found, columns)
+        _print_rows(found, columns, why)
 
 
-def _print_rows(rows: Sequence[Mapping[str, Any]], columns: Sequence[Column]) -> None:
+def _print_rows(rows: Sequence[Mapping[str, Any]], columns: Sequence[Column], why: Why | None) -> None:
     if rows:
         print_table(columns, rows)
-    else:
-        note("Nothing matches.")
+        return
+    note("Nothing matches.")
+    if why is not None and (told := why()) is not None:
+        note(told)

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Literal, get_args
 from cyclopts import App, Parameter, Token
 
 from redrive.cli.errors import ExitCode
+from redrive.cli.item import print_item, status_of
+from redrive.cli.nothing_dead import why_nothing_is_dead
 from redrive.cli.output import Output, note, print_answer
 from redrive.cli.pages import print_all, print_page
 from redrive.cli.service import (
@@ -56,7 +58,7 @@ def _any_case(_: object, tokens: Sequence[Token]) -> str:
 
 _COLUMNS = [
     column("RECOVERY ID", "recovery_id"),
-    column("STATUS", "status"),
+    Column("STATUS", status_of),
     column("EVENT", "event_type", fit=Fit.CUT),
     Column(
         "ATTEMPTS",
@@ -113,10 +115,14 @@ def list_(
         **paging.page(),
     }
     with calling(service) as client:
+
+        def why() -> str | None:
+            return why_nothing_is_dead(client, integration_id) if status in ("failed", "dlq") else None
+
         if paging.all_:
-            print_all(client.queue_all(integration_id, **query), "queue", _COLUMNS, output)
+            print_all(client.queue_all(integration_id, **query), "queue", _COLUMNS, output, why=why)
         else:
-            print_page(client.queue(integration_id, **query), "queue", _COLUMNS, output)
+            print_page(client.queue(integration_id, **query), "queue", _COLUMNS, output, why=why)
     return ExitCode.OK
 
 
@@ -135,8 +141,6 @@ def show(
     if output != "table":
         print_answer(answer, output)
     else:
-        from redrive.cli.item import print_item
-
         print_item(answer)
     return ExitCode.OK
 

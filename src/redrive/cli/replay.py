@@ -6,8 +6,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import App, Parameter
 
+from redrive.cli.asking import must_agree
 from redrive.cli.errors import ExitCode, Stop
-from redrive.cli.job import print_job, print_plan
+from redrive.cli.job import print_job, print_plan, state_of
+from redrive.cli.nothing_dead import why_all_are_skipped
 from redrive.cli.output import Output, note, print_answer
 from redrive.cli.pages import print_all, print_page
 from redrive.cli.replay_options import CAUTIOUSLY, EVERYTHING, Filters, How
@@ -21,10 +23,12 @@ from redrive.cli.service import (
     Paging,
     Reason,
     Service,
+    Yes,
     calling,
     changing,
 )
 from redrive.cli.tables import Column, Fit, column, instant
+from redrive.cli.values import counted
 
 if TYPE_CHECKING:
     from redrive.client import Answer
@@ -35,11 +39,12 @@ ItemState = Literal["waiting", "in_flight", "succeeded", "failed", "skipped", "c
 MUST_BE_TYPED = 1_000  # items, above which a person at a terminal types their number
 _COLUMNS = [
     column("REPLAY", "replay_id"),
-    column("STATE", "state"),
+    Column("STATE", state_of),
     Column("TOTAL", lambda row: row["progress"]["total"], is_number=True),
     Column("OK", lambda row: row["progress"]["succeeded"], is_number=True),
     Column("FAILED", lambda row: row["progress"]["failed"], is_number=True),
     Column("SKIPPED", lambda row: row["progress"]["skipped"], is_number=True, worth=2),
+    Column("CANCELLED", lambda row: row["progress"]["cancelled"], is_number=True, worth=2),
     Column("LEFT", lambda row: row["progress"]["waiting"] + row["progress"]["in_flight"], is_number=True),
     Column("BY", lambda row: row["run_by"] or row["created_by"], worth=3),
     Column("CREATED", lambda row: instant(row["created_at"]), worth=1),
@@ -81,6 +86,10 @@ def plan(
     print_plan(replay)
     if replay["plan"]["eligible"]:
         note(f'   next: redrive replay run {integration_id} {replay["replay_id"]} --reason "…" --watch')
+        return ExitCode.OK
+    with calling(service) as client:
+        if (told := why_all_are_skipped(client, replay)) is not None:
+            note(told)
     return ExitCode.OK
 
 
@@ -98,7 +107,7 @@ def run(
     reason: Reason,
     how: How = CAUTIOUSLY,
     watch: Annotated[bool, Parameter(help="Stay and show how far it is.", negative=())] = False,
-    yes: Annotated[bool, Parameter(help="Do not ask.", negative=())] = False,
+    yes: Yes = False,
     idempotency_key: MadeKey = None,
     correlation: Correlation = UNCORRELATED,
     service: Service = HERE,
@@ -109,8 +118,9 @@ def run(
     The service does it: Ctrl-C only stops watching. Exit 6: some failed again; 7: halted, or cancelled.
     """
     options = how.options()
-    digest = _confirmed(service, integration_id, replay_id, yes=yes)
-    with changing(service, idempotency_key) as (client, key):
+    digest = _confirmed(service, integration_id, replay_id, None if yes else options)
+    unwell = f"redrive integration probe {integration_id}" if how.require_healthy else None
+    with changing(service, idempotency_key, conflict=unwell) as (client, key):
         answer = client.run_replay(
             integration_id, digest, reason, idempotency_key=key, **correlation.ids(), **options
         )
@@ -290,32 +300,27 @@ def _watched(service: Service, integration_id: str, replay_id: str, output: Outp
         return watched(client, integration_id, replay_id, output)
 
 
-def _confirmed(service: Service, integration_id: str, replay_id: str, *, yes: bool) -> str:
-    """The digest of a plan, when nobody needs to be asked or the answer was yes."""
+def _confirmed(
+    service: Service, integration_id: str, replay_id: str, options: Mapping[str, Any] | None
+) -> str:
+    """The digest of a plan; whether it is to be run with *options* is asked, where there are any."""
     with calling(service) as client:
         planned = client.replay_job(integration_id, replay_id)["replay"]
     if planned["plan"] is None:
         advice = "`redrive replay plan` makes a new one"
         raise Stop(ExitCode.CONFLICT, f"{replay_id} was never finished", advice)
-    if not yes:
-        _confirm(planned)
+    if options is not None:
+        _confirm(planned, options)
     return str(planned["plan"]["digest"])
 
 
-def _confirm(planned: Mapping[str, Any]) -> None:
+def _confirm(planned: Mapping[str, Any], options: Mapping[str, Any]) -> None:
     """Ask a person; without one at a terminal the command ends."""
     count = planned["plan"]["eligible"]
-    if not (sys.stdin.isatty() and sys.stderr.isatty()):
-        raise Stop(
-            ExitCode.USAGE,
-            f"{planned['replay_id']} would replay {count:,} items, and nobody is there to be asked",
-            "give --yes",
-        )
-    print_plan(planned)
+    if sys.stderr.isatty():
+        print_plan(planned, options)
     wanted = str(count) if count > MUST_BE_TYPED else "yes"
-    print(f"replay {count:,} items? type {wanted} to go on: ", end="", file=sys.stderr, flush=True)
-    if sys.stdin.readline().strip().replace(",", "") != wanted:
-        raise Stop(ExitCode.USAGE, "nothing was replayed", "run it again when you are sure")
+    must_agree(f"replay {counted(count, 'item')}", wanted=wanted, declined="nothing was replayed")
 
 
 def _ids(given: tuple[str, ...]) -> list[str]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from redrive.cli.bar import Bar
 from redrive.cli.errors import ExitCode, Stop
-from redrive.cli.job import print_job
+from redrive.cli.job import about, print_job
 from redrive.cli.output import Output, note, print_answer, print_json
 
 if TYPE_CHECKING:
@@ -38,6 +38,7 @@ def watched(client: "Client", integration_id: str, replay_id: str, output: Outpu
         print_answer(answer, output)
     if replay["progress"]["failed"] and sys.stderr.isatty():
         note(f"   next: redrive replay items {integration_id} {replay_id} --state failed")
+        note(f"         redrive replay plan {integration_id} --failures-of {replay_id}")
     return _ENDS[replay["state"]]
 
 
@@ -47,36 +48,35 @@ def _watch(client: "Client", integration_id: str, replay_id: str, output: Output
         raise Stop(
             ExitCode.CONFLICT,
             f"{replay_id} was not run yet",
-            f"redrive replay run {integration_id} {replay_id}",
+            f'redrive replay run {integration_id} {replay_id} --reason "…" --watch',
         )
     with Bar(output, answer["replay"]["progress"]["total"]) as bar:
         while True:
             replay = answer["replay"]
             if output == "jsonl":
                 print_json(replay)
-            bar.show(_told(replay), _done(replay["progress"]))
+            bar.show(told(replay), _done(replay["progress"]))
             if replay["state"] in _ENDS:
                 return answer
             time.sleep(LOOK_SECONDS)
             answer = client.replay_job(integration_id, replay_id)
 
 
-def _told(replay: Mapping[str, Any]) -> str:
+def told(replay: Mapping[str, Any]) -> str:
+    """How far it is, in a line."""
     progress = replay["progress"]
     left = progress["waiting"] + progress["in_flight"]
+    waits_for = replay["waits_for"]
     words = [
-        replay["state"],
+        replay["state"] if waits_for is None else f"waits for the {waits_for}",
         f"ok {progress['succeeded']:,}",
         f"fail {progress['failed']:,}",
-        f"skip {progress['skipped']:,}",
         f"left {left:,}",
     ]
     if progress["outcomes_per_second"]:
         words.append(f"{progress['outcomes_per_second']:.1f}/s")
     if progress["eta_seconds"] is not None:
-        words.append(f"eta {progress['eta_seconds']:.0f} s")
-    if replay["waits_for"] is not None:
-        words.append(f"waits for the {replay['waits_for']}")
+        words.append(f"eta {about(progress['eta_seconds'])}")
     return " · ".join(words)
 
 
