@@ -278,23 +278,26 @@ def test_an_export_has_no_end_that_is_not_its_own(service: Service, partner: Par
     assert {one["recovery_id"] for one in answered} <= set(items_in(lines))
 
 
-def test_what_was_done_under_the_name_of_an_incident_is_exported(service: Service, partner: Partner) -> None:
-    replayed, other = partner.hand_over(), partner.hand_over()
-    partner.resolve(other)
-    name = "INC 7 / é"
-    record = service.events(target_id=replayed)[0]
-    partner.resolve(replayed)
-    partner.service.break_by_hand(
-        """UPDATE audit SET record = replace(record, '"metadata":{"reason', ?) WHERE target_id = ?""",
-        f'"metadata":{{"incident":"{name}","reason',
-        replayed,
-    )
+def test_all_that_was_done_in_an_incident_is_in_its_file(partner: Partner) -> None:
+    name = f"INC {partner.id} / é"
+    why = {"reason": "the incident", "incident": name}
+    post = partner.service.admin.post
+    replayed, resolved, grouped = [
+        partner.hand_over(failure_code="HTTP_500", failure_detail=words) for words in ("one", "two", "three")
+    ]
+    group_id = partner.item(grouped)["group_id"]
 
-    reply = service.admin.get(f"{EXPORT}?incident=INC%207%20/%20%C3%A9")
+    post(f"{partner.url}/containment", why)
+    post(f"{partner.url}/containment/release", {"reason": "it is back"})  # it was contained in that incident
+    assert post(partner.replay_url(replayed), why).status == 200
+    assert post(partner.resolve_url(resolved), why).status == 200
+    assert post(f"{partner.url}/recovery/groups/{group_id}/resolve", why).status == 200
 
-    assert record["event_type"] == "platform.integration.imported"
-    assert items_in([json.loads(line) for line in reply.body.splitlines()]) == [replayed]
-    assert {found.kind for found in findings(reply.body)} == {"altered"}  # by the test
+    lines = lines_of(partner.service.admin.get(f"{EXPORT}?incident=INC%20{partner.id}%20/%20%C3%A9"))
+    records = [json.loads(line["record"]) for line in lines if line["kind"] == "event"]
+    kinds = {record["event_type"].rpartition(".")[2] for record in records}
+    assert {"contained", "released", "resolved", "group_resolved", "replayed"} <= kinds
+    assert set(items_in(lines)) == {replayed, resolved, grouped}
 
 
 def test_a_window_chooses_the_events_and_their_items_come_whole(service: Service, partner: Partner) -> None:

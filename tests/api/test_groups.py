@@ -8,7 +8,7 @@ import pytest
 
 from redrive.domain.delivery import rfc3339
 from redrive.domain.failure_group import DeadItem
-from redrive.engine import groups as engine_groups
+from redrive.engine import closing
 from redrive.store.groups import Closed
 from redrive.store.port import StoreUnavailable
 from tests.api.receiver import Answer
@@ -385,7 +385,7 @@ def test_under_a_key_it_happens_once(quiet: Partner, verb: str) -> None:
 def test_resolving_a_group_closes_its_items_each_with_its_event(
     quiet: Partner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(engine_groups, "AT_ONCE", 2)
+    monkeypatch.setattr(closing, "AT_ONCE", 2)
     group_id, other = a_group(quiet, 5), a_group(quiet, 1, "another")
 
     reply = resolve(quiet, group_id, ("X-Request-Id", "resolve-1"))
@@ -413,7 +413,7 @@ def test_resolving_a_group_closes_its_items_each_with_its_event(
 def test_a_group_that_was_resolved_halfway_says_so_and_goes_on_when_asked_again(
     quiet: Partner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(engine_groups, "AT_ONCE", 2)
+    monkeypatch.setattr(closing, "AT_ONCE", 2)
     group_id = a_group(quiet, 5)
     store, calls = quiet.service.engine.groups.store.groups, []
     close = store.close_items
@@ -439,7 +439,7 @@ def test_a_group_that_was_resolved_halfway_says_so_and_goes_on_when_asked_again(
 def test_what_dies_while_a_group_is_resolved_is_no_part_of_it(
     quiet: Partner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(engine_groups, "AT_ONCE", 2)
+    monkeypatch.setattr(closing, "AT_ONCE", 2)
     group_id = a_group(quiet, 5)
     store, bounds = quiet.service.engine.groups.store.groups, []
     look = store.unresolved
@@ -475,7 +475,7 @@ def test_an_item_that_moved_on_meanwhile_is_looked_at_once_more(
 def test_what_was_cut_short_goes_on_when_it_is_asked_for_again(
     quiet: Partner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(engine_groups, "AT_ONCE", 2)
+    monkeypatch.setattr(closing, "AT_ONCE", 2)
     group_id = a_group(quiet, 5)
     store, calls = quiet.service.engine.groups.store.groups, []
     close = store.close_items

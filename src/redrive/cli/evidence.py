@@ -194,7 +194,7 @@ def _verify_live(database: str | None, output: Output) -> int:
         begin = "begins" if tally.cut == 1 else "begin"
         note(f"{counted(tally.cut, 'chain')} {begin} after what retention forgot.")
     if tally.bare:
-        note(f"Without a digest: {counted(tally.bare, 'record')}, of a version without chains, or of a forger.")
+        note(f"{counted(tally.bare, 'record')} without a digest: of a version without chains, or forged.")
     return code
 
 

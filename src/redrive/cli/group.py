@@ -14,6 +14,7 @@ from redrive.cli.service import (
     HERE,
     UNCORRELATED,
     Correlation,
+    Incident,
     IntegrationId,
     MadeKey,
     MayReason,
@@ -134,6 +135,7 @@ def resolve(
     /,
     *,
     reason: Reason,
+    incident: Incident = None,
     yes: Yes = False,
     idempotency_key: MadeKey = None,
     correlation: Correlation = UNCORRELATED,
@@ -148,7 +150,7 @@ def resolve(
         _confirm(service, integration_id, group_id)
     with changing(service, idempotency_key) as (client, key):
         answer = client.resolve_group(
-            integration_id, group_id, reason, idempotency_key=key, **correlation.ids()
+            integration_id, group_id, reason, incident=incident, idempotency_key=key, **correlation.ids()
         )
     if output == "table":
         note(f"Items closed with it: {answer['resolved_items']}")
@@ -162,6 +164,7 @@ def reopen(
     /,
     *,
     reason: Reason,
+    incident: Incident = None,
     idempotency_key: MadeKey = None,
     correlation: Correlation = UNCORRELATED,
     service: Service = HERE,
@@ -170,7 +173,7 @@ def reopen(
     """Open a group again; items that were resolved with it stay so."""
     with changing(service, idempotency_key) as (client, key):
         answer = client.reopen_group(
-            integration_id, group_id, reason, idempotency_key=key, **correlation.ids()
+            integration_id, group_id, reason, incident=incident, idempotency_key=key, **correlation.ids()
         )
     return _print_judged(answer, output)
 

@@ -15,6 +15,7 @@ from redrive.cli.service import (
     HERE,
     UNCORRELATED,
     Correlation,
+    Incident,
     IntegrationId,
     MadeKey,
     Paging,
@@ -154,6 +155,7 @@ def replay(
     /,
     *,
     reason: Reason,
+    incident: Incident = None,
     idempotency_key: MadeKey = None,
     verbose: Annotated[
         bool, Parameter(help="Also print the same call for curl, with its key.", negative=())
@@ -167,11 +169,14 @@ def replay(
 
     key = made_key(idempotency_key)
     path = f"/platform/integrations/{integration_id}/recovery/queue/{recovery_id}/replay"
-    curl = curl_line(service.url, path, {"reason": reason}, key, correlation)
+    why = {"reason": reason} if incident is None else {"reason": reason, "incident": incident}
+    curl = curl_line(service.url, path, why, key, correlation)
     if verbose:
         note(curl)
     with changing(service, key, line=None if verbose else curl) as (client, _):
-        answer = client.replay(integration_id, recovery_id, reason, idempotency_key=key, **correlation.ids())
+        answer = client.replay(
+            integration_id, recovery_id, reason, incident=incident, idempotency_key=key, **correlation.ids()
+        )
     if output != "table":
         print_answer(answer, output)
     else:
@@ -189,6 +194,7 @@ def erase(
     /,
     *,
     reason: Reason,
+    incident: Incident = None,
     idempotency_key: MadeKey = None,
     correlation: Correlation = UNCORRELATED,
     service: Service = HERE,
@@ -200,7 +206,9 @@ def erase(
     from before still hold it.
     """
     with changing(service, idempotency_key) as (client, key):
-        answer = client.erase(integration_id, recovery_id, reason, idempotency_key=key, **correlation.ids())
+        answer = client.erase(
+            integration_id, recovery_id, reason, incident=incident, idempotency_key=key, **correlation.ids()
+        )
     if output != "table":
         print_answer(answer, output)
     else:
@@ -218,6 +226,7 @@ def resolve(
     /,
     *,
     reason: Reason,
+    incident: Incident = None,
     idempotency_key: MadeKey = None,
     correlation: Correlation = UNCORRELATED,
     service: Service = HERE,
@@ -225,7 +234,9 @@ def resolve(
 ) -> int:
     """Close a failed or dlq item for good: it is not sent again, and no longer waits for anyone."""
     with changing(service, idempotency_key) as (client, key):
-        answer = client.resolve(integration_id, recovery_id, reason, idempotency_key=key, **correlation.ids())
+        answer = client.resolve(
+            integration_id, recovery_id, reason, incident=incident, idempotency_key=key, **correlation.ids()
+        )
     if output != "table":
         print_answer(answer, output)
     else:

@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
+from redrive.cli.service import Incident
 from redrive.cli.values import moment, pinned, share
 
 
@@ -45,7 +46,7 @@ class Filters:
 class How:
     """How a plan is run."""
 
-    incident: Annotated[str | None, Parameter(help="The incident it belongs to.")] = None
+    incident: Incident = None
     rate: Annotated[
         float | None, Parameter(help="Items a second; else as fast as the integration's own limits.")
     ] = None

@@ -79,6 +79,7 @@ MadeKey = Annotated[
     str | None, Parameter(help="The same key does it once, however often it is run; else one is made.")
 ]
 Yes = Annotated[bool, Parameter(help="Do not ask.", negative=())]
+Incident = Annotated[str | None, Parameter(help="The incident it belongs to.")]
 IntegrationId = Annotated[str, Parameter(help="Which integration.")]
 HERE = Service()
 FIRST_PAGE = Paging()

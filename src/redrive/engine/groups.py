@@ -24,7 +24,6 @@ from redrive.engine.tools import Tools
 from redrive.store.groups import Position
 from redrive.store.port import Page, StoreUnavailable
 
-AT_ONCE = 500  # items that one transaction closes
 GOES_ON = "what was closed of the group stays closed: run it again, it goes on with the rest"
 _SHIFT = 1 << 63  # so that a number with a sign is written without
 
