@@ -211,3 +211,15 @@ def test_a_containment_tells_that_it_expires_that_it_did_and_that_it_is_over() -
         [],
         [("containment_expired", "resolved")],
     ]
+
+
+def test_the_owner_of_a_containment_is_told_that_nothing_is_left_to_probe_with() -> None:
+    contained = Containment(Mode.HOLD, "an outage", "ada", "ada", NOW, NOW + timedelta(hours=1), "req-1")
+    traffic = Traffic(replace(contained, probes=1))
+
+    [without] = signs_of_containment(NOTHING, [an_integration(traffic=traffic)], now=NOW)
+    url = "https://acme.example/alive"
+    [having] = signs_of_containment(NOTHING, [an_integration(traffic=traffic, health_url=url)], now=NOW)
+
+    assert "give it a health_url" in without.facts["advice"]
+    assert "advice" not in having.facts

@@ -45,7 +45,6 @@ class Breakers:
     def __init__(self, tools: Tools, catalogue: Catalogue, health: Health, owned: Owned) -> None:
         self.clock = tools.clock
         self.chance = tools.chance
-        self.next_id = tools.next_id
         self.announce = tools.announce
         self.catalogue = catalogue
         self.health = health
