@@ -121,3 +121,19 @@ async def test_a_submitter_that_leaves_does_not_stop_the_others() -> None:
     gate.set()
 
     assert await stayer == [2]
+
+
+async def test_whoever_waits_for_a_batch_that_is_given_up_does_not_wait_for_ever() -> None:
+    async def flush(_: Sequence[int]) -> list[int]:
+        await asyncio.Event().wait()
+        return []
+
+    batcher = Batcher(flush)
+    waiting = asyncio.create_task(batcher.submit([1]))
+    await asyncio.sleep(0)
+
+    await batcher.close(0)
+
+    await asyncio.wait([waiting])
+    assert waiting.cancelled()
+    assert batcher.queued == 0

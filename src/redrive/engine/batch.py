@@ -107,9 +107,14 @@ class Batcher(Generic[Given, Got]):
             for _, future in groups:
                 if not future.done():
                     future.set_exception(error)
+        except asyncio.CancelledError:  # nobody may wait for what is given up
+            for _, future in groups:
+                future.cancel()
+            raise
         else:
             _hand_out(groups, results)
-        self.queued -= len(batch)
+        finally:
+            self.queued -= len(batch)
 
 
 def _hand_out(

@@ -227,7 +227,7 @@ class Stepper:
         now = self.clock.now()
         progress = await self.jobs.progress(job)
         if state is ReplayState.COMPLETED and progress.failed:
-            state, because = ReplayState.COMPLETED_WITH_FAILURES, f"{progress.failed} items failed again"
+            state, because = ReplayState.COMPLETED_WITH_FAILURES, _failed_again(progress.failed)
         after = replace(
             job,
             state=state,
@@ -306,3 +306,7 @@ def _as_planned(job: Job) -> Progress:
     if job.plan is None:
         return Progress()
     return Progress(skipped=job.plan.total - job.plan.eligible, cancelled=job.plan.eligible)
+
+
+def _failed_again(count: int) -> str:
+    return "1 item failed again" if count == 1 else f"{count} items failed again"
