@@ -23,6 +23,7 @@ from redrive.domain.outcome import Failed, Reach
 from redrive.domain.redaction import REDACTED, redacted_json
 
 VERSION: Final = "v1"
+ANYTHING: Final = "(something else each time)"  # the detail where there were too many
 _REMEMBERED: Final = 1_024  # bytes of a body up to which its cause is
 _HEAD: Final = 8_192  # bytes of a body that is read as text
 _HTTP: Final = re.compile(r"HTTP_([1-5])([0-9]{2})", re.ASCII)
@@ -148,10 +149,19 @@ def _cause_of(
     told = None if body is None else _told(body, pointers)
     # Of an answer our own sentence says nothing but its status; what else failed is told with ports.
     said = told or (detail[:MOST] if is_answered else masked(detail))
+    return _cause(integration_id, kind.value, code, said)
+
+
+def broad(integration: Integration, cause: Cause) -> Cause:
+    """What *cause* has in common with all of its class and code, whatever the receiver says."""
+    return _cause(integration.integration_id, cause.failure_class, cause.failure_code, ANYTHING)
+
+
+def _cause(integration_id: str, kind: str, code: str, said: str) -> Cause:
     told_of = msgspec.json.encode((integration_id, kind, code, said))
     digest = hashlib.sha256(told_of).digest()
     number = int.from_bytes(digest[:8], "big", signed=True)
-    return Cause(number, f"{VERSION}:{digest.hex()}", kind.value, code, said)
+    return Cause(number, f"{VERSION}:{digest.hex()}", kind, code, said)
 
 
 def cause_elsewhere(integration: Integration, last: Evidence, *, reads_answer: bool = True) -> Cause | None:

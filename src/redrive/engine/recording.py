@@ -5,12 +5,12 @@ from datetime import datetime, timedelta
 from itertools import groupby
 
 from redrive.domain.delivery import Attempt, Claim
-from redrive.domain.grouping import cause_of
 from redrive.domain.item import RetryAt, next_step
 from redrive.domain.outcome import Failed, Outcome, Reach, risk_of
 from redrive.engine import audited
 from redrive.engine.batch import Batcher
 from redrive.engine.catalogue import Catalogue
+from redrive.engine.causes import Causes
 from redrive.engine.health import Health
 from redrive.engine.tools import Tools
 from redrive.store.port import Result, StoreUnavailable
@@ -33,6 +33,7 @@ class Recorder:
         self.catalogue = catalogue
         self.health = health
         self.due = due
+        self.causes = Causes()
         self.batcher: Batcher[Result, bool | Exception] = Batcher(self._record, tools.turn)
 
     async def finish(
@@ -73,7 +74,7 @@ class Recorder:
         cause, risk = None, claim.risk
         if isinstance(outcome, Failed):
             # Of an answer that is sealed at rest, nothing may stand open in what its group says.
-            cause = cause_of(integration, outcome, reads_answer=not self.content.seals)
+            cause = self.causes.of(integration, outcome, reads_answer=not self.content.seals)
             risk = max(claim.risk, risk_of(outcome))
         superseded = audited.of_superseding(self.next_id, claim, integration.integration_id, now=now)
         result = Result(claim, attempt, step, events, now, cause, risk, superseded)
