@@ -43,6 +43,8 @@ def test_it_is_answered_with_who_why_until_when_and_what_waits(partner: Partner)
             "until": INSTANT,
             "incident": "4711",
             "request_id": REQUEST_ID,
+            "failed_probes": 0,
+            "next_probe_at": None,
         },
         "release": None,
         "waiting": 1,

@@ -10,7 +10,7 @@ from tests.client.peer import Peer
 AT = "2026-01-02T03:04:05.678Z"
 HELD: dict[str, Any] = {
     "mode": "hold", "reason": "vendor 5xx storm", "owner": "ann", "by": "ops", "since": AT, "until": AT,
-    "incident": None, "request_id": "req-1",
+    "incident": None, "request_id": "req-1", "failed_probes": 0, "next_probe_at": None,
 }  # fmt: skip
 SIMULATION = {
     "backlog": 1200,
@@ -58,6 +58,14 @@ def test_its_end_may_be_an_instant_or_so_long_from_now(
     terminal.run("integration", "contain", "billing", "--until", text, "--reason", "down")
 
     assert peer.last.json()["until"].startswith(sent)
+
+
+def test_that_it_ran_out_and_its_receiver_was_not_well_is_shown(peer: Peer, terminal: Terminal) -> None:
+    peer.answer(a_standing(containment=HELD | {"failed_probes": 2, "next_probe_at": AT}))
+
+    ended = terminal.run("integration", "containment", "billing")
+
+    assert ended.out.splitlines()[9:11] == ["failed_probes   2", "next_probe_at   2026-01-02 03:04:05Z"]
 
 
 def test_how_it_stands_is_shown_as_facts(peer: Peer, terminal: Terminal) -> None:

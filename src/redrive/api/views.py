@@ -62,7 +62,13 @@ def integration(found: Integration, defaults: Defaults, *, now: datetime) -> dic
 def containment(found: Integration) -> dict[str, Any] | None:
     """How an integration is contained, if it is."""
     contained = found.traffic.containment
-    return None if contained is None else contained.state() | {"request_id": contained.request_id}
+    if contained is None:
+        return None
+    return contained.state() | {
+        "request_id": contained.request_id,
+        "failed_probes": contained.probes,
+        "next_probe_at": instant(contained.probe_at),
+    }
 
 
 def release(found: Integration) -> dict[str, Any] | None:

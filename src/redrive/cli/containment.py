@@ -124,7 +124,8 @@ def _print_containment(answer: "Answer", output: Output) -> None:
         print_answer(answer, output)
         return
     facts = {name: answer[name] for name in ("integration_id", "state")} | (answer["containment"] or {})
-    facts |= {name: instant(facts.get(name)) for name in ("since", "until")}
+    facts |= {name: instant(facts.get(name)) for name in ("since", "until", "next_probe_at")}
+    facts["failed_probes"] = facts.get("failed_probes") or None  # it has not run out
     if answer["release"] is not None:
         facts["released_at_rate"] = answer["release"]["rate_per_second"]
     print_facts(facts | {name: answer[name] for name in ("waiting", "in_flight")})

@@ -54,6 +54,8 @@ SCHEMAS: Final[dict[str, Schema]] = {
             "until": INSTANT,
             "incident": or_null(STRING),
             "request_id": REQUEST_ID,
+            "failed_probes": COUNT | {"description": "Since it ran out: its receiver was not well."},
+            "next_probe_at": or_null(INSTANT | {"description": "null: it is probed when it runs out."}),
         }
     ),
     "HowReleased": obj({"rate_per_second": NUMBER, "since": INSTANT, "by": STRING, "reason": STRING}),
