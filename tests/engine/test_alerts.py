@@ -207,6 +207,15 @@ async def test_what_cannot_be_handed_over_waits_until_it_can(harness: Harness, a
     assert len(await heard(harness, 1)) == 1
 
 
+async def test_that_there_is_nobody_to_tell_is_said_before_anything_happens(harness: Harness) -> None:
+    alerts = alerts_of(harness, "nosuch")
+    for _ in range(3):
+        await alerts.look()
+
+    [failed] = [event for event in harness.events if isinstance(event, AlertFailed)]
+    assert (failed.to, "no integration 'nosuch'" in failed.reason) == ("nosuch", True)
+
+
 async def test_what_is_to_go_to_nowhere_is_told_once_there_is_somewhere(harness: Harness) -> None:
     await harness.integration("shop")
     alerts = alerts_of(harness)

@@ -79,6 +79,8 @@ class Alerts:
         """Tell what was kept to be told; then decide what is to be told now, keep that, and tell it."""
         if not self.to or not await self.store.is_elected(DUTY, self.worker.owner):
             return
+        if all(one.integration_id != self.to for one in self.catalogue):
+            self._tell_failure(f"there is no integration {self.to!r}: add it, or correct alerts_to")
         kept = await self.store.kept(KEPT_AS)
         if kept is None:  # what came before anybody wanted to know of it is not told
             kept = await self.store.keep(KEPT_AS, _encode(State(self.clock.now())))
@@ -100,16 +102,16 @@ class Alerts:
             try:
                 await self._deliver(message)
             except RedriveError as error:  # it stays where it is, until somebody sees to that integration
-                self._tell_failure(error)
+                self._tell_failure(error.detail)
                 return None
         emptied = _encode(replace(state, outbox=(), version=state.version + 1))
         return emptied if await self.store.exchange(KEPT_AS, kept, emptied) else None
 
-    def _tell_failure(self, error: RedriveError) -> None:
+    def _tell_failure(self, why: str) -> None:
         now = self.clock.elapsed()
         if now >= self._fails_again_at:
             self._fails_again_at = now + TOLD_EVERY_SECONDS
-            self.announce(AlertFailed(self.to, error.detail))
+            self.announce(AlertFailed(self.to, why))
 
     async def _deliver(self, message: Message) -> None:
         traceparent = new_traceparent(self.unique_bytes(16), self.unique_bytes(8))
