@@ -44,17 +44,25 @@ _SUMMARY: Final = {
     Kind.JOB_HALTED: "a replay job of {} halted",
     Kind.CHAIN_BROKEN: "audit records of {} were altered, are missing or out of order",
 }
+_OVER: Final = {
+    Kind.DLQ_GROWTH: "deliveries to {} do not fail for good in numbers any more",
+    Kind.BREAKER_OPENED: "the circuit breaker of {} closed: what waited is sent",
+    Kind.CONTAINMENT_EXPIRING: "the containment of {} was released or prolonged, or ran out",
+    Kind.CONTAINMENT_EXPIRED: "the containment of {} was released or prolonged",
+    Kind.JOB_HALTED: "a later replay job of {} was completed",
+    Kind.CHAIN_BROKEN: "the audit records of {} are whole",
+}
 _COMMAND: Final = {
     Kind.DLQ_GROWTH: "redrive group list {}",
     Kind.BREAKER_OPENED: "redrive integration probe {}",
-    Kind.CONTAINMENT_EXPIRING: "redrive integration show {}",
+    Kind.CONTAINMENT_EXPIRING: "redrive integration containment {}",
     Kind.CONTAINMENT_EXPIRED: "redrive integration probe {}",
     Kind.JOB_HALTED: "redrive replay list {}",
     Kind.CHAIN_BROKEN: "redrive audit verify --live",
 }
 _PATH: Final = {
     Kind.DLQ_GROWTH: "/platform/integrations/{}/recovery/groups",
-    Kind.BREAKER_OPENED: "/platform/integrations/{}/containment",
+    Kind.BREAKER_OPENED: "/platform/integrations/{}/health",
     Kind.CONTAINMENT_EXPIRING: "/platform/integrations/{}/containment",
     Kind.CONTAINMENT_EXPIRED: "/platform/integrations/{}/containment",
     Kind.JOB_HALTED: "/platform/integrations/{}/recovery/replays",
@@ -143,13 +151,13 @@ class Message(Struct, frozen=True):
     def payload(self) -> dict[str, Any]:
         """What is told."""
         kind, about = self.alert.kind, self.alert.integration_id
-        summary = _SUMMARY[kind].format(about)
+        summary = (_OVER if self.is_over else _SUMMARY)[kind].format(about)
         return {
             "kind": kind.value,
             "state": "resolved" if self.is_over else "raised",
             "severity": "info" if self.is_over else SEVERITY[kind],
             "integration": about,
-            "summary": f"it is over: {summary}" if self.is_over else summary,
+            "summary": summary,
             "since": rfc3339(self.alert.since),
             "facts": self.alert.facts,
             "act": {"command": _COMMAND[kind].format(about), "path": _PATH[kind].format(about)},
