@@ -146,7 +146,7 @@ class RateLimited(RedriveError):
 
 
 class DependencyUnavailable(RedriveError):
-    """Storage, audit or key material is unavailable or inconsistent: nothing was changed."""
+    """Storage, audit or key material is unavailable or inconsistent; the detail says what came of it."""
 
     code = "INT-503-DEPENDENCY-UNAVAILABLE"
 
