@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import threading
 from collections import Counter
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 from redrive.audit.bundle import Reader
 from redrive.audit.chain import Finding
 from redrive.domain.ids import parse_recovery_id
+from tests.api.loops import until
 from tests.api.receiver import Answer
 from tests.api.service import OPERATE, VIEW, Partner, Service, a_delivery
 from tests.api.wire import Reply
@@ -21,7 +23,7 @@ def lines_of(reply: Reply) -> list[dict[str, Any]]:
     """What an evidence file holds, which must be whole."""
     assert reply.status == 200, reply
     assert reply.header("content-type") == "application/jsonl"
-    assert findings(reply.body) == []
+    assert [found.detail for found in findings(reply.body)] == []
     return [json.loads(line) for line in reply.body.splitlines()]
 
 
@@ -188,6 +190,21 @@ def test_a_signing_secret_is_not_in_it(partner: Partner) -> None:
 
     assert b"secrets_rotated" in body
     assert partner.secret.encode() not in body
+
+
+def test_what_is_being_sent_just_now_is_whole_too(partner: Partner) -> None:
+    gate = threading.Event()
+    partner.answers(Answer(200, gate=gate))
+    recovery_id = partner.hand_over()
+    try:
+        partner.replay(recovery_id)
+        until(lambda: partner.received, "it is under way")
+
+        lines = lines_of(evidence_of(partner, recovery_id))
+    finally:
+        gate.set()
+
+    assert (lines[1]["item"]["status"], lines[1]["item"]["attempt_count"]) == ("replayed", 1)
 
 
 def test_what_was_erased_stays_erased(partner: Partner) -> None:

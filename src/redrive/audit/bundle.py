@@ -7,6 +7,7 @@ object without its last member, `sha256`; that of a record is of the text in `re
 
 import hashlib
 import re
+from collections import Counter
 from collections.abc import Iterator
 from datetime import datetime
 from typing import Any, Final
@@ -16,6 +17,7 @@ from msgspec import Struct
 
 from redrive.audit.chain import Chain, Finding, Record, Whereabouts, Wrong, check_end
 from redrive.domain.ids import EventId, first_id_at, parse_event_id
+from redrive.domain.item import OPEN
 
 FORMAT: Final = "redrive-evidence/1"
 MANIFEST: Final = "manifest"
@@ -133,11 +135,13 @@ class _Group:
         self.chain = Chain(recovery_id, forgotten_before=forgotten_before)
         self._item = item
         self._forgotten_before = forgotten_before
+        self._ended: Counter[int] = Counter()  # attempts, by cycle
         self._failed: set[tuple[int, int]] = set()
         self._told: set[tuple[int, int]] = set()
 
     def take_attempt(self, attempt: _Attempt) -> None:
         """One of its attempts."""
+        self._ended[attempt.cycle] += 1
         if attempt.outcome == "failed":
             self._failed.add((attempt.cycle, attempt.attempt))
 
@@ -163,11 +167,12 @@ class _Group:
             yield Finding(Wrong.MISSING, self.recovery_id, None, detail)
 
     def _check_end(self, item: _Item) -> Finding | None:
+        is_open = item.status in OPEN  # then an attempt may be under way, which the item counts already
         where = Whereabouts(
             self.recovery_id,
             item.status,
             item.cycle,
-            item.attempt_count,
+            self._ended[item.cycle] if is_open else item.attempt_count,
             item.resolved is not None,
             item.erased is not None,
         )
