@@ -20,7 +20,6 @@ from redrive.engine.containing import Terms
 from redrive.engine.once import Key, Told
 from redrive.engine.probing import Probed
 from redrive.store.port import EventFilter, Once, StoreUnavailable
-from redrive.store.sqlite import SqliteStore
 from redrive.telemetry.events import BreakerClosed
 from tests.engine.conftest import Harness, answered, eventually, in_silence
 from tests.engine.test_containing import when
@@ -299,14 +298,16 @@ async def test_who_asked_may_leave_and_the_evidence_is_written(harness: Harness)
     assert event.metadata["probe"]["outcome"] == "succeeded"
 
 
-@pytest.mark.parametrize("is_written", [False, True], ids=["not written", "written, and nobody learned it"])
+@pytest.mark.parametrize(
+    ("store", "is_written"),
+    [("sqlite", False), ("postgres", False), ("postgres", True)],  # SQLite always learns what it has written
+    indirect=["store"],
+)
 async def test_what_came_of_it_is_told_without_a_store_and_written_once_that_is_back(
     harness: Harness,
     monkeypatch: pytest.MonkeyPatch,
     is_written: bool,  # noqa: FBT001 - pytest names it
 ) -> None:
-    if is_written and isinstance(harness.store, SqliteStore):
-        pytest.skip("SQLite always learns what it has written")
     recovery_id = await a_dead_item(harness, "down")
     harness.deliverer.scripts["/down"] = lambda _: answered(200)
     steer = harness.store.steer
