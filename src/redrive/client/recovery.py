@@ -39,6 +39,13 @@ class GroupQuery(TypedDict, total=False):
     cursor: str | None
 
 
+class Deed(Correlation, total=False):
+    """What is done to an item or a group may name its incident; under one key it is done once."""
+
+    incident: str | None
+    idempotency_key: str | None
+
+
 class _QueueCall(QueueQuery, Correlation, total=False):
     pass
 
@@ -64,33 +71,15 @@ class Recovery(Calls):
         """One item with its payload, its last answer and its attempts."""
         return self._get(of_item(integration_id, recovery_id), {}, correlation)
 
-    def replay(
-        self,
-        integration_id: str,
-        recovery_id: str,
-        reason: str,
-        *,
-        incident: str | None = None,
-        idempotency_key: str | None = None,
-        **correlation: Unpack[Correlation],
-    ) -> Answer:
+    def replay(self, integration_id: str, recovery_id: str, reason: str, **deed: Unpack[Deed]) -> Answer:
         """Open the next cycle of a failed or dlq item."""
         path = of_item(integration_id, recovery_id, "replay")
-        return self._post(path, _why(reason, incident), idempotency_key, correlation)
+        return self._do(path, reason, deed)
 
-    def resolve(
-        self,
-        integration_id: str,
-        recovery_id: str,
-        reason: str,
-        *,
-        incident: str | None = None,
-        idempotency_key: str | None = None,
-        **correlation: Unpack[Correlation],
-    ) -> Answer:
+    def resolve(self, integration_id: str, recovery_id: str, reason: str, **deed: Unpack[Deed]) -> Answer:
         """Close a failed or dlq item for good."""
         path = of_item(integration_id, recovery_id, "resolve")
-        return self._post(path, _why(reason, incident), idempotency_key, correlation)
+        return self._do(path, reason, deed)
 
     def edit(
         self,
@@ -125,19 +114,10 @@ class Recovery(Calls):
         )
         return self._post(of_item(integration_id, recovery_id, "edit"), body, idempotency_key, correlation)
 
-    def erase(
-        self,
-        integration_id: str,
-        recovery_id: str,
-        reason: str,
-        *,
-        incident: str | None = None,
-        idempotency_key: str | None = None,
-        **correlation: Unpack[Correlation],
-    ) -> Answer:
+    def erase(self, integration_id: str, recovery_id: str, reason: str, **deed: Unpack[Deed]) -> Answer:
         """Erase an item's payload, headers and answers for good; a failed or dlq item is closed by it."""
         path = of_item(integration_id, recovery_id, "erase")
-        return self._post(path, _why(reason, incident), idempotency_key, correlation)
+        return self._do(path, reason, deed)
 
     # groups of failures
 
@@ -178,33 +158,15 @@ class Recovery(Calls):
         path = under(integration_id, "recovery", "groups", group_id, "acknowledge")
         return self._post(path, write(body), idempotency_key, correlation)
 
-    def resolve_group(
-        self,
-        integration_id: str,
-        group_id: str,
-        reason: str,
-        *,
-        incident: str | None = None,
-        idempotency_key: str | None = None,
-        **correlation: Unpack[Correlation],
-    ) -> Answer:
+    def resolve_group(self, integration_id: str, group_id: str, reason: str, **deed: Unpack[Deed]) -> Answer:
         """Close a group and every item that waits in it for good. Cut short, it goes on when called again."""
         path = under(integration_id, "recovery", "groups", group_id, "resolve")
-        return self._post(path, _why(reason, incident), idempotency_key, correlation)
+        return self._do(path, reason, deed)
 
-    def reopen_group(
-        self,
-        integration_id: str,
-        group_id: str,
-        reason: str,
-        *,
-        incident: str | None = None,
-        idempotency_key: str | None = None,
-        **correlation: Unpack[Correlation],
-    ) -> Answer:
+    def reopen_group(self, integration_id: str, group_id: str, reason: str, **deed: Unpack[Deed]) -> Answer:
         """Open a group again; items that were resolved with it stay so."""
         path = under(integration_id, "recovery", "groups", group_id, "reopen")
-        return self._post(path, _why(reason, incident), idempotency_key, correlation)
+        return self._do(path, reason, deed)
 
     def mute_group(
         self,
@@ -236,6 +198,7 @@ class Recovery(Calls):
         path = under(integration_id, "recovery", "groups", group_id, "comment")
         return self._post(path, write(body), idempotency_key, correlation)
 
-
-def _why(reason: str, incident: str | None) -> bytes:
-    return write(given_or_left_out(reason=reason, incident=incident))
+    def _do(self, path: str, reason: str, deed: Deed) -> Answer:
+        fields, correlation = split(deed)
+        body = write(given_or_left_out(reason=reason, incident=fields.get("incident")))
+        return self._post(path, body, fields.get("idempotency_key"), correlation)

@@ -3,19 +3,19 @@
 from typing import Final
 
 from redrive.api.containment import NewContainment, NewRelease
-from redrive.api.faults import MOST_NAME, MOST_REASON
 from redrive.api.schemas.parts import (
     BOOLEAN,
     COUNT,
     INSTANT,
     INTEGRATION,
+    NAME,
     NUMBER,
+    REASON,
     REQUEST_ID,
     STRING,
     Schema,
     array,
     bodies,
-    line,
     obj,
     or_null,
     ref,
@@ -29,15 +29,15 @@ from redrive.domain.traffic import LONGEST_CONTAINMENT, Mode
 def _asked() -> dict[str, Schema]:
     found = bodies(NewContainment, NewRelease)
     terms = found[NewContainment.__name__]["properties"]
-    terms["reason"] |= line(MOST_REASON)
+    terms["reason"] |= REASON
     for name in ("owner", "incident"):
-        terms[name]["anyOf"][0] |= line(MOST_NAME)
+        terms[name]["anyOf"][0] |= NAME
     terms["until"]["anyOf"][0] |= INSTANT
     longest = LONGEST_CONTAINMENT.total_seconds()
     terms["for_seconds"]["anyOf"][0] |= {"exclusiveMinimum": 0, "maximum": longest}
     release = found[NewRelease.__name__]["properties"]
     low, high = RANGES["rate_per_second"]
-    release["reason"] |= line(MOST_REASON)
+    release["reason"] |= REASON
     release["rate_per_second"]["anyOf"][0] |= {"minimum": low, "maximum": high}
     return found
 

@@ -6,13 +6,13 @@ from redrive.api.deliveries import MOST_BATCH
 from redrive.api.schemas.parts import (
     BOOLEAN,
     BYTES,
+    NAME,
     RECOVERY,
     SENT_HEADERS,
     STRING,
     Schema,
     array,
     closed,
-    line,
     obj,
     ref,
     reply,
@@ -22,9 +22,9 @@ from redrive.domain.item import Status
 
 PAYLOAD: Final[Schema] = {"description": "Any JSON; exactly these bytes are sent."}
 FORMS: Final[dict[str, tuple[dict[str, Schema], dict[str, Schema]]]] = {  # what each must and may hold
-    "JsonDelivery": ({"event_type": line(128), "payload": PAYLOAD}, {"headers": SENT_HEADERS}),
+    "JsonDelivery": ({"event_type": NAME, "payload": PAYLOAD}, {"headers": SENT_HEADERS}),
     "BinaryDelivery": (
-        {"event_type": line(128), "payload_base64": BYTES, "content_type": STRING},
+        {"event_type": NAME, "payload_base64": BYTES, "content_type": STRING},
         {"headers": SENT_HEADERS},
     ),
 }

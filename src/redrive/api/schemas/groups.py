@@ -11,12 +11,12 @@ from redrive.api.schemas.parts import (
     GROUP,
     INSTANT,
     INTEGRATION,
+    REASON,
     RECOVERY,
     STRING,
     Schema,
     array,
     bodies,
-    line,
     obj,
     or_null,
     ref,
@@ -30,7 +30,7 @@ from redrive.domain.grouping import FailureClass
 def _asked() -> dict[str, Schema]:
     found = bodies(Acknowledgement, Muting, NewComment)
     for name in (Acknowledgement.__name__, Muting.__name__):
-        found[name]["properties"]["reason"] |= or_null(line(256))
+        found[name]["properties"]["reason"] |= or_null(REASON)
     found[Muting.__name__]["properties"]["until"] |= or_null(INSTANT)
     found[NewComment.__name__]["properties"]["text"] = {
         "type": "string",

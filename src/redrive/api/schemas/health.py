@@ -10,12 +10,12 @@ from redrive.api.schemas.parts import (
     INSTANT,
     INTEGRATION,
     NUMBER,
+    REASON,
     RECOVERY,
     STRING,
     Schema,
     array,
     bodies,
-    line,
     obj,
     or_null,
     ref,
@@ -37,7 +37,7 @@ def _asked() -> dict[str, Schema]:
     found = bodies(NewProbe)
     probe = found[NewProbe.__name__]["properties"]
     probe["recovery_id"]["anyOf"][0] |= RECOVERY
-    probe["reason"]["anyOf"][0] |= line(256)
+    probe["reason"]["anyOf"][0] |= REASON
     return found
 
 

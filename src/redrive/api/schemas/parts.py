@@ -7,6 +7,7 @@ from typing import Any, Final
 import msgspec
 
 from redrive.api import views
+from redrive.api.faults import MOST_NAME, MOST_REASON
 from redrive.api.queue import FAILURE_CODES
 from redrive.domain.headers import HEADER_NAME, HEADER_VALUE, MAX_HEADERS
 from redrive.domain.ids import ALPHABET, GROUP_ID, RECOVERY_ID, REPLAY_PREFIX
@@ -98,3 +99,5 @@ SENT_HEADERS: Schema = {
     "maxProperties": MAX_HEADERS,
 }
 DUPLICATE_RISK = words(views.RISKS)
+REASON = line(MOST_REASON)
+NAME = line(MOST_NAME)

@@ -15,7 +15,9 @@ from redrive.api.schemas.parts import (
     HTTP_STATUS,
     INSTANT,
     INTEGRATION,
+    NAME,
     NUMBER,
+    REASON,
     RECOVERY,
     REQUEST_ID,
     SENT_HEADERS,
@@ -111,8 +113,8 @@ _ATTEMPT: dict[str, Schema] = {
 def _asked() -> dict[str, Schema]:
     found = bodies(Reason, Snapshot)
     why = found[Reason.__name__]["properties"]
-    why["reason"] = line(256)
-    why["incident"]["anyOf"][0] |= line(128)
+    why["reason"] = REASON
+    why["incident"]["anyOf"][0] |= NAME
     return found
 
 
@@ -127,7 +129,7 @@ SCHEMAS: Final[dict[str, Schema]] = {
     "Edit": {
         "description": "What is not given stays; something must be.",
         "oneOf": [
-            closed(obj({"reason": line(256), **must}, {"incident": line(128), **may}))
+            closed(obj({"reason": REASON, **must}, {"incident": NAME, **may}))
             for must, may in (
                 ({"payload": PAYLOAD}, {"headers": SENT_HEADERS}),
                 ({"payload_base64": BYTES, "content_type": STRING}, {"headers": SENT_HEADERS}),

@@ -12,7 +12,9 @@ from redrive.api.schemas.parts import (
     GROUP,
     INSTANT,
     INTEGRATION,
+    NAME,
     NUMBER,
+    REASON,
     RECOVERY,
     REPLAY_ID,
     REQUEST_ID,
@@ -38,7 +40,7 @@ def _asked() -> dict[str, Schema]:
     for name, bound in {
         "group": GROUP,
         "failure_code": line(64),
-        "event_type": line(128),
+        "event_type": NAME,
         "cycle": {"minimum": 1, "maximum": MOST_CYCLE},
         "since": INSTANT,
         "until": INSTANT,
@@ -47,8 +49,8 @@ def _asked() -> dict[str, Schema]:
     }.items():
         wanted[name]["anyOf"][0] |= bound
     run = found[ReplayRun.__name__]["properties"]
-    run["reason"] = line(256)
-    run["incident"]["anyOf"][0] |= line(128)
+    run["reason"] = REASON
+    run["incident"]["anyOf"][0] |= NAME
     run["concurrency"]["anyOf"][0] |= {"minimum": 1, "maximum": 100_000}
     for rate in (run["rate"], found[NewRate.__name__]["properties"]["rate"]):
         rate["anyOf"][0] |= {"minimum": 0.001, "maximum": 100_000}
