@@ -29,9 +29,10 @@ from tests.store.told import (
     found,
     replay,
     resolve,
+    tell,
     wrong_with,
 )
-from tests.store.under_test import PostgresUnderTest, add_integration
+from tests.store.under_test import PostgresUnderTest, add_integration, claim_all
 
 Verb = Callable[[PostgresUnderTest, Item], Awaitable[bool]]
 
@@ -61,6 +62,9 @@ PAIRS = [  # what waits in a job that runs is replayed by that and nobody else
     pair for pair in product(VERBS, VERBS) if set(pair) != {replay, release}
 ]
 
+CLOSE: list[Verb] = [resolve, erase, close_as_a_group]
+PAIRS_OF_A_COPY = [*product([edit], CLOSE), *product(CLOSE, [edit])]
+
 
 @pytest.fixture
 async def stores(postgres: Server) -> AsyncIterator[list[PostgresUnderTest]]:
@@ -76,11 +80,35 @@ async def stores(postgres: Server) -> AsyncIterator[list[PostgresUnderTest]]:
 async def test_of_two_that_read_the_same_record_one_writes_the_next(
     stores: list[PostgresUnderTest], held: Verb, other: Verb, *, commits: bool
 ) -> None:
-    one, another, aside = stores
+    aside = stores[2]
     number = await add_integration(aside)
     delivery = await a_told_item(aside, await aside.enter(), number, EXHAUSTED)
     if release in (held, other):
         await run_a_job(aside, delivery)
+
+    await one_of_them_writes_the_next(stores, delivery, held, other, commits=commits)
+
+
+@pytest.mark.parametrize("commits", [True, False], ids=["commits", "is rolled back"])
+@pytest.mark.parametrize(("held", "other"), PAIRS_OF_A_COPY, ids=lambda verb: getattr(verb, "__name__", ""))
+async def test_so_it_is_with_a_copy_that_failed_whose_place_is_elsewhere(
+    stores: list[PostgresUnderTest], held: Verb, other: Verb, *, commits: bool
+) -> None:
+    aside = stores[2]
+    number = await add_integration(aside)
+    owner = await aside.enter()
+    original = await a_told_item(aside, owner, number, EXHAUSTED)
+    assert await edit(aside, await found(aside, original))
+    [claim] = await claim_all(aside, owner, number)
+    await tell(aside, claim, EXHAUSTED)
+
+    await one_of_them_writes_the_next(stores, claim.delivery, held, other, commits=commits)
+
+
+async def one_of_them_writes_the_next(
+    stores: list[PostgresUnderTest], delivery: Delivery, held: Verb, other: Verb, *, commits: bool
+) -> None:
+    one, another, aside = stores
     read, length = await found(aside, delivery), len(await chain_of(aside, delivery))
     hold = one._database.hold = Hold(commits=commits)  # type: ignore[attr-defined] # a HeldDatabase
 

@@ -20,7 +20,7 @@ async def edit(connection: Connection, edit: Edit) -> bool:
         if not await is_place_free(connection, copy.integration, edit.of):
             return False
         judged = (edit.id, copy.integration, edit.status.value, edit.cycle)
-        if not await connection.fetch(SQL["is_correctable"], *judged):
+        if not await connection.fetch(SQL["hold_correctable"], *judged):
             return False
         if not await follows(connection, edit.events[0]):
             return False

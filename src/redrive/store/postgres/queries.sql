@@ -813,10 +813,14 @@ DELETE FROM group_comment c USING old
 
 -- corrected copies
 
--- name: is_correctable
-SELECT 1 FROM dead WHERE id = $1 AND integration = $2 AND status = $3 AND cycle = $4 AND resolved_at IS NULL
+-- name: hold_correctable
+-- By a new version of its row, by which whoever waited to write its next record sees that one was written: of a copy,
+-- the place that is taken is in another row.
+UPDATE dead SET status = status
+ WHERE id = $1 AND integration = $2 AND status = $3 AND cycle = $4 AND resolved_at IS NULL
    AND edited_as IS NULL AND superseded_by IS NULL
-   AND EXISTS (SELECT FROM integration WHERE number = $2 AND lifecycle = 'active' AND containment IS NULL) FOR UPDATE
+   AND EXISTS (SELECT FROM integration WHERE number = $2 AND lifecycle = 'active' AND containment IS NULL)
+RETURNING id
 
 -- name: place
 -- Held, so that of two that want it one waits and finds it taken.
