@@ -92,6 +92,7 @@ def random_bytes(count: int) -> bytes:
 _generator = random.Random()  # noqa: S311
 os.register_at_fork(after_in_child=_generator.seed)
 unique_bytes: Callable[[int], bytes] = _generator.randbytes
+cpu_seconds: Callable[[], float] = time.process_time  # that this process has used, all its threads together
 chance: Chance = _generator.random
 
 

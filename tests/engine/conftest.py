@@ -91,7 +91,16 @@ class Harness:
         self.clock = clock
         self.deliverer = Deliverer()
         self.events: list[Event] = []
-        self.tools = Tools(store, clock, lambda: 0.5, unique_bytes, self.events.append, a_vault())
+        self.cpu_seconds = 0.0
+        self.tools = Tools(
+            store,
+            clock,
+            lambda: 0.5,
+            unique_bytes,
+            self.events.append,
+            a_vault(),
+            cpu_seconds=lambda: self.cpu_seconds,
+        )
         self.engine = Engine(
             self.tools,
             self.deliverer,
@@ -105,6 +114,13 @@ class Harness:
     def call(self, request_id: str = "req-1") -> Call:
         """A call of someone who may do everything."""
         return Call(Principal("tester", "token", "tok_1", frozenset(Permission)), request_id, TRACE)
+
+    def fill_core(self, *, arrivals: int) -> None:
+        """Let a step pass in which so many arrive, and the process has no CPU to spare."""
+        for _ in range(arrivals):
+            self.engine.worker.load.arrived()
+        self.cpu_seconds += 1.0
+        self.clock.move(0.05)
 
     async def integration(self, name: str, **fields: Any) -> Integration:
         """A new integration that delivers to /<name>."""

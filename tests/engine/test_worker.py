@@ -121,15 +121,9 @@ async def test_a_lane_that_is_behind_keeps_no_room_for_what_arrives(
     harness: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     integration = await harness.integration("behind", concurrency=16)
-    gate, wanted, claim = asyncio.Event(), [], harness.store.claim
+    gate, wanted = asyncio.Event(), _note_what_is_claimed(harness, monkeypatch)
     harness.deliverer.scripts["/behind"] = _after(gate)
     await harness.store.accept([an_intake(a_delivery(integration.number)) for _ in range(20)])
-
-    async def claim_and_note(owner: int, wants: Mapping[Lane, int]) -> Claimed:
-        wanted.append(sum(wants.values()))
-        return await claim(owner, wants)
-
-    monkeypatch.setattr(harness.store, "claim", claim_and_note)
     harness.engine.worker.hear([integration.number])
 
     await eventually(lambda: _when(harness.deliverer.sent("/behind") == 16))
@@ -173,6 +167,62 @@ async def test_a_lane_that_is_behind_starts_nothing_that_just_arrived(
     sent = [request.headers for request in harness.deliverer.requests]
     order = [dict(headers)["webhook-id"] for headers in sent]
     assert set(order[:8]) == {recovery_id_of(delivery.id) for delivery in older}
+
+
+async def test_while_cpu_is_short_what_waits_is_claimed_in_parts_and_what_arrives_starts_beside_it(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    integration = await harness.integration("busy", concurrency=16)
+    wanted = _note_what_is_claimed(harness, monkeypatch)
+    await harness.store.accept([an_intake(a_delivery(integration.number)) for _ in range(12)])
+    gate = asyncio.Event()
+    harness.deliverer.scripts["/busy"] = _after(gate)
+    harness.fill_core(arrivals=10)
+
+    harness.engine.worker.hear([integration.number])
+    await eventually(lambda: _when(harness.deliverer.sent("/busy") == 4))
+    await harness.deliver("busy")  # not after the eight that are left
+
+    await eventually(lambda: _when(harness.deliverer.sent("/busy") == 5))
+    assert wanted == [4], "a quarter of the room, and no more before the step ends"
+    harness.fill_core(arrivals=10)
+    await eventually(lambda: _when(harness.deliverer.sent("/busy") == 8))
+    assert wanted == [4, 3]
+    gate.set()
+    await eventually(lambda: _when(not harness.engine.worker.in_flight))
+    harness.clock.move(0.1)  # and the core was idle
+    await eventually(lambda: _when(harness.deliverer.sent("/busy") == 13))
+    assert wanted == [4, 3, 16]
+    harness.fill_core(arrivals=1)  # of six that were started: what waits is what fills it
+    harness.engine.worker.hear([integration.number])
+    await eventually(lambda: _when(len(wanted) == 4))
+    assert wanted[3] == 12
+
+
+@pytest.mark.parametrize(
+    ("in_flight", "rate", "starts"),
+    [(1, None, True), (2, None, True), (3, None, False), (1, 1_000.0, False)],
+)
+async def test_while_cpu_is_short_a_lane_that_holds_itself_up_serves_what_waits_first(
+    harness: Harness, in_flight: int, rate: float | None, *, starts: bool
+) -> None:
+    other = await harness.integration("other")
+    integration = await harness.integration("small", concurrency=4)
+    await harness.change("small", rate_per_second=rate)
+    harness.deliverer.scripts["/small"] = _after(asyncio.Event())
+    harness.clock.move(0.05)  # a rate begins with nothing saved up
+    await harness.deliver("small", in_flight)
+    worker = harness.engine.worker
+    harness.fill_core(arrivals=10)
+    worker.hear([other.number])
+    await eventually(lambda: _when(worker.load.favours_arrivals))
+
+    worker.hear([integration.number])  # something waits
+    arriving = worker.reserve(integration.number, 1)
+
+    assert (arriving is not None) is starts
+    if arriving is not None:
+        worker.cancel(arriving)
 
 
 async def test_a_claim_that_found_just_what_was_due_leaves_its_lane_free(
@@ -788,6 +838,18 @@ async def test_every_recorded_attempt_is_announced_once(harness: Harness) -> Non
 
 async def _without_file_handles(_: Request) -> None:
     raise OwnFault("no file handles")
+
+
+def _note_what_is_claimed(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """For how much each claim asks, from now on."""
+    claim, wanted = harness.store.claim, []
+
+    async def claim_and_note(owner: int, wants: Mapping[Lane, int]) -> Claimed:
+        wanted.append(sum(wants.values()))
+        return await claim(owner, wants)
+
+    monkeypatch.setattr(harness.store, "claim", claim_and_note)
+    return wanted
 
 
 def _after(gate: asyncio.Event):  # type: ignore[no-untyped-def]  # a script, see Deliverer

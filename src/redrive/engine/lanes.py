@@ -81,6 +81,11 @@ class Pace:
             room = min(room, int(self.tokens))
         return max(0, room)
 
+    @property
+    def has_ample_room(self) -> bool:
+        """Whether the lane itself holds nothing up: it has no rate, and half of its window is free."""
+        return self.rate_per_second is None and 2 * self.in_flight <= self.window
+
     def wait_seconds(self, elapsed: float) -> float | None:
         """When to look again although nothing happens: None unless time alone makes room."""
         if not self.sends:

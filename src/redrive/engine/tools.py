@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from redrive.clock import Chance, Clock
+from redrive.clock import Chance, Clock, cpu_seconds
 from redrive.engine.batch import Turn
 from redrive.engine.content import Content
 from redrive.engine.vault import Vault
@@ -26,6 +26,7 @@ class Tools:
     vault: Vault
     seals_content: bool = False  # payloads and answers at rest, besides secrets
     turn: Turn = field(default_factory=Turn)
+    cpu_seconds: Callable[[], float] = cpu_seconds
 
     @property
     def content(self) -> Content:

@@ -3,7 +3,7 @@
 import asyncio
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from math import inf
 
 from redrive.delivery.port import Deliverer
@@ -15,6 +15,7 @@ from redrive.engine.catalogue import Catalogue
 from redrive.engine.gates import Trial
 from redrive.engine.health import Health
 from redrive.engine.lanes import Pace
+from redrive.engine.load import Load
 from redrive.engine.owned import Owned
 from redrive.engine.recording import Recorder
 from redrive.engine.tools import Tools
@@ -23,6 +24,7 @@ from redrive.telemetry.events import LeasesLost, LoopFailed, StoreFailed
 
 POLL_SECONDS = 2.0  # waking is a hint; the store's due times are the truth
 ADOPTED_AT_ONCE = 500
+TICK = timedelta(milliseconds=1)  # as fine as the clock tells: a step that ends now is over
 RECORDING_SECONDS = 5.0  # what is known when the process stops is written down, if the store lets us
 
 
@@ -44,6 +46,7 @@ class Worker:
         self.health = health
         self.owned = Owned(tools.clock, catalogue, slots=slots)
         self.lanes = self.owned.lanes
+        self.load = Load(tools.clock, tools.cpu_seconds)
         self.recorder = Recorder(tools, catalogue, health, self.due)
         self.breakers = Breakers(tools, catalogue, health, self.owned)
         self.attempts = Attempts(
@@ -89,8 +92,9 @@ class Worker:
         if (lane := self.owned.lane_of(number, item_id)) is None:
             return None
         pace = self.lanes.pace(lane)
-        if pace.is_behind or (pace.next_due is not None and pace.next_due <= self.clock.now()):
-            return None  # older work first
+        self.load.arrived()
+        if self._is_after_older(pace):
+            return None
         elapsed = self.clock.elapsed()
         if elapsed < pace.gate.shut_until or not self.lanes.allowance(pace, elapsed):
             return None
@@ -220,12 +224,13 @@ class Worker:
         wants: dict[Pace, int] = {}
         if self.stopping or self.owned.has_lapsed:
             return
+        self.load.look()
         for pace in self.lanes.collect(self.clock.now()):
             is_shut = elapsed < pace.gate.shut_until
             if is_shut and pace.sends and pace.gate.wants_trial(elapsed):
                 self.breakers.ask(pace.lane.integration, pace.gate)
             if room := self.lanes.allowance(pace, elapsed):
-                wanted = _share(pace, room)
+                wanted = self._share(pace, room)
                 if is_shut:
                     pace.gate.trial = Trial.UNDER_WAY
                 self.lanes.take(pace, wanted)
@@ -248,6 +253,7 @@ class Worker:
                 self.breakers.untried(pace)
                 self.owned.due(pace.lane, self.clock.now())
             raise
+        self.load.claimed(len(claimed.claims))
         for begun in self._settle(wants, claimed):
             if begun.is_unsent and self._is_stopping():  # a drain began while we claimed: it gives this back
                 self.lanes.refund(begun.pace, 1)
@@ -282,8 +288,34 @@ class Worker:
             pace.is_behind = not unused[pace] and self.owned.falls_due_now(at)
             pace.left(at)
             if at is not None:
-                self.owned.due(lane, self.clock.now() if pace.is_behind else self.owned.end_of_step(at))
+                self.owned.due(lane, self._look_again_at(pace, at))
         return under_way
+
+    def _share(self, pace: Pace, room: int) -> int:
+        """How much of a lane's room to claim for: three quarters, so that what arrives meanwhile can start.
+
+        All of it when more waits than that, and of room for three or less. A quarter where what waits gives
+        way, one at least.
+        """
+        if self._gives_way(pace):
+            return -(-room // 4)
+        return room if pace.is_behind else room - room // 4
+
+    def _is_after_older(self, pace: Pace) -> bool:
+        """Whether what arrives has to wait for what is due in its lane, or was left by the last claim."""
+        is_due = pace.next_due is not None and pace.next_due <= self.clock.now()
+        return (is_due or pace.is_behind) and not self._gives_way(pace)
+
+    def _look_again_at(self, pace: Pace, at: datetime) -> datetime:
+        """When to claim again from a lane whose next item is due *at*."""
+        now = self.clock.now()
+        if self._gives_way(pace):
+            return self.owned.end_of_step(max(at, now + TICK))
+        return now if pace.is_behind else self.owned.end_of_step(at)
+
+    def _gives_way(self, pace: Pace) -> bool:
+        """Whether what waits in a lane takes a part of its room each step; what arrives starts beside it."""
+        return self.load.favours_arrivals and pace.has_ample_room
 
     async def _adopt_some(self) -> Sequence[Claim]:
         taken = await self.store.adopt(self.owner, ADOPTED_AT_ONCE)
@@ -310,11 +342,3 @@ class Worker:
 
     def _is_stopping(self) -> bool:
         return self.stopping  # asked again after an await: it may have changed
-
-
-def _share(pace: Pace, room: int) -> int:
-    """How much of a lane's room to claim for: three quarters, so that what arrives meanwhile can start.
-
-    All of it when more waits than that, and of room for three or less.
-    """
-    return room if pace.is_behind else room - room // 4
