@@ -36,7 +36,7 @@ class SystemClock:
 
     def now(self) -> datetime:
         """The present instant: aware, UTC, to the millisecond."""
-        return _EPOCH + timedelta(milliseconds=time.time_ns() // 1_000_000)
+        return datetime.fromtimestamp(time.time_ns() // 1_000_000 / 1_000, UTC)
 
     def elapsed(self) -> float:
         """Seconds on a clock that never steps, for durations."""

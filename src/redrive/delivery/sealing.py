@@ -8,6 +8,7 @@ import re
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from hashlib import sha256
 from hmac import compare_digest, digest
 from typing import Final
@@ -32,13 +33,13 @@ class BadKeys(Exception):
     """What should hold keys does not; the message says what is wrong, and no key."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Key:
     """A key and its id, which follows from it: a key that was damaged is not taken for another."""
 
     value: bytes = field(repr=False)
 
-    @property
+    @cached_property
     def id(self) -> str:
         """16 hexadecimal digits."""
         return sha256(b"redrive key " + self.value).hexdigest()[:16]
