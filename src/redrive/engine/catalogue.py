@@ -8,6 +8,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from redrive.audit.record import AuditEvent, EventType
+from redrive.batch import Batcher
 from redrive.delivery.sealing import Unsealable
 from redrive.domain.access import Call, Permission
 from redrive.domain.errors import Conflict, Fault, IntegrationNotFound, InvalidPayload
@@ -65,11 +66,11 @@ class Catalogue:
         self._by_id: dict[str, Integration] = {}
         self._by_number: dict[int, Integration] = {}
         self._policies: dict[int, RetryPolicy] = {}
+        self._refreshes = Batcher(self._refresh)
 
     async def refresh(self) -> None:
-        """Take over what is in the store, and what other processes changed since."""
-        for integration in await self.store.changed_integrations():
-            self._keep(integration)
+        """Take over what is in the store, and what other processes changed since: all who ask, at once."""
+        await self._refreshes.submit((None,))
 
     def find(self, integration_id: str) -> Integration:
         """An integration that was found for somebody before."""
@@ -338,6 +339,11 @@ class Catalogue:
         self.announce(
             Operated(kind.value, call.principal.id, integration_id, integration_id, call.request_id)
         )
+
+    async def _refresh(self, asked: Sequence[None]) -> Sequence[None]:
+        for integration in await self.store.changed_integrations():
+            self._keep(integration)
+        return asked
 
     def _keep(self, integration: Integration) -> Integration:
         """Whatever of it, and of its traffic, is not older than what is held: that may have changed since."""

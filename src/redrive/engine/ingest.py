@@ -7,12 +7,12 @@ from typing import assert_never
 
 from msgspec import Struct
 
+from redrive.batch import Batcher
 from redrive.domain.access import Call, Permission
 from redrive.domain.delivery import Claim, Delivery, Headers
 from redrive.domain.errors import Conflict, Contained, IdempotencyKeyReused, RateLimited, RedriveError
 from redrive.domain.ids import ItemId, instant_of, recovery_id
 from redrive.domain.integration import ACCEPTING, Integration
-from redrive.engine.batch import Batcher
 from redrive.engine.catalogue import Catalogue
 from redrive.engine.lanes import Pace
 from redrive.engine.once import Key, Render, Told, idempotent, kept

@@ -157,7 +157,6 @@ class Operate:
         after = next_cycle(item, call, on.now, self.catalogue.defaults.of(integration, "max_attempts"))
 
         async def write(event: AuditEvent, once: Once | None) -> bool:
-            await check_waits_in_no_job(self.store, integration, item)
             await check_is_open_for_copies(self.store, integration, item)
             replay = Replay(
                 id=item.delivery.id,
@@ -174,6 +173,7 @@ class Operate:
                 event=event,
             )
             if not await self.store.replay(replay, once):
+                await check_waits_in_no_job(self.store, integration, item)
                 return False
             self.worker.due(integration.number, item.delivery.id, self.clock.now())
             return True

@@ -4,11 +4,11 @@ from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime, timedelta
 from itertools import groupby
 
+from redrive.batch import Batcher
 from redrive.domain.delivery import Attempt, Claim
 from redrive.domain.item import RetryAt, next_step
 from redrive.domain.outcome import Failed, Outcome, Reach, risk_of
 from redrive.engine import audited
-from redrive.engine.batch import Batcher
 from redrive.engine.catalogue import Catalogue
 from redrive.engine.causes import Causes
 from redrive.engine.health import Health

@@ -4,8 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from redrive.batch import Turn
 from redrive.clock import Chance, Clock, cpu_seconds
-from redrive.engine.batch import Turn
 from redrive.engine.content import Content
 from redrive.engine.vault import Vault
 from redrive.store.port import Store

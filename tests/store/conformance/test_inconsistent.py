@@ -1,7 +1,11 @@
 """A stored record that violates its own rules is reported, never served. Each is broken by hand."""
 
+import asyncio
+
 import pytest
 
+from redrive.domain.delivery import Item
+from redrive.domain.ids import ItemId
 from redrive.domain.item import Finish, Status
 from redrive.domain.sharing import whole
 from redrive.store.port import EventFilter, QueueFilter, StoreInconsistent
@@ -62,6 +66,23 @@ async def test_an_item_that_makes_no_sense_is_never_served(
         return  # a list does not read the body; and the item stands in no list of this integration
     with pytest.raises(StoreInconsistent):
         await store.queue(number, QueueFilter(), limit=10, below=None)
+
+
+async def test_of_items_that_are_asked_for_at_once_each_has_its_own_answer(
+    store: StoreUnderTest, number: int
+) -> None:
+    first, broken, last = (a_delivery(number) for _ in range(3))
+    await store.accept([an_intake(delivery) for delivery in (first, broken, last)])
+    await store.meddle(f"UPDATE delivery SET headers = '{{' WHERE id = {broken.id}")
+    ids = [first.id, broken.id, last.id, ItemId(first.id + 1), first.id]
+
+    asked = [(number, item_id) for item_id in ids] + [(number + 1, last.id)]
+    answers = await asyncio.gather(*(store.item(*one) for one in asked), return_exceptions=True)
+
+    told = [answer.delivery.id if isinstance(answer, Item) else answer for answer in answers]
+    assert (told[0], told[2], told[4]) == (first.id, last.id, first.id)
+    assert isinstance(told[1], StoreInconsistent)
+    assert (told[3], told[5]) == (None, None)
 
 
 async def test_an_item_that_was_queued_but_never_stored_is_reported(

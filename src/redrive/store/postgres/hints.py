@@ -52,8 +52,7 @@ class Hints:
             while self._waiting:
                 await self._clock.sleep(DEBOUNCE_SECONDS)
                 numbers, self._waiting = self._waiting, set()
-                text = " ".join(map(str, numbers)) if len(numbers) <= MOST_NAMED else ""
-                await self._database.run(partial(_notify, text=text))
+                await self._database.run(partial(_notify, numbers=numbers))
         except StoreUnavailable:
             self._waiting.clear()  # it was a hint
         finally:
@@ -77,10 +76,10 @@ class Hints:
             connection.terminate()
 
 
-async def _notify(connection: Connection, *, text: str) -> None:
-    async with connection.transaction():
-        await connection.execute("SET LOCAL synchronous_commit = off")
-        await connection.execute("SELECT pg_notify($1, $2)", CHANNEL, text)
+async def _notify(connection: Connection, *, numbers: Collection[int]) -> None:
+    """In one round trip: several statements in one text are one transaction."""
+    text = " ".join(map(str, numbers)) if len(numbers) <= MOST_NAMED else ""
+    await connection.execute(f"SET LOCAL synchronous_commit = off; SELECT pg_notify('{CHANNEL}', '{text}')")
 
 
 def _numbers(payload: Any) -> Collection[int]:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from redrive.engine.batch import Batcher, Turn
+from redrive.batch import Batcher, Turn
 
 
 async def test_what_queues_while_a_batch_is_written_is_the_next_batch() -> None:
