@@ -14,6 +14,7 @@ from redrive.store.port import StoreInconsistent, StoreUnavailable
 
 Done = TypeVar("Done")
 BUSY_MILLISECONDS = 5_000  # `redrive token create` writes beside a running service
+CACHE_KIB = 32_768  # holds what leads to the rows of ten million items; it grows only as far as it is used
 MOST_ROWS = 64
 # A failed sync may have lost what it reports as written, and a second one may lie: only a restart is honest.
 _FATAL_EXTENDED = {
@@ -51,6 +52,7 @@ def connect(path: Path) -> apsw.Connection:
         connection.pragma("synchronous", "full")
         connection.pragma("foreign_keys", True)
         connection.pragma("secure_delete", True)  # what was erased lies in no page that was split or freed
+        connection.pragma("cache_size", -CACHE_KIB)
         connection.wal_autocheckpoint(0)  # another thread does it: in the writer it costs p99
         if mode != "wal" or connection.pragma("synchronous") != 2:
             raise StoreUnavailable(
