@@ -34,7 +34,7 @@ class Adapter(Base):  # noqa: F821 - bench.py's
         self.python = str(root / ".venv" / "bin" / "python")
         self.ports = [FIRST_PORT + i for i in range(self.processes)]
         self.env.update(
-            PYTHONPATH=f"{root / 'src'}:{self.env['PYTHONPATH']}",
+            PYTHONPATH=f"{root / 'src'}:{self.here.parent}:{self.env['PYTHONPATH']}",
             REDRIVE_DATABASE=self.database(),
             REDRIVE_DATA_DIR=str(self.work),
             REDRIVE_ALLOW_TARGETS="127.0.0.0/8",
