@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from redrive.batch import Batcher, Turn
+from redrive.batch import Batcher, Questions, Turn
 
 
 async def test_what_queues_while_a_batch_is_written_is_the_next_batch() -> None:
@@ -137,3 +137,111 @@ async def test_whoever_waits_for_a_batch_that_is_given_up_does_not_wait_for_ever
     await asyncio.wait([waiting])
     assert waiting.cancelled()
     assert batcher.queued == 0
+
+
+async def test_a_flush_that_is_cut_off_from_within_takes_nobody_else_with_it() -> None:
+    flushes = 0
+
+    async def flush(given: Sequence[int]) -> list[int]:
+        nonlocal flushes
+        flushes += 1
+        if flushes == 1:
+            raise asyncio.CancelledError  # of something that it waited for
+        return list(given)
+
+    batcher = Batcher(flush, most=1)
+    first, second = (asyncio.create_task(batcher.submit([number])) for number in (1, 2))
+    await asyncio.wait([first, second])
+
+    assert first.cancelled()
+    assert await second == [2]
+    assert batcher.queued == 0
+
+
+async def test_who_queues_behind_a_batch_that_is_given_up_does_not_wait_for_ever() -> None:
+    async def flush(_: Sequence[int]) -> list[int]:
+        await asyncio.Event().wait()
+        return []
+
+    batcher = Batcher(flush, most=1)
+    waiting = [asyncio.create_task(batcher.submit([number])) for number in range(3)]
+    await asyncio.sleep(0)
+
+    await batcher.close(0)
+
+    await asyncio.wait(waiting)
+    assert all(one.cancelled() for one in waiting)
+    assert batcher.queued == 0
+
+
+class Answers:
+    """Answers questions in batches, each once its gate is open."""
+
+    def __init__(self) -> None:
+        self.asked: list[list[int]] = []
+        self.gates: list[asyncio.Event] = []
+        self.questions = Questions(self._answer)
+        self._begun = asyncio.Semaphore(0)
+
+    async def _answer(self, asked: Sequence[int]) -> list[int]:
+        self.asked.append(list(asked))
+        gate = asyncio.Event()
+        self.gates.append(gate)
+        self._begun.release()
+        await gate.wait()
+        return [-number for number in asked]
+
+    def ask(self, number: int) -> asyncio.Task[Sequence[int]]:
+        return asyncio.create_task(self.questions.submit([number]))
+
+    async def begun(self) -> None:
+        """Once another batch is being answered."""
+        await self._begun.acquire()
+
+
+async def test_what_is_asked_while_others_are_answered_is_asked_together() -> None:
+    answers = Answers()
+    first = answers.ask(1)
+    await answers.begun()
+    others = [answers.ask(number) for number in (2, 3)]
+    await asyncio.sleep(0)
+
+    answers.gates[0].set()
+    await answers.begun()
+    answers.gates[1].set()
+
+    assert [await first, *[await other for other in others]] == [[-1], [-2], [-3]]
+    assert answers.asked == [[1], [2, 3]]
+
+
+async def test_an_answer_that_takes_long_holds_up_nobody_who_asks_later() -> None:
+    answers = Answers()
+    stuck = answers.ask(1)
+    await answers.begun()
+    later = answers.ask(2)
+
+    await answers.begun()
+    answers.gates[1].set()
+
+    assert await later == [-2]
+    assert not stuck.done()
+    assert answers.questions.queued == 1
+    answers.gates[0].set()
+    assert await stuck == [-1]
+
+
+async def test_who_asked_and_went_away_is_not_asked_for() -> None:
+    answers = Answers()
+    first = answers.ask(1)
+    await answers.begun()
+    leaver, stayer = answers.ask(2), answers.ask(3)
+    await asyncio.sleep(0)
+    leaver.cancel()
+
+    answers.gates[0].set()
+    await answers.begun()
+    answers.gates[1].set()
+
+    assert (await first, await stayer) == ([-1], [-3])
+    assert answers.asked == [[1], [3]]
+    assert answers.questions.queued == 0

@@ -5,6 +5,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Final, Generic, TypeVar
 
+from redrive.ending import is_to_end
+
 Given = TypeVar("Given")
 Got = TypeVar("Got")
 PATIENCE_SECONDS: Final = 0.05
@@ -91,6 +93,14 @@ class Batcher(Generic[Given, Got]):
                     await self._flush_some()
         finally:
             self._running = None
+            self._give_up()
+
+    def _give_up(self) -> None:
+        """Let nobody wait for what no batch will take: there is some only when this was cut off."""
+        for elements, future in self._waiting:
+            future.cancel()
+            self.queued -= len(elements)
+        self._waiting.clear()
 
     async def _flush_some(self) -> None:
         batch: list[Given] = []
@@ -110,11 +120,41 @@ class Batcher(Generic[Given, Got]):
         except asyncio.CancelledError:  # nobody may wait for what is given up
             for _, future in groups:
                 future.cancel()
-            raise
+            if is_to_end():
+                raise
         else:
             _hand_out(groups, results)
         finally:
             self.queued -= len(batch)
+
+
+class Questions(Batcher[Given, Got]):
+    """As a Batcher, for what changes nothing: the next batch begins beside one that takes long.
+
+    A session that hangs holds up those who asked in its batch, and nobody else. Who asked and has gone away
+    costs nothing.
+    """
+
+    def __init__(self, ask: Callable[[Sequence[Given]], Awaitable[Sequence[Got]]], most: int = 512) -> None:
+        super().__init__(ask, most=most)
+        self._asking: set[asyncio.Task[None]] = set()
+
+    async def _run(self) -> None:
+        try:
+            while self._waiting:
+                asking = asyncio.create_task(self._flush_some())
+                self._asking.add(asking)
+                asking.add_done_callback(self._asking.discard)
+                await asyncio.wait([asking], timeout=PATIENCE_SECONDS)
+                self._forget_abandoned()
+        finally:
+            self._running = None
+
+    def _forget_abandoned(self) -> None:
+        for elements, future in self._waiting:
+            if future.done():
+                self.queued -= len(elements)
+        self._waiting = [asked for asked in self._waiting if not asked[1].done()]
 
 
 def _hand_out(

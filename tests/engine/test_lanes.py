@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from redrive.domain.sharing import Lane, whole
-from redrive.engine.lanes import Draining, Lanes, Pace
+from redrive.engine.lanes import LATE, Draining, Lanes, Pace
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 
@@ -363,3 +363,21 @@ def test_a_release_that_was_forgotten_holds_no_more() -> None:
     lane.configure(8, None, sends=True)
 
     assert lane.rate_per_second is None
+
+
+def test_a_lane_is_late_once_what_waits_in_it_has_waited_for_long_whoever_knows_of_it() -> None:
+    lane = a_lane(Lanes(8), 1)
+    assert not lane.is_late(NOW), "nothing waits"
+
+    lane.left(NOW)
+    lane.next_due = NOW + timedelta(seconds=1)  # when to look again
+    assert not lane.is_late(NOW + LATE - timedelta(milliseconds=1))
+    assert lane.is_late(NOW + LATE)
+
+    lane.left(None)
+    assert not lane.is_late(NOW + LATE)
+    assert lane.is_late(NOW + timedelta(seconds=1) + LATE)
+
+    lane.left(NOW)
+    lane.forget()
+    assert not lane.is_late(NOW + LATE)

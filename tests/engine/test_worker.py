@@ -19,6 +19,7 @@ from redrive.domain.sharing import Lane, whole
 from redrive.engine.acting import Order
 from redrive.engine.attempts import SUSPENDED_SECONDS
 from redrive.engine.blocked import NEWS_AFTER_SECONDS
+from redrive.engine.lanes import LATE
 from redrive.engine.worker import Worker
 from redrive.store.port import Claimed, EventFilter, Store, StoreInconsistent, StoreUnavailable
 from redrive.telemetry.events import (
@@ -174,7 +175,9 @@ async def test_while_cpu_is_short_what_waits_is_claimed_in_parts_and_what_arrive
 ) -> None:
     integration = await harness.integration("busy", concurrency=16)
     wanted = _note_what_is_claimed(harness, monkeypatch)
-    await harness.store.accept([an_intake(a_delivery(integration.number)) for _ in range(12)])
+    ids = [harness.store.ids.next(harness.clock.now()) for _ in range(12)]  # none waits for long yet
+    waiting = [a_delivery(integration.number, id=number) for number in ids]
+    await harness.store.accept([an_intake(delivery) for delivery in waiting])
     gate = asyncio.Event()
     harness.deliverer.scripts["/busy"] = _after(gate)
     harness.fill_core(arrivals=10)
@@ -200,11 +203,17 @@ async def test_while_cpu_is_short_what_waits_is_claimed_in_parts_and_what_arrive
 
 
 @pytest.mark.parametrize(
-    ("in_flight", "rate", "starts"),
-    [(1, None, True), (2, None, True), (3, None, False), (1, 1_000.0, False)],
+    ("in_flight", "rate", "waited", "starts"),
+    [
+        (1, None, timedelta(), True),
+        (2, None, LATE - timedelta(milliseconds=1), True),
+        (3, None, timedelta(), False),
+        (1, 1_000.0, timedelta(), False),
+        (1, None, LATE, False),
+    ],
 )
-async def test_while_cpu_is_short_a_lane_that_holds_itself_up_serves_what_waits_first(
-    harness: Harness, in_flight: int, rate: float | None, *, starts: bool
+async def test_while_cpu_is_short_a_lane_that_holds_itself_up_or_is_late_serves_what_waits_first(
+    harness: Harness, in_flight: int, rate: float | None, waited: timedelta, *, starts: bool
 ) -> None:
     other = await harness.integration("other")
     integration = await harness.integration("small", concurrency=4)
@@ -213,11 +222,13 @@ async def test_while_cpu_is_short_a_lane_that_holds_itself_up_serves_what_waits_
     harness.clock.move(0.05)  # a rate begins with nothing saved up
     await harness.deliver("small", in_flight)
     worker = harness.engine.worker
-    harness.fill_core(arrivals=10)
+    harness.fill_core(arrivals=0)  # but for what was delivered
     worker.hear([other.number])
     await eventually(lambda: _when(worker.load.favours_arrivals))
 
     worker.hear([integration.number])  # something waits
+    [lane] = worker.owned.lanes_of(integration.number)
+    worker.lanes.pace(lane).left(harness.clock.now() - waited)
     arriving = worker.reserve(integration.number, 1)
 
     assert (arriving is not None) is starts

@@ -1,15 +1,20 @@
 """A PostgreSQL that does not let us in, or goes away: said in a sentence, never an accident of ours."""
 
+import asyncio
+from collections.abc import Collection
+from typing import Any
+
 import asyncpg
 import pytest
 
 from redrive.clock import SystemClock
 from redrive.store.port import StoreUnavailable
 from redrive.store.postgres import PostgresStore
-from redrive.store.postgres.connection import Database
+from redrive.store.postgres.connection import Connection, Database, _Session
 from tests.postgres import Server, a_database, a_server
 
 CLOCK = SystemClock()
+INT8_ARRAY = 1016  # in every PostgreSQL
 
 
 @pytest.mark.parametrize(
@@ -60,3 +65,30 @@ async def test_a_server_that_is_away_is_told_by_its_errors_alone(caplog: pytest.
         assert await database.ask("SELECT 1")
         await database.close()
     assert caplog.messages == []
+
+
+async def test_what_arrays_are_made_of_is_asked_by_one_session_for_all(
+    postgres: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[frozenset[int]] = []
+    introspect = asyncpg.Connection._introspect_types
+
+    async def note(self: Any, typeoids: Collection[int], *how_long: float | None) -> Any:
+        asked.append(frozenset(typeoids))
+        return await introspect(self, typeoids, *how_long)
+
+    monkeypatch.setattr(asyncpg.Connection, "_introspect_types", note)
+    monkeypatch.setattr(_Session, "_known", {})
+    database = await Database.open(postgres.url(), CLOCK, connections=4)
+    both = asyncio.Barrier(2)
+
+    async def sum_up(connection: Connection) -> int:
+        await both.wait()  # so that each has a session of its own
+        return int(await connection.fetchval("SELECT sum(n) FROM unnest($1::bigint[]) n", [1, 2]))
+
+    await database.ask("SELECT $1::bigint[]", [1])
+    first, second = await asyncio.gather(database.run(sum_up), database.run(sum_up))
+
+    assert (first, second) == (3, 3)
+    assert asked == [frozenset({INT8_ARRAY})]
+    await database.close()

@@ -29,7 +29,7 @@ class Connection(asyncio.Protocol):
         self._loop = loop
         self._on_idle = on_idle
         self._transport: asyncio.Transport | None = None
-        self._arrived: select.poll | None = None  # asks the socket itself; made once, when first needed
+        self._poll: select.poll | None = None  # asks the socket itself; made once, when first needed
         self._done: asyncio.Future[None] | None = None
         self._parser = httptools.HttpResponseParser(self)
         self._reset()
@@ -56,11 +56,11 @@ class Connection(asyncio.Protocol):
     @property
     def is_quiet(self) -> bool:
         """Whether nothing came that is not read yet: the end, or an answer to what was not yet asked."""
-        if self._arrived is None:
+        if self._poll is None:
             assert self._transport is not None  # noqa: S101 - it came with the connection
-            self._arrived = select.poll()
-            self._arrived.register(self._transport.get_extra_info("socket").fileno(), select.POLLIN)
-        return not self._arrived.poll(0)
+            self._poll = select.poll()
+            self._poll.register(self._transport.get_extra_info("socket").fileno(), select.POLLIN)
+        return not self._poll.poll(0)
 
     async def exchange(self, head: bytes, body: bytes, deadline: float) -> None:
         """Send a request and wait for its answer, at most until *deadline* (loop time).

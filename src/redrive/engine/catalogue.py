@@ -8,7 +8,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from redrive.audit.record import AuditEvent, EventType
-from redrive.batch import Batcher
+from redrive.batch import Questions
 from redrive.delivery.sealing import Unsealable
 from redrive.domain.access import Call, Permission
 from redrive.domain.errors import Conflict, Fault, IntegrationNotFound, InvalidPayload
@@ -66,7 +66,7 @@ class Catalogue:
         self._by_id: dict[str, Integration] = {}
         self._by_number: dict[int, Integration] = {}
         self._policies: dict[int, RetryPolicy] = {}
-        self._refreshes = Batcher(self._refresh)
+        self._refreshes = Questions(self._refresh)
 
     async def refresh(self) -> None:
         """Take over what is in the store, and what other processes changed since: all who ask, at once."""

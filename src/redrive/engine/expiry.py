@@ -20,8 +20,8 @@ from redrive.domain.traffic import (
     is_to_be_probed,
     still,
 )
+from redrive.ending import is_to_end
 from redrive.engine.catalogue import Catalogue, untold
-from redrive.engine.ending import is_to_end
 from redrive.engine.tools import Tools
 from redrive.engine.worker import Worker
 from redrive.store.port import StoreUnavailable

@@ -7,12 +7,13 @@ import heapq
 from collections import Counter, OrderedDict
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from redrive.domain.sharing import Lane
 from redrive.engine.gates import Gate
 
 RAMP_FROM = 1
+LATE = timedelta(seconds=2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +40,7 @@ class Pace:
     suspended_until: float = 0.0
     next_due: datetime | None = field(default=None)
     is_behind: bool = False  # the last claim left something that was due
+    left_since: datetime | None = None  # when what the last claim left was due first
     own_rate: float | None = None
     release: Draining | None = None  # it is held to that rate, until its backlog is gone
     drained: Draining | None = None  # the release whose backlog was gone
@@ -65,6 +67,7 @@ class Pace:
 
     def left(self, next_due: datetime | None) -> None:
         """The earliest that is left is due at *next_due*: a release ends with what was due when it began."""
+        self.left_since = next_due
         if self.release is not None and (next_due is None or next_due > self.release.since):
             self.drained = self.release
             self._keep_to_rate()
@@ -85,6 +88,11 @@ class Pace:
     def has_ample_room(self) -> bool:
         """Whether the lane itself holds nothing up: it has no rate, and half of its window is free."""
         return self.rate_per_second is None and 2 * self.in_flight <= self.window
+
+    def is_late(self, now: datetime) -> bool:
+        """Whether something of it has waited so long that nothing more may pass it."""
+        waits_since = [since for since in (self.left_since, self.next_due) if since is not None]
+        return bool(waits_since) and now - min(waits_since) >= LATE
 
     def wait_seconds(self, elapsed: float) -> float | None:
         """When to look again although nothing happens: None unless time alone makes room."""
@@ -110,7 +118,7 @@ class Pace:
     def forget(self) -> None:
         """Nothing is saved up, and no backlog is known to be gone: others may have been here."""
         self.tokens = self.refilled_at = 0.0
-        self.drained = None
+        self.drained = self.left_since = None
         self._keep_to_rate()
 
     def _keep_to_rate(self) -> None:

@@ -12,8 +12,9 @@ ARRIVALS_OF_CLAIMS = 0.25  # fewer than these would gain little from what claims
 class Load:
     """What of a core this process used since the last look, and what it was for.
 
-    An interpreter runs on one core. When that is full, whatever starts makes everything else later: a wave of
-    retries would hold up the callers of what is new, and these would then have to be claimed as well.
+    Its threads take turns at one interpreter, and little of them runs beside it. When that is full, whatever
+    starts makes everything else later: a wave of retries would hold up the callers of what is new, and these
+    would then have to be claimed as well.
     """
 
     def __init__(self, clock: Clock, cpu_seconds: Callable[[], float]) -> None:
@@ -24,11 +25,11 @@ class Load:
         self._looked_at, self._used = clock.elapsed(), cpu_seconds()
 
     def arrived(self) -> None:
-        """A delivery of a lane of ours is being accepted."""
+        """A delivery is being accepted here, whoever is going to send it."""
         self._arrived += 1
 
     def claimed(self, count: int) -> None:
-        """So many that waited were started."""
+        """So many were claimed."""
         self._claimed += count
 
     def look(self) -> None:

@@ -7,12 +7,12 @@ from datetime import timedelta
 
 from redrive.delivery.port import Deliverer
 from redrive.domain.integration import Defaults
+from redrive.ending import is_to_end
 from redrive.engine.access import Access
 from redrive.engine.alerts import NOBODY, Alerting, Alerts
 from redrive.engine.catalogue import Catalogue
 from redrive.engine.containing import Containing
 from redrive.engine.editing import Editing
-from redrive.engine.ending import is_to_end
 from redrive.engine.evidence import Evidence
 from redrive.engine.expiry import Expiry
 from redrive.engine.groups import Groups

@@ -87,12 +87,13 @@ class Worker:
 
     def reserve(self, number: int, item_id: int) -> Pace | None:
         """Whose place an attempt of this item takes, if it can start at once."""
+        self.load.look()
+        self.load.arrived()
         if self.stopping or self.health.is_failing or self.owned.has_lapsed:
             return None
         if (lane := self.owned.lane_of(number, item_id)) is None:
             return None
         pace = self.lanes.pace(lane)
-        self.load.arrived()
         if self._is_after_older(pace):
             return None
         elapsed = self.clock.elapsed()
@@ -315,7 +316,8 @@ class Worker:
 
     def _gives_way(self, pace: Pace) -> bool:
         """Whether what waits in a lane takes a part of its room each step; what arrives starts beside it."""
-        return self.load.favours_arrivals and pace.has_ample_room
+        is_asked_to = self.load.favours_arrivals and pace.has_ample_room
+        return is_asked_to and not pace.is_late(self.clock.now())
 
     async def _adopt_some(self) -> Sequence[Claim]:
         taken = await self.store.adopt(self.owner, ADOPTED_AT_ONCE)

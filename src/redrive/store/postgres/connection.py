@@ -59,7 +59,7 @@ _ADVICE: Final = {
     asyncpg.InvalidPasswordError: _ROLE,
 }
 
-_FIRST_OF_USERS: Final = 16_384  # FirstNormalObjectId: object ids below it are PostgreSQL's own
+_FIRST_THAT_VARIES: Final = 10_000  # FirstGenbkiObjectId: ids below it were given by hand, for ever
 _NOT_ASKED: Final = SimpleNamespace(name="none")  # in the place of a statement that took no other's
 _BACKEND: Final = "SELECT pid, backend_start FROM pg_stat_activity WHERE pid = pg_backend_pid()"
 _END_BACKEND: Final = (
@@ -91,7 +91,7 @@ class _Session(asyncpg.Connection):  # type: ignore[misc]  # asyncpg has no type
         if (types := self._known.get(asked)) is not None:
             return types, _NOT_ASKED
         types, statement = await super()._introspect_types(typeoids, *how_long)
-        if max(asked) < _FIRST_OF_USERS:
+        if max(asked) < _FIRST_THAT_VARIES:
             self._known[asked] = types
         return types, statement
 

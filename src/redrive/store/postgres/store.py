@@ -49,7 +49,7 @@ from redrive.store.postgres.lanes import Lanes, columns
 from redrive.store.postgres.migrate import add_partitions, set_up_if_empty
 from redrive.store.postgres.recording import Recording
 from redrive.store.postgres.replays import PostgresReplays
-from redrive.store.postgres.together import Together
+from redrive.store.postgres.together import ItemsTogether
 from redrive.store.postgres.tokens import PostgresTokens
 from redrive.store.postgres.untold import Untold
 from redrive.store.postgres.work import SQL
@@ -90,7 +90,7 @@ class PostgresStore:
         self._duties = Duties(database)
         self._recording = Recording(database, self.ids, lambda: self._cursors)
         self._guarded = Guarded(database, self.ids)
-        self._together = Together(database)
+        self._items = ItemsTogether(database)
         self.replays: Replays = PostgresReplays(database, lambda: self._cursors, self._guarded)
         self.groups: Groups = PostgresGroups(database, self._guarded)
         self.chains: Chains = PostgresChains(database)
@@ -529,7 +529,7 @@ class PostgresStore:
 
     async def item(self, integration: int, item_id: ItemId) -> Item | None:
         """One item."""
-        return await self._together.item(integration, item_id)
+        return await self._items.item(integration, item_id)
 
     async def history(self, integration: int, item_id: ItemId) -> tuple[Item, Sequence[Attempt]] | None:
         """One item with its attempts."""

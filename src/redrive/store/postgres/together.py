@@ -1,9 +1,10 @@
-"""Items that many ask for at once, read by one statement: a round trip costs both sides more than an item."""
+"""Items that many ask for at once, read together: a round trip costs both sides more than an item."""
 
+import asyncio
 from collections.abc import Sequence
 from functools import partial
 
-from redrive.batch import Batcher
+from redrive.batch import Questions
 from redrive.domain.delivery import Item
 from redrive.domain.ids import ItemId
 from redrive.store.port import StoreInconsistent
@@ -14,16 +15,16 @@ Asked = tuple[int, ItemId]  # an integration, and an id that it may have
 MOST = 16  # their payloads are in memory together
 
 
-class Together:
-    """Reads what is asked for while another is read with the next; whoever asks alone waits for nobody."""
+class ItemsTogether:
+    """Reads what is asked for while others are read with the next: one statement for each integration."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._batcher: Batcher[Asked, Item | StoreInconsistent | None] = Batcher(self._read_all, most=MOST)
+        self._questions: Questions[Asked, Item | StoreInconsistent | None] = Questions(self._read_all, MOST)
 
     async def item(self, integration: int, item_id: ItemId) -> Item | None:
         """One item, whole, as it is once this was asked."""
-        [found] = await self._batcher.submit(((integration, item_id),))
+        [found] = await self._questions.submit(((integration, item_id),))
         if isinstance(found, StoreInconsistent):
             raise found
         return found
@@ -39,11 +40,13 @@ class Together:
         return [found.get(one) for one in asked]
 
     async def _read(self, asked: Sequence[Asked]) -> dict[Asked, Item]:
-        found: dict[Asked, Item] = {}
-        for integration in {integration for integration, _ in asked}:
-            ids = list({item_id for of, item_id in asked if of == integration})
-            items = await self._database.run(
-                partial(read.items, integration=integration, ids=ids, whole=True)
+        ids: dict[int, list[ItemId]] = {}
+        for integration, item_id in dict.fromkeys(asked):
+            ids.setdefault(integration, []).append(item_id)
+        found = await asyncio.gather(
+            *(
+                self._database.run(partial(read.items, integration=integration, ids=own, whole=True))
+                for integration, own in ids.items()
             )
-            found |= {(integration, item.delivery.id): item for item in items}
-        return found
+        )
+        return {(item.delivery.integration, item.delivery.id): item for items in found for item in items}
