@@ -65,7 +65,10 @@ def _compare(name: str, workload: Workload, asked: argparse.Namespace) -> None:
             print(f"run {number}: {system}: {said}; others used {_foreign(one):.1f} %", flush=True)
     rows = [[figure.name, *(_median(figure, runs) for runs in found.values())] for figure in workload.figures]
     counted = ", ".join(f"{len(_quiet(runs))} of {len(runs)}" for runs in found.values())
-    print(f"\n{deliveries:,} deliveries; medians of {counted} runs. To reach: {workload.to_reach}.\n")
+    to_reach = (
+        "Too few to compare rates: read what they cost" if asked.quick else f"To reach: {workload.to_reach}"
+    )
+    print(f"\n{deliveries:,} deliveries; medians of {counted} runs. {to_reach}.\n")
     print(table((f"{_now()}, {_commit()}", *found), rows), flush=True)
 
 

@@ -31,7 +31,9 @@ def copy(
     output: Output = "table",
 ) -> int:
     source, target = _both(from_, to)
-    must_exist(source)
+    must_exist(
+        source, "--from takes the address of the file; with nothing to carry over, leave this step out"
+    )
     from redrive import app
     from redrive.store.transfer import Occupied
 

@@ -44,16 +44,16 @@ def name_of(chosen: "Settings") -> str:
     return chosen.database_address() if path is None else str(path.absolute())
 
 
-def must_exist(chosen: "Settings") -> None:
+HERE = "is this the directory that `redrive serve` runs in? --database and REDRIVE_DATA_DIR lead there"
+
+
+def must_exist(chosen: "Settings", advice: str = HERE) -> None:
     """End the command when the SQLite file that was chosen is not there, or cannot be."""
     if is_missing(chosen):
         from redrive import app
 
         with on_this_machine():
             app.must_have_a_place(chosen)
-        advice = (
-            "is this the directory that `redrive serve` runs in? --database and REDRIVE_DATA_DIR lead there"
-        )
         raise Stop(ExitCode.NOT_FOUND, f"there is no database at {name_of(chosen)}", advice)
 
 

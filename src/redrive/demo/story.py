@@ -176,7 +176,7 @@ class Story:
         plain(f'  {redrive} queue replay payments {waiting["recovery_id"]} --reason "payments is back"')
         plain(f"  {redrive} audit list --event-type recovery.replayed")
         path = "/platform/integrations/payments/recovery/queue?status=dlq"
-        plain(f'  curl -H "Authorization: Bearer $REDRIVE_TOKEN" "$REDRIVE_URL{path}"')
+        plain(f'  curl -s -H "Authorization: Bearer $REDRIVE_TOKEN" "$REDRIVE_URL{path}"')
         plain(f"  {self.stage.url}/openapi.json has every call, {self.stage.url}/metrics the figures")
         plain()
 
