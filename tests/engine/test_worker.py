@@ -173,9 +173,9 @@ async def test_a_lane_that_is_behind_starts_nothing_that_just_arrived(
 async def test_while_cpu_is_short_what_waits_is_claimed_in_parts_and_what_arrives_starts_beside_it(
     harness: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    integration = await harness.integration("busy", concurrency=16)
+    integration = await harness.integration("busy", concurrency=48)
     wanted = _note_what_is_claimed(harness, monkeypatch)
-    ids = [harness.store.ids.next(harness.clock.now()) for _ in range(12)]  # none waits for long yet
+    ids = [harness.store.ids.next(harness.clock.now()) for _ in range(24)]  # none waits for long yet
     waiting = [a_delivery(integration.number, id=number) for number in ids]
     await harness.store.accept([an_intake(delivery) for delivery in waiting])
     gate = asyncio.Event()
@@ -183,23 +183,23 @@ async def test_while_cpu_is_short_what_waits_is_claimed_in_parts_and_what_arrive
     harness.fill_core(arrivals=10)
 
     harness.engine.worker.hear([integration.number])
-    await eventually(lambda: _when(harness.deliverer.sent("/busy") == 4))
-    await harness.deliver("busy")  # not after the eight that are left
-
-    await eventually(lambda: _when(harness.deliverer.sent("/busy") == 5))
-    assert wanted == [4], "a quarter of the room, and no more before the step ends"
-    harness.fill_core(arrivals=10)
     await eventually(lambda: _when(harness.deliverer.sent("/busy") == 8))
-    assert wanted == [4, 3]
+    await harness.deliver("busy")  # not after the sixteen that are left
+
+    await eventually(lambda: _when(harness.deliverer.sent("/busy") == 9))
+    assert wanted == [8], "a quarter of the room, and no more before the step ends"
+    harness.fill_core(arrivals=10)
+    await eventually(lambda: _when(harness.deliverer.sent("/busy") == 17))
+    assert wanted == [8, 8]
     gate.set()
     await eventually(lambda: _when(not harness.engine.worker.in_flight))
     harness.clock.move(0.1)  # and the core was idle
-    await eventually(lambda: _when(harness.deliverer.sent("/busy") == 13))
-    assert wanted == [4, 3, 16]
-    harness.fill_core(arrivals=1)  # of six that were started: what waits is what fills it
+    await eventually(lambda: _when(harness.deliverer.sent("/busy") == 25))
+    assert wanted == [8, 8, 32]
+    harness.fill_core(arrivals=1)  # of nine that were started: what waits is what fills it
     harness.engine.worker.hear([integration.number])
     await eventually(lambda: _when(len(wanted) == 4))
-    assert wanted[3] == 12
+    assert wanted[3] == 24
 
 
 @pytest.mark.parametrize(

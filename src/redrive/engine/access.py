@@ -1,5 +1,6 @@
 """Callers: bearer tokens to principals, remembered for a moment so that a revocation is soon felt."""
 
+import asyncio
 import hashlib
 from datetime import datetime
 from typing import NoReturn
@@ -15,6 +16,7 @@ from redrive.telemetry.events import AuditWritten, AuthenticationFailed
 
 TRUSTED_SECONDS = 2.0  # of at most 5 until a revoked token is refused everywhere
 REMEMBERED = 1_000
+Found = tuple[Principal, datetime | None]  # whose a token is, and until when
 
 
 class Access:
@@ -36,6 +38,7 @@ class Access:
         self.announce = tools.announce
         self._known: dict[str, tuple[float, datetime | None, Principal]] = {}
         self._good: dict[bytes, None] = {}  # digests of tokens that were valid, by their last use
+        self._asking: dict[tuple[bytes, str], asyncio.Task[Found]] = {}
         self._failures = Buckets(failures_per_minute / 60, failures_per_minute)
         self._calls = Buckets(calls_per_second, calls_per_second) if calls_per_second else None
 
@@ -57,27 +60,17 @@ class Access:
         """
         if (known := self.known(token)) is not None:
             return known
-        digest, now = hashlib.sha256(token.encode()).digest(), self.clock.elapsed()
-        may_be_guessed = digest not in self._good
-        if may_be_guessed:
-            if seconds := self._failures.seconds_to_next(address, now):
-                self.announce(AuthenticationFailed("braked"))
-                raise RateLimited("too many tokens from there were not valid", after=seconds)
-            self._failures.take(address, now)  # before it is looked up: others are at the same time
-        try:
-            principal, until = await self._look_up(token, digest)
+        digest = hashlib.sha256(token.encode()).digest()
+        asked = (digest, address)
+        if asked not in self._asking:
+            asking = self._asking[asked] = asyncio.create_task(self._ask(token, digest, address))
+            asking.add_done_callback(lambda done: self._answered(asked, done))
+        try:  # whoever goes away takes the answer from nobody else
+            principal, until = await asyncio.shield(self._asking[asked])
         except NotBelieved as error:
             self._known.pop(token, None)
             self._good.pop(digest, None)
-            if not may_be_guessed:
-                self._failures.take(address, now)
             self.refuse(error.why)
-        except BaseException:
-            if may_be_guessed:
-                self._failures.give_back(address, now)
-            raise
-        if may_be_guessed:
-            self._failures.give_back(address, now)
         self._good.pop(digest, None)  # the order is that of the last use
         self._good[digest] = None
         if len(self._good) > REMEMBERED:
@@ -113,7 +106,34 @@ class Access:
         await self.store.note([event])
         self.announce(AuditWritten(event.event_type.value))
 
-    async def _look_up(self, token: str, digest: bytes) -> tuple[Principal, datetime | None]:
+    async def _ask(self, token: str, digest: bytes, address: str) -> Found:
+        """As `_look_up`, for all who show *token* from *address* meanwhile; it costs that address once."""
+        now, may_be_guessed = self.clock.elapsed(), digest not in self._good
+        if may_be_guessed:
+            if seconds := self._failures.seconds_to_next(address, now):
+                self.announce(AuthenticationFailed("braked"))
+                raise RateLimited("too many tokens from there were not valid", after=seconds)
+            self._failures.take(address, now)  # before it is looked up: others are at the same time
+        try:
+            found = await self._look_up(token, digest)
+        except NotBelieved:
+            if not may_be_guessed:
+                self._failures.take(address, now)
+            raise
+        except BaseException:
+            if may_be_guessed:
+                self._failures.give_back(address, now)
+            raise
+        if may_be_guessed:
+            self._failures.give_back(address, now)
+        return found
+
+    def _answered(self, asked: tuple[bytes, str], answer: asyncio.Task[Found]) -> None:
+        del self._asking[asked]
+        if not answer.cancelled():
+            answer.exception()  # seen, although all who asked may have gone away
+
+    async def _look_up(self, token: str, digest: bytes) -> Found:
         """Whose *token* is, and until when (None: until it is revoked); NotBelieved when it is nobody's."""
         if self.provider is not None and has_shape(token):
             return await self.provider.principal(token)

@@ -24,6 +24,7 @@ from redrive.telemetry.events import LeasesLost, LoopFailed, StoreFailed
 
 POLL_SECONDS = 2.0  # waking is a hint; the store's due times are the truth
 ADOPTED_AT_ONCE = 500
+A_FEW = 8
 TICK = timedelta(milliseconds=1)  # as fine as the clock tells: a step that ends now is over
 RECORDING_SECONDS = 5.0  # what is known when the process stops is written down, if the store lets us
 
@@ -296,10 +297,10 @@ class Worker:
         """How much of a lane's room to claim for: three quarters, so that what arrives meanwhile can start.
 
         All of it when more waits than that, and of room for three or less. A quarter where what waits gives
-        way, one at least.
+        way, or a few: a small lane costs others next to nothing.
         """
         if self._gives_way(pace):
-            return -(-room // 4)
+            return min(room, max(A_FEW, -(-room // 4)))
         return room if pace.is_behind else room - room // 4
 
     def _is_after_older(self, pace: Pace) -> bool:
