@@ -196,6 +196,7 @@ async def test_while_cpu_is_short_what_waits_is_claimed_in_parts_and_what_arrive
     harness.clock.move(0.1)  # and the core was idle
     await eventually(lambda: _when(harness.deliverer.sent("/busy") == 25))
     assert wanted == [8, 8, 32]
+    await eventually(lambda: _when(not harness.engine.worker.in_flight))
     harness.fill_core(arrivals=1)  # of nine that were started: what waits is what fills it
     harness.engine.worker.hear([integration.number])
     await eventually(lambda: _when(len(wanted) == 4))
