@@ -89,11 +89,14 @@ class Batcher(Generic[Given, Got]):
     async def _run(self) -> None:
         try:
             while self._waiting:
-                async with self._turn.taken():
-                    await self._flush_some()
+                await self._flush_next()
         finally:
             self._running = None
             self._give_up()
+
+    async def _flush_next(self) -> None:
+        async with self._turn.taken():
+            await self._flush_some()
 
     def _give_up(self) -> None:
         """Let nobody wait for what no batch will take: there is some only when this was cut off."""
@@ -139,16 +142,12 @@ class Questions(Batcher[Given, Got]):
         super().__init__(ask, most=most)
         self._asking: set[asyncio.Task[None]] = set()
 
-    async def _run(self) -> None:
-        try:
-            while self._waiting:
-                asking = asyncio.create_task(self._flush_some())
-                self._asking.add(asking)
-                asking.add_done_callback(self._asking.discard)
-                await asyncio.wait([asking], timeout=PATIENCE_SECONDS)
-                self._forget_abandoned()
-        finally:
-            self._running = None
+    async def _flush_next(self) -> None:
+        asking = asyncio.create_task(self._flush_some())
+        self._asking.add(asking)
+        asking.add_done_callback(self._asking.discard)
+        await asyncio.wait([asking], timeout=PATIENCE_SECONDS)
+        self._forget_abandoned()
 
     def _forget_abandoned(self) -> None:
         for elements, future in self._waiting:

@@ -1,7 +1,7 @@
 """A PostgreSQL that does not let us in, or goes away: said in a sentence, never an accident of ours."""
 
 import asyncio
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import asyncpg
@@ -67,9 +67,9 @@ async def test_a_server_that_is_away_is_told_by_its_errors_alone(caplog: pytest.
     assert caplog.messages == []
 
 
-async def test_what_arrays_are_made_of_is_asked_by_one_session_for_all(
-    postgres: Server, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[frozenset[int]]:
+    """The types that sessions ask the server about, from now on; none of them is known yet."""
     asked: list[frozenset[int]] = []
     introspect = asyncpg.Connection._introspect_types
 
@@ -79,16 +79,41 @@ async def test_what_arrays_are_made_of_is_asked_by_one_session_for_all(
 
     monkeypatch.setattr(asyncpg.Connection, "_introspect_types", note)
     monkeypatch.setattr(_Session, "_known", {})
-    database = await Database.open(postgres.url(), CLOCK, connections=4)
+    return asked
+
+
+async def in_two_sessions(database: Database, query: str, value: Sequence[object]) -> list[Any]:
     both = asyncio.Barrier(2)
 
-    async def sum_up(connection: Connection) -> int:
-        await both.wait()  # so that each has a session of its own
-        return int(await connection.fetchval("SELECT sum(n) FROM unnest($1::bigint[]) n", [1, 2]))
+    async def ask(connection: Connection) -> Any:
+        await both.wait()
+        return await connection.fetchval(query, value)
 
+    return list(await asyncio.gather(database.run(ask), database.run(ask)))
+
+
+async def test_what_arrays_are_made_of_is_asked_by_one_session_for_all(
+    postgres: Server, asked: list[frozenset[int]]
+) -> None:
+    database = await Database.open(postgres.url(), CLOCK, connections=4)
     await database.ask("SELECT $1::bigint[]", [1])
-    first, second = await asyncio.gather(database.run(sum_up), database.run(sum_up))
 
-    assert (first, second) == (3, 3)
+    sums = await in_two_sessions(database, "SELECT sum(n) FROM unnest($1::bigint[]) n", [1, 2])
+
+    assert [int(each) for each in sums] == [3, 3]
     assert asked == [frozenset({INT8_ARRAY})]
+    await database.close()
+
+
+async def test_types_that_may_be_others_elsewhere_are_asked_about_by_each_session(
+    postgres: Server, asked: list[frozenset[int]]
+) -> None:
+    database = await Database.open(await a_database(postgres), CLOCK, connections=4)
+    await database.ask("CREATE TYPE colour AS ENUM ('red')")
+    await database.ask("SELECT $1::colour[]", ["red"])
+
+    told = await in_two_sessions(database, "SELECT $1::colour[]", ["red"])
+
+    assert told == [["red"], ["red"]]
+    assert len(asked) == 2
     await database.close()

@@ -21,10 +21,10 @@ class Adapter(Base):  # noqa: F821 - bench.py's
         return ["sleep", "100000"] if i else [self.py, str(self.worker)]
 
     def after_workers(self):
-        until(lambda: http("GET", "/status", port=PORT)[0] == 200, 10)  # noqa: F821
+        until(lambda: http("GET", "/status", port=PORT)[0] == 200, 10)  # noqa: F821 - bench.py's
 
     def producer(self):
         return [self.py, "producer.py"]
 
     def done(self):
-        return json.loads(http("GET", "/status", port=PORT)[1])["done"]  # noqa: F821
+        return json.loads(http("GET", "/status", port=PORT)[1])["done"]  # noqa: F821 - bench.py's

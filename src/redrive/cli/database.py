@@ -25,6 +25,9 @@ Database = Annotated[
 ]
 DATABASE: Final[str | None] = None
 Answer = TypeVar("Answer")
+_LED_ELSEWHERE: Final = (
+    "is this the directory that `redrive serve` runs in? --database and REDRIVE_DATA_DIR lead there"
+)
 
 
 def settings(*, options: Mapping[str, str] = {}, **overrides: str | None) -> "Settings":
@@ -44,10 +47,7 @@ def name_of(chosen: "Settings") -> str:
     return chosen.database_address() if path is None else str(path.absolute())
 
 
-HERE = "is this the directory that `redrive serve` runs in? --database and REDRIVE_DATA_DIR lead there"
-
-
-def must_exist(chosen: "Settings", advice: str = HERE) -> None:
+def must_exist(chosen: "Settings", advice: str = _LED_ELSEWHERE) -> None:
     """End the command when the SQLite file that was chosen is not there, or cannot be."""
     if is_missing(chosen):
         from redrive import app

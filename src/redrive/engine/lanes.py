@@ -13,7 +13,7 @@ from redrive.domain.sharing import Lane
 from redrive.engine.gates import Gate
 
 RAMP_FROM = 1
-LATE = timedelta(seconds=2)
+LATE = timedelta(seconds=2)  # after which nothing that arrives passes what waits
 
 
 @dataclass(frozen=True, slots=True)

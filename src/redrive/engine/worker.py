@@ -24,7 +24,7 @@ from redrive.telemetry.events import LeasesLost, LoopFailed, StoreFailed
 
 POLL_SECONDS = 2.0  # waking is a hint; the store's due times are the truth
 ADOPTED_AT_ONCE = 500
-A_FEW = 8
+A_FEW = 8  # what a lane that gives way may claim at least, if it has the room
 TICK = timedelta(milliseconds=1)  # as fine as the clock tells: a step that ends now is over
 RECORDING_SECONDS = 5.0  # what is known when the process stops is written down, if the store lets us
 
